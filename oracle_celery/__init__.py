@@ -1,0 +1,25 @@
+"""Oracle for Celery: every task's life in PostgreSQL, live in a browser.
+
+Importing this package changes nothing, and loads almost nothing: Celery's command line imports it with every command.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from oracle_celery.extension import Oracle
+    from oracle_celery.ownership import owner
+
+__all__ = ["Oracle", "__version__", "owner"]
+
+__version__ = "0.1.0"
+
+_HOMES = {"Oracle": "oracle_celery.extension", "owner": "oracle_celery.ownership"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,82 @@
+"""A worker says that it is there: it registers, beats and says goodbye on the recorder's connection.
+
+A beat is a statement of its own and never journalled: a beat that arrives after an outage would tell of the past.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import socket
+from typing import Any
+
+import celery
+from celery import bootsteps
+from celery.worker import state
+
+from oracle_celery import __version__
+from oracle_celery.database.store import Store, WorkerRegistration
+from oracle_celery.extension import find
+from oracle_celery.recorder import RecorderCounts
+
+__all__ = ["PresenceStep"]
+
+
+class PresenceStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ships no types
+    """Gives the recorder the duty to beat for this worker."""
+
+    name = "Oracle presence"
+    requires = ("oracle_celery.bootsteps.recorder:RecorderStep",)
+
+    def __init__(self, worker: Any, **options: Any) -> None:
+        self.oracle = find(worker.app)
+        self.enabled = self.oracle is not None and self.oracle.settings.enabled
+        super().__init__(worker, **options)
+
+    def include_if(self, worker: Any) -> bool:
+        return bool(self.enabled)
+
+    def start(self, worker: Any) -> None:
+        assert self.oracle is not None
+        recorder = self.oracle.start_recorder()
+        recorder.add_duty(self.oracle.settings.beat_interval, Beat(worker, str(self.oracle.worker_id)))
+
+    def stop(self, worker: Any) -> None:
+        """The recorder says goodbye when it stops."""
+
+
+class Beat:
+    """The duty itself: the first beat registers, and so does one that finds the worker unknown."""
+
+    def __init__(self, worker: Any, worker_id: str) -> None:
+        self.worker = worker
+        self.worker_id = worker_id
+        self.is_registered = False
+
+    def perform(self, store: Store, counts: RecorderCounts) -> None:
+        if self.is_registered:
+            self.is_registered = store.beat(
+                self.worker_id,
+                active=len(state.active_requests),
+                reserved=len(state.reserved_requests),
+                counts=counts,
+            )
+        if not self.is_registered:
+            store.register_worker(self._registration())
+            self.is_registered = True
+
+    def end(self, store: Store) -> None:
+        if self.is_registered:
+            store.retire(self.worker_id)
+
+    def _registration(self) -> WorkerRegistration:
+        worker = self.worker
+        return WorkerRegistration(
+            worker_id=self.worker_id,
+            node=worker.hostname,
+            origin=f"{os.getpid()}@{socket.gethostname()}",
+            pool=getattr(worker.pool_cls, "__module__", str(worker.pool_cls)).rpartition(".")[2],
+            concurrency=worker.concurrency,
+            queues=tuple(worker.app.amqp.queues.consume_from),
+            versions={"oracle": __version__, "celery": celery.__version__, "python": platform.python_version()},
+        )

@@ -1,0 +1,54 @@
+"""The recorder inside a worker's main process, whatever its pool.
+
+What will bite: this step stops before the pool does, while tasks of a warm shutdown still run. So it does not stop
+the recorder; ``worker_shutdown`` does, which fires when the pool is gone.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import bootsteps, signals
+
+from oracle_celery.extension import Oracle, find
+
+__all__ = ["RecorderStep"]
+
+
+class RecorderStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ships no types
+    """Makes this process a worker for Oracle before the pool forks, and starts the recorder after it has."""
+
+    name = "Oracle recorder"
+    requires = ("celery.worker.components:Timer", "celery.worker.components:Pool")
+
+    def __init__(self, worker: Any, **options: Any) -> None:
+        oracle = find(worker.app)
+        self.oracle: Oracle | None = oracle
+        self.enabled = oracle is not None and oracle.settings.enabled  # raises ConfigurationError: the worker stops
+        if oracle is not None and self.enabled:
+            oracle.become_worker(worker.hostname)
+            oracle.signals.has_main_process = _is_prefork(worker)
+            signals.worker_shutdown.connect(self._on_shutdown, weak=False, dispatch_uid=f"oracle-{id(oracle)}-shutdown")
+        super().__init__(worker, **options)
+
+    def include_if(self, worker: Any) -> bool:
+        return bool(self.enabled)
+
+    def start(self, worker: Any) -> None:
+        assert self.oracle is not None
+        self.oracle.start_recorder()
+
+    def stop(self, worker: Any) -> None:
+        """The pool may still finish tasks: see the module's docstring."""
+
+    def terminate(self, worker: Any) -> None:
+        """The same."""
+
+    def _on_shutdown(self, **_: Any) -> None:
+        assert self.oracle is not None
+        self.oracle.stop()
+
+
+def _is_prefork(worker: Any) -> bool:
+    pool = worker.pool_cls
+    return getattr(pool, "__module__", "") == "celery.concurrency.prefork"

@@ -1,0 +1,251 @@
+"""`Oracle(app)`: what a user writes. It connects signals and bootsteps; from then on it is ``app.oracle``.
+
+Guarantee: creating it touches neither disk nor network and reads no setting unless the app is configured already, so
+it may stand anywhere in the app's module. Settings are read, and refused with their name and value, when the worker
+or the sidecar starts, or at the first message that a producer sends.
+
+What will bite: Celery's signals are global. With several apps in one process a published message belongs to the
+current app, as it does for Celery itself.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import re
+import threading
+import time
+import uuid
+import weakref
+from pathlib import Path
+from typing import Any
+
+from oracle_celery import task_logs
+from oracle_celery.errors import ConfigurationError
+from oracle_celery.journal import COMMITTED_SUFFIX, LOGS, PRODUCERS, TRANSITIONS, Journal, Mark
+from oracle_celery.recorder import Recorder
+from oracle_celery.settings import Settings
+from oracle_celery.signals import TaskSignals
+
+__all__ = ["Oracle", "find"]
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between two looks at how far the recorder has committed.
+COMMITTED_POLL_INTERVAL = 0.002
+#: Seconds in which no task waits after one has waited in vain.
+DEGRADED_INTERVAL = 30.0
+
+_instances: weakref.WeakSet[Oracle] = weakref.WeakSet()
+
+
+class Oracle:
+    """One app's Oracle. A second call for the same app returns the first one."""
+
+    app: Any
+
+    def __new__(cls, app: Any) -> Oracle:  # the instance may be an earlier one
+        app = _resolve(app)
+        known = find(app)
+        if known is not None:
+            return known
+        oracle = super().__new__(cls)
+        oracle._prepare(app)
+        return oracle
+
+    def _prepare(self, app: Any) -> None:
+        self.app = app
+        #: Node name and incarnation of the worker that this process belongs to; None in producers.
+        self.node: str | None = None
+        self.worker_id: str | None = None
+        self._settings: Settings | None = None
+        self._refused = False
+        self._lock = threading.RLock()
+        self._reset_writers()
+        self.signals = TaskSignals(self)
+        self.signals.connect()
+        task_logs.connect(self)
+        from oracle_celery.bootsteps import install
+
+        install(app)
+        app.oracle = self
+        _instances.add(self)
+        if app.configured:
+            _ = self.settings  # a mistake is told where it is made
+
+    @property
+    def settings(self) -> Settings:
+        """Parsed at the first use. Raises `ConfigurationError`."""
+        if self._settings is None:
+            self._settings = Settings.from_celery(self.app)
+        return self._settings
+
+    @property
+    def is_recording(self) -> bool:
+        """False where Oracle is switched off, or where its settings are wrong: that has been said, and tasks go on."""
+        if self._settings is None:
+            if self._refused:
+                return False
+            try:
+                _ = self.settings
+            except ConfigurationError as error:
+                self._refused = True
+                logger.error("Oracle records nothing in this process: %s", error)
+                return False
+        return self._settings is not None and self._settings.enabled
+
+    def is_current(self) -> bool:
+        """Whether a published message is this app's."""
+        if len(_instances) == 1:
+            return True
+        from celery import current_app
+
+        return current_app._get_current_object() is self.app  # noqa: SLF001
+
+    # -- writing -------------------------------------------------------------------------------------------------
+
+    @property
+    def journal(self) -> Journal:
+        """This process's transitions; in a producer its first use starts the recorder."""
+        journal = self._journal
+        if journal is None:
+            journal = self._open_journals()
+        return journal
+
+    @property
+    def log_journal(self) -> Journal:
+        """This process's log lines."""
+        if self._log_journal is None:
+            self._open_journals()
+        assert self._log_journal is not None
+        return self._log_journal
+
+    @property
+    def folder(self) -> Path:
+        """Where this process journals."""
+        return self.settings.journal_path / (PRODUCERS if self.node is None else _folder_name(self.node))
+
+    def become_worker(self, node: str) -> None:
+        """From now on this process, and every child forked from it, writes as that worker node."""
+        self.stop()
+        self.node = node
+        self.worker_id = str(uuid.uuid4())
+
+    def start_recorder(self) -> Recorder:
+        """The recorder of this process; started once."""
+        with self._lock:
+            if self._recorder is None:
+                self._recorder = Recorder(self.settings, self.folder)
+                self._recorder.start()
+            return self._recorder
+
+    def stop(self) -> None:
+        """Flushes, for at most ``oracle_flush_timeout`` seconds, and stops. Safe twice; a later record starts anew."""
+        self.close_journals()
+        with self._lock:
+            recorder, self._recorder = self._recorder, None
+        if recorder is not None:
+            recorder.stop(self.settings.flush_timeout)
+
+    def flush(self) -> None:
+        """Waits until what this process has recorded is committed, or ``oracle_flush_timeout`` has passed."""
+        self.stop()
+
+    def close_journals(self) -> None:
+        with self._lock:
+            for journal in (self._journal, self._log_journal):
+                if journal is not None:
+                    journal.close()
+            self._journal = self._log_journal = None
+
+    def wait_until_committed(self, mark: Mark) -> None:
+        """With ``oracle_durability = "committed"`` a worker's task waits here, bounded, before it returns."""
+        settings = self.settings
+        if settings.durability != "committed" or self.node is None:
+            return
+        now = time.monotonic()
+        if now < self._degraded_until:
+            return
+        path = mark.path.with_suffix(COMMITTED_SUFFIX)
+        deadline = now + settings.durability_timeout
+        while time.monotonic() < deadline:
+            try:
+                if int(path.read_text()) >= mark.end:
+                    return
+            except (OSError, ValueError):
+                pass
+            time.sleep(COMMITTED_POLL_INTERVAL)
+        self._degraded_until = time.monotonic() + DEGRADED_INTERVAL
+        logger.warning(
+            "Oracle: PostgreSQL has not confirmed a final status within %g s; for %g s tasks return without waiting.",
+            settings.durability_timeout,
+            DEGRADED_INTERVAL,
+        )
+
+    def _open_journals(self) -> Journal:
+        with self._lock:
+            if self._journal is None:
+                settings = self.settings
+                writer = {"node": self.node, "worker_id": self.worker_id, "quota": settings.journal_quota}
+                self._log_journal = Journal(self.folder, kind=LOGS, **writer)  # type: ignore[arg-type]
+                self._journal = Journal(self.folder, kind=TRANSITIONS, **writer)  # type: ignore[arg-type]
+                if self.node is None:
+                    self._start_producer()
+            return self._journal
+
+    def _start_producer(self) -> None:
+        try:
+            self.start_recorder()
+        except Exception:
+            logger.exception("Oracle's recorder did not start; the journal keeps the facts.")
+        if not self._is_flushed_at_exit:
+            self._is_flushed_at_exit = True
+            atexit.register(self.stop)
+
+    def _reset_writers(self) -> None:
+        self._journal: Journal | None = None
+        self._log_journal: Journal | None = None
+        self._recorder: Recorder | None = None
+        self._is_flushed_at_exit = False
+        self._degraded_until = 0.0
+
+    def _after_fork_in_child(self) -> None:
+        """Journals reopen by themselves; a producer's child needs a recorder of its own, a pool child has its parent's."""
+        self._lock = threading.RLock()
+        if self._recorder is not None:
+            self._recorder.after_fork_in_child()
+        self._reset_writers()
+
+
+def find(app: Any) -> Oracle | None:
+    """The Oracle of `app`, where it has one."""
+    app = _resolve(app)
+    return next((oracle for oracle in _instances if oracle.app is app), None)
+
+
+def _resolve(app: Any) -> Any:
+    """The app behind a proxy such as ``celery.current_app``."""
+    current = getattr(app, "_get_current_object", None)
+    return app if current is None else current()
+
+
+def _folder_name(node: str) -> str:
+    """A node's folder; names that differ only in odd characters get different ones."""
+    plain = re.sub(r"[^A-Za-z0-9@_.-]", "_", node)
+    suffix = (
+        "" if plain == node and len(plain) <= FOLDER_NAME_LIMIT else f"-{uuid.uuid5(uuid.NAMESPACE_DNS, node).hex[:8]}"
+    )
+    return f"worker-{plain[:FOLDER_NAME_LIMIT]}{suffix}"
+
+
+#: Characters of a node's name in its folder's name.
+FOLDER_NAME_LIMIT = 100
+
+
+def _after_fork_in_child() -> None:
+    for oracle in list(_instances):
+        oracle._after_fork_in_child()  # noqa: SLF001
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

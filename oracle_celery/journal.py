@@ -1,0 +1,377 @@
+"""The journal: append-only files on the local disk, one writer each, one JSON record a line.
+
+Guarantee: `Journal.append` never raises, never waits for the network, and what it wrote survives ``kill -9`` of any
+process and any absence of PostgreSQL, up to a quota. Past the quota whole segments of log lines go first, then only
+final statuses are written; every drop is counted in a file beside the segment.
+
+What will bite: a segment belongs to the process that opened it. The writer holds an exclusive ``flock`` on it, which
+the kernel drops with the process, so a reader knows that a segment is finished when it can take that lock. A forked
+child therefore closes what it inherited and opens a segment of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import socket
+import stat
+import threading
+import time
+import uuid
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from oracle_celery.errors import OracleError
+from oracle_celery.records import SegmentHeader, encode_line
+
+__all__ = [
+    "COMMITTED_SUFFIX",
+    "DROPS_SUFFIX",
+    "LOGS",
+    "PRODUCERS",
+    "TRANSITIONS",
+    "FolderLock",
+    "Journal",
+    "Mark",
+    "Segment",
+    "UnsafeFolder",
+    "boot_id",
+    "open_folder",
+    "segments",
+]
+
+TRANSITIONS = "transitions"
+LOGS = "logs"
+
+#: Folder of all processes of this app that are no worker: web servers, scripts, shells.
+PRODUCERS = "producers"
+
+SEGMENT_SUFFIX = ".jsonl"
+DROPS_SUFFIX = ".drops"
+COMMITTED_SUFFIX = ".committed"
+
+#: Bytes after which a writer goes on in a new segment, so that the disk is given back while a process lives on.
+SEGMENT_SIZE = 8 * 1024 * 1024
+#: Bytes that a writer appends between two looks at the folder's size.
+QUOTA_CHECK_SIZE = 512 * 1024
+#: Seconds between two such looks once the quota is reached.
+QUOTA_RETRY_INTERVAL = 1.0
+#: Final statuses may exceed the quota by this factor before they are dropped too.
+FINAL_STATUS_QUOTA_FACTOR = 1.25
+
+
+class UnsafeFolder(OracleError):
+    """The folder {path} is not safe for a journal: {detail}. Remove it or set oracle_state_dir to another one."""
+
+
+class Mark(NamedTuple):
+    """A position in a segment, just behind a record."""
+
+    path: Path
+    end: int
+
+
+class Journal:
+    """Appends records of one kind for this process; a fork gets a segment of its own."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        kind: str = TRANSITIONS,
+        node: str | None = None,
+        worker_id: str | None = None,
+        quota: int,
+    ) -> None:
+        self.folder = folder
+        self.kind = kind
+        self.node = node
+        self.worker_id = worker_id
+        self.quota = quota
+        self.dropped = 0
+        self._lock = threading.RLock()
+        self._reset()
+        _journals.add(self)
+
+    def append(self, line: bytes, *, final: bool = False) -> Mark | None:
+        """Writes one encoded record with one ``write(2)``. Returns where it ends, or None where it was dropped."""
+        with self._lock:
+            try:
+                if self._descriptor < 0 or self._size >= SEGMENT_SIZE:
+                    self._open_segment()
+                if self._unchecked >= QUOTA_CHECK_SIZE or self._full:
+                    self._check_quota()
+                if self._full and not (final and self._usage < self.quota * FINAL_STATUS_QUOTA_FACTOR):
+                    return self._drop()
+                if self._torn:
+                    line = b"\n" + line
+                written = os.write(self._descriptor, line)
+            except (OSError, OracleError):
+                return self._drop()
+            self._size += written
+            self._unchecked += written
+            self._torn = written != len(line)
+            if self._torn:
+                return self._drop()
+            return Mark(self._path, self._size)
+
+    def close(self) -> None:
+        """Ends the segment; a later append opens a new one."""
+        with self._lock:
+            self._write_drops()
+            if self._descriptor >= 0:
+                os.close(self._descriptor)
+            self._reset()
+
+    def _reset(self) -> None:
+        self._descriptor = -1
+        self._path = Path()
+        self._size = 0
+        self._unchecked = 0
+        self._usage = 0
+        self._full = False
+        self._torn = False
+        self._next_check = 0.0
+        self._drops_written = 0
+        self._drops_id = uuid.uuid4()
+        self.dropped = 0
+
+    def _after_fork_in_child(self) -> None:
+        self._lock = threading.RLock()  # another thread may have held it when this process was copied
+        if self._descriptor >= 0:
+            with contextlib.suppress(OSError):
+                os.close(self._descriptor)  # the parent's segment and its lock stay the parent's
+        self._reset()
+
+    def _open_segment(self) -> None:
+        """The file gets its name only when it is locked and has its header, so that no reader sees it half made."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+        open_folder(self.folder)
+        file_id = str(uuid.uuid4())
+        draft = self.folder / f".{file_id}"
+        path = self.folder / f"{self.kind}.{file_id}{SEGMENT_SUFFIX}"
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            header = SegmentHeader(
+                file_id=file_id,
+                kind=self.kind,
+                boot_id=boot_id(),
+                monotonic_ns=time.monotonic_ns(),
+                wall_ns=time.time_ns(),
+                origin=f"{os.getpid()}@{socket.gethostname()}",
+                node=self.node,
+                worker_id=self.worker_id,
+            )
+            self._size = os.write(descriptor, encode_line(header))
+            draft.rename(path)
+        except BaseException:
+            os.close(descriptor)
+            draft.unlink(missing_ok=True)
+            raise
+        self._descriptor = descriptor
+        self._path = path
+        self._torn = False
+
+    def _check_quota(self) -> None:
+        now = time.monotonic()
+        if self._full and now < self._next_check:
+            return
+        self._next_check = now + QUOTA_RETRY_INTERVAL
+        self._unchecked = 0
+        self._usage = folder_size(self.folder)
+        if self._usage > self.quota:
+            self._usage -= _discard_logs(self.folder, self._usage - self.quota, keep=self._path)
+        self._full = self._usage > self.quota
+        self._write_drops()
+
+    def _drop(self) -> None:
+        self.dropped += 1
+        if self._descriptor < 0:
+            self._write_drops()
+
+    def _write_drops(self) -> None:
+        if self.dropped > self._drops_written:
+            self._drops_written = self.dropped
+            with contextlib.suppress(OSError):
+                (self.folder / f"{self.kind}.{self._drops_id}{DROPS_SUFFIX}").write_text(str(self.dropped))
+
+
+class Segment:
+    """One journal file as its reader sees it."""
+
+    def __init__(self, path: Path, descriptor: int, header: SegmentHeader, position: int) -> None:
+        self.path = path
+        self.header = header
+        self.position = position  # just behind the last line that was handed out
+        self._descriptor = descriptor
+
+    @classmethod
+    def open(cls, path: Path) -> Segment | None:
+        """None where the file is gone or has no readable header: such a file holds no facts."""
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        first = os.pread(descriptor, HEADER_LIMIT, 0)
+        end = first.find(b"\n") + 1
+        try:
+            header = msgspec.json.decode(first[:end], type=SegmentHeader)
+        except msgspec.MsgspecError:
+            os.close(descriptor)
+            return None
+        return cls(path, descriptor, header, end)
+
+    def read(self, limit: int) -> bytes:
+        """Complete lines from `position` on, about `limit` bytes of them; does not advance."""
+        block = os.pread(self._descriptor, limit, self.position)
+        end = block.rfind(b"\n") + 1
+        if not end and len(block) == limit:  # a single line longer than the limit
+            while not end:
+                more = os.pread(self._descriptor, limit, self.position + len(block))
+                if not more:
+                    return b""
+                block += more
+                end = block.rfind(b"\n") + 1
+        return block[:end]
+
+    def is_finished(self) -> bool:
+        """No writer holds it any more: what is in it now is all there will ever be."""
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+        return True
+
+    def remaining(self) -> int:
+        """Bytes behind `position`."""
+        return os.fstat(self._descriptor).st_size - self.position
+
+    def close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def discard(self) -> None:
+        """Removes the file and closes it."""
+        self.path.unlink(missing_ok=True)
+        self.path.with_suffix(COMMITTED_SUFFIX).unlink(missing_ok=True)
+        self.close()
+
+
+#: Bytes in which a segment's header line must fit.
+HEADER_LIMIT = 4096
+
+
+class FolderLock:
+    """Who reads a folder: at most one recorder on the host, elected by ``flock``, replaced when its process dies."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._descriptor = -1
+
+    @property
+    def is_held(self) -> bool:
+        return self._descriptor >= 0
+
+    def acquire(self) -> bool:
+        """True when this process may read the folder; does not wait."""
+        if self.is_held:
+            return True
+        try:
+            descriptor = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(descriptor)
+            return False
+        self._descriptor = descriptor
+        return True
+
+    def release(self) -> None:
+        if self.is_held:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def open_folder(folder: Path) -> None:
+    """Makes the folder if need be, for its owner only. Raises `UnsafeFolder` where somebody else could write into it."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    status = folder.stat()
+    if status.st_uid != os.geteuid():
+        raise UnsafeFolder(path=folder, detail=f"it belongs to the user with id {status.st_uid}")
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise UnsafeFolder(path=folder, detail="others may write into it")
+
+
+def segments(folder: Path, kind: str) -> list[Path]:
+    """The folder's segments of that kind, oldest first."""
+    try:
+        with os.scandir(folder) as entries:
+            found = [
+                (entry.stat().st_mtime_ns, entry.name)
+                for entry in entries
+                if entry.name.startswith(kind + ".") and entry.name.endswith(SEGMENT_SUFFIX)
+            ]
+    except FileNotFoundError:
+        return []
+    return [folder / name for _, name in sorted(found)]
+
+
+def folder_size(folder: Path) -> int:
+    """Bytes of all files directly in the folder."""
+    return sum(size for _, size in _files(folder))
+
+
+def _discard_logs(folder: Path, excess: int, *, keep: Path) -> int:
+    """Removes whole segments of log lines, oldest first, until `excess` bytes are freed; returns the bytes freed."""
+    freed = 0
+    for path in segments(folder, LOGS):
+        if freed >= excess:
+            break
+        if path != keep:
+            with contextlib.suppress(OSError):
+                freed += path.stat().st_size
+                path.unlink()
+                (folder / f"logs.{time.monotonic_ns()}{DROPS_SUFFIX}").write_text("1")
+    return freed
+
+
+def _files(folder: Path) -> Iterator[tuple[str, int]]:
+    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
+        for entry in entries:
+            with contextlib.suppress(FileNotFoundError):
+                yield entry.name, entry.stat(follow_symlinks=False).st_size
+
+
+def boot_id() -> str:
+    """Names this boot of this host; two readings of the monotonic clock compare only within one."""
+    global _boot_id
+    if _boot_id is None:
+        try:
+            _boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        except OSError:  # not Linux: the moment of the boot, to the minute, says the same
+            _boot_id = f"{socket.gethostname()}-{round((time.time() - time.monotonic()) / 60)}"
+    return _boot_id
+
+
+_boot_id: str | None = None
+_journals: weakref.WeakSet[Journal] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for journal in list(_journals):
+        journal._after_fork_in_child()  # noqa: SLF001
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

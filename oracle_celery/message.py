@@ -1,0 +1,84 @@
+"""What a task message says, read from its headers: both of Celery's protocols, queue, times, trace."""
+
+from __future__ import annotations
+
+import datetime
+import re
+import time
+from typing import Any, NamedTuple
+
+from oracle_celery.payload import identifier
+
+__all__ = ["Sent", "delivered_queue", "queue_name", "seconds_since_epoch", "sent", "trace_id"]
+
+#: kombu's exchange for messages that RabbitMQ itself delays; the real routing key follows 28 binary digits.
+DELAYED_EXCHANGE = "celery_delayed_delivery"
+DELAYED_PREFIX = re.compile(r"^(?:[01]\.){28}")
+
+#: https://www.w3.org/TR/trace-context/: version, trace id, parent id, flags.
+TRACEPARENT = re.compile(r"^[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+NO_TRACE = "0" * 32
+
+
+class Sent(NamedTuple):
+    """A message as its sender sees it."""
+
+    headers: dict[str, Any]
+    args: Any
+    kwargs: Any
+
+
+def sent(headers: dict[str, Any] | None, body: Any) -> Sent | None:
+    """Protocol 2 has the task in the headers, protocol 1 in the body; None where it is no task's message."""
+    if headers and "task" in headers:
+        args, kwargs = (body[0], body[1]) if isinstance(body, (tuple, list)) and len(body) > 1 else (None, None)
+        return Sent(headers, args, kwargs)
+    if isinstance(body, dict) and "task" in body:
+        return Sent({**body, **(headers or {})}, body.get("args"), body.get("kwargs"))
+    return None
+
+
+def queue_name(app: Any, exchange: Any, routing_key: Any) -> str | None:
+    """The queue that a message with this exchange and routing key goes to, as far as the app's own queues tell."""
+    if exchange == DELAYED_EXCHANGE and type(routing_key) is str:
+        exchange, routing_key = None, DELAYED_PREFIX.sub("", routing_key)
+    if not exchange:
+        return identifier(routing_key)
+    exchange = getattr(exchange, "name", exchange)
+    for name, queue in app.amqp.queues.items():
+        if queue.routing_key == routing_key and (queue.exchange is None or queue.exchange.name == exchange):
+            return identifier(name)
+    return identifier(routing_key)
+
+
+def delivered_queue(app: Any, delivery: Any) -> str | None:
+    """The same for a received message's ``delivery_info``."""
+    if not isinstance(delivery, dict):
+        return None
+    return queue_name(app, delivery.get("exchange"), delivery.get("routing_key"))
+
+
+def seconds_since_epoch(moment: Any) -> float | None:
+    """An ISO 8601 text, a datetime (naive means UTC, as Celery's messages are) or seconds from now."""
+    if moment is None:
+        return None
+    if type(moment) in (int, float):
+        return time.time() + float(moment)
+    if type(moment) is str:
+        try:
+            moment = datetime.datetime.fromisoformat(moment)
+        except ValueError:
+            return None
+    if not isinstance(moment, datetime.datetime):
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=datetime.UTC)
+    return moment.timestamp()
+
+
+def trace_id(traceparent: Any) -> str | None:
+    """The trace id of a W3C ``traceparent`` header; None where there is none or it is malformed."""
+    if type(traceparent) is not str:
+        return None
+    match = TRACEPARENT.match(traceparent)
+    return match[1] if match and match[1] != NO_TRACE else None

@@ -1,0 +1,230 @@
+"""Arguments, results and errors as bounded JSON.
+
+Guarantee: encoding costs time and bytes in proportion to the limit, never to the value, and runs no code of the value:
+only objects of exactly the types named here are opened, anything else becomes a marker ``{"$type": "module.Class"}``.
+No ``__repr__`` or ``__str__`` of a user's class is called, no query set is iterated, no property is read.
+"""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import math
+import uuid
+from typing import Any
+
+import msgspec
+
+__all__ = ["cut_text", "encode_arguments", "encode_value", "error_message", "identifier", "scrub", "type_name"]
+
+#: Levels of nesting that are opened.
+DEPTH_LIMIT = 8
+#: Characters of an identifier: task id, name, queue, user.
+IDENTIFIER_LIMIT = 255
+#: Characters of an identifier's tail that stay when it is cut, so that ids with a common prefix stay apart.
+IDENTIFIER_TAIL = 40
+#: Bits of an integer that is written out; JSON numbers of up to 64 bits are written as numbers.
+INTEGER_BIT_LIMIT = 2048
+#: Bytes that a marker or a bracket is counted as.
+MARKER_COST = 24
+
+_encode = msgspec.json.Encoder().encode
+
+
+def encode_value(value: Any, limit: int) -> msgspec.Raw:
+    """`value` as JSON of about `limit` bytes at most."""
+    if value is None:
+        return _NULL
+    return msgspec.Raw(_encode(_Reduction(limit).reduce(value, 0)))
+
+
+def encode_arguments(args: Any, kwargs: Any, limit: int) -> msgspec.Raw | None:
+    """``{"args": [...], "kwargs": {...}}``, or None where a task has none."""
+    if not args and not kwargs:
+        return None
+    reduction = _Reduction(limit)
+    return msgspec.Raw(
+        _encode({"args": reduction.reduce(_plain(args), 0), "kwargs": reduction.reduce(_plain(kwargs), 0)})
+    )
+
+
+_NULL = msgspec.Raw(b"null")
+
+
+def scrub(text: str) -> str:
+    """`text` without what PostgreSQL or UTF-8 cannot hold: NUL characters and lone surrogates become U+FFFD."""
+    if "\x00" in text:
+        text = text.replace("\x00", "\ufffd")
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
+def identifier(value: Any) -> str | None:
+    """A task id, name, queue or user as a string of at most 255 characters; None for None and for foreign objects."""
+    if type(value) is not str:
+        if (type(value) is int and value.bit_length() <= INTEGER_BIT_LIMIT // 4) or type(value) is uuid.UUID:
+            value = str(value)
+        elif isinstance(value, str):
+            value = str.__str__(value)
+        else:
+            return None
+    if len(value) > IDENTIFIER_LIMIT:
+        value = value[: IDENTIFIER_LIMIT - IDENTIFIER_TAIL - 1] + "…" + value[-IDENTIFIER_TAIL:]
+    return scrub(value)
+
+
+def cut_text(text: str, limit: int) -> str:
+    """`text` scrubbed and cut to `limit` characters: the end of a long one is kept, as a traceback's cause is there."""
+    if len(text) > limit:
+        text = "… " + text[-limit:]
+    return scrub(text)
+
+
+def type_name(cls: type) -> str:
+    """``module.Class``, read past any metaclass; builtins without their module."""
+    module = type.__getattribute__(cls, "__module__")
+    name = type.__getattribute__(cls, "__qualname__")
+    if type(module) is not str or module == "builtins":
+        return scrub(name)
+    return scrub(f"{module}.{name}")
+
+
+def error_message(exception: BaseException, traceback: str | None, limit: int) -> str:
+    """What the exception says, without asking it: from its plain arguments, else from the traceback Celery has made."""
+    cls = type(exception)
+    if cls.__str__ in _PLAIN_STR:
+        parts = [part for part in exception.args if type(part) in (str, int, float, bool)]
+        if len(parts) == len(exception.args):
+            return _head(", ".join(map(str, parts)), limit)
+    said = _said_in(traceback, cls) if traceback else None
+    if said is not None:
+        return _head(said, limit)
+    if not exception.args:
+        return ""
+    return encode_value(list(exception.args), limit).__bytes__().decode()
+
+
+_PLAIN_STR = frozenset({BaseException.__str__, KeyError.__str__, OSError.__str__})
+
+
+def _said_in(traceback: str, cls: type) -> str | None:
+    for name in (type_name(cls), cls.__name__):
+        start = traceback.rfind(f"\n{name}: ")
+        if start >= 0:
+            return traceback[start + len(name) + 3 :].strip()
+    return None
+
+
+def _head(text: str, limit: int) -> str:
+    return scrub(text if len(text) <= limit else text[:limit] + " …")
+
+
+def _plain(value: Any) -> Any:
+    return value if value is not None else []
+
+
+class _Reduction:
+    """Turns a value into plain JSON types while counting down the bytes that are left."""
+
+    __slots__ = ("left",)
+
+    def __init__(self, limit: int) -> None:
+        self.left = limit
+
+    def reduce(self, value: Any, depth: int) -> Any:
+        cls = type(value)
+        if cls is str:
+            return self.text(value)
+        if cls is int:
+            return self.integer(value)
+        if value is None or cls is bool:
+            self.left -= 4
+            return value
+        if cls is dict:
+            return self.mapping(value, depth)
+        if cls is list or cls is tuple:
+            return self.sequence(value, depth)
+        if cls is float:
+            self.left -= 8
+            return value if math.isfinite(value) else {"$type": "float", "value": str(value)}
+        self.left -= MARKER_COST
+        if cls is bytes or cls is bytearray:
+            return {"$type": cls.__name__, "length": len(value)}
+        if cls is set or cls is frozenset:
+            return {"$type": cls.__name__, "items": self.sequence(value, depth)}
+        if cls in _WRITTEN_OUT:
+            return {"$type": type_name(cls), "value": _WRITTEN_OUT[cls](value)}
+        return {"$type": type_name(cls)}
+
+    def text(self, value: str) -> Any:
+        length = len(value)
+        if length <= self.left:
+            self.left -= length + 2
+            return scrub(value)
+        head = scrub(value[: max(self.left, 0)])
+        self.left = 0
+        return {"$type": "str", "length": length, "head": head}
+
+    def integer(self, value: int) -> Any:
+        self.left -= 8
+        if -(2**63) <= value < 2**63:
+            return value
+        if value.bit_length() <= INTEGER_BIT_LIMIT:
+            return {"$type": "int", "value": str(value)}
+        return {"$type": "int", "bits": value.bit_length()}
+
+    def sequence(self, value: Any, depth: int) -> Any:
+        self.left -= 2
+        if depth >= DEPTH_LIMIT:
+            return {"$type": type(value).__name__, "length": len(value)}
+        items: list[Any] = []
+        for item in value:
+            if self.left <= 0:
+                items.append({"$cut": len(value) - len(items)})
+                break
+            items.append(self.reduce(item, depth + 1))
+        return items
+
+    def mapping(self, value: dict[Any, Any], depth: int) -> Any:
+        self.left -= 2
+        if depth >= DEPTH_LIMIT:
+            return {"$type": "dict", "length": len(value)}
+        pairs: dict[str, Any] = {}
+        for seen, (key, item) in enumerate(value.items()):
+            if self.left <= 0:
+                pairs["$cut"] = len(value) - seen
+                break
+            pairs[self.key(key)] = self.reduce(item, depth + 1)
+        return pairs
+
+    def key(self, key: Any) -> str:
+        if type(key) is str:
+            self.left -= len(key) + 4
+            return scrub(key if len(key) <= IDENTIFIER_LIMIT else key[:IDENTIFIER_LIMIT] + "…")
+        self.left -= MARKER_COST
+        if key is None or (type(key) in (bool, int, float) and (type(key) is not int or key.bit_length() < 64)):
+            return str(key)
+        return f"$type:{type_name(type(key))}"
+
+
+_WRITTEN_OUT: dict[type, Any] = {
+    datetime.datetime: lambda value: (
+        value.replace(tzinfo=None).isoformat() if value.tzinfo is None else _aware_text(value)
+    ),
+    datetime.date: datetime.date.isoformat,
+    datetime.time: lambda value: value.replace(tzinfo=None).isoformat(),
+    datetime.timedelta: datetime.timedelta.__str__,
+    decimal.Decimal: decimal.Decimal.__str__,
+    uuid.UUID: uuid.UUID.__str__,
+}
+
+
+def _aware_text(value: datetime.datetime) -> str:
+    """A time zone is a user's object: only the standard library's own fixed offsets are asked."""
+    if type(value.tzinfo) is datetime.timezone:
+        return value.isoformat()
+    return value.replace(tzinfo=None).isoformat()

@@ -1,0 +1,394 @@
+"""The recorder: one thread and one PostgreSQL connection that carry journals into the database, a batch a transaction.
+
+Guarantee: nothing is removed from a journal before its transaction has committed, and nothing is stored twice: a batch
+whose COMMIT was lost is sent again and recognised by the database's fence. PostgreSQL may be away for any time; the
+recorder comes back with bounded, jittered backoff. A record that the database refuses is searched by halving the
+batch, kept in ``quarantine.jsonl``, counted, and never blocks the others.
+
+What will bite: every folder has at most one reader on the host (`FolderLock`). A recorder also adopts folders whose
+reader has died, so that the facts of a worker that never comes back still arrive.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from oracle_celery.database.store import BadBatch, Slice, Store
+from oracle_celery.errors import DatabaseUnavailable, OracleError, SchemaMissing, SchemaOutOfDate
+from oracle_celery.journal import (
+    COMMITTED_SUFFIX,
+    DROPS_SUFFIX,
+    LOGS,
+    TRANSITIONS,
+    FolderLock,
+    Segment,
+    boot_id,
+    open_folder,
+    segments,
+)
+from oracle_celery.settings import Settings
+
+__all__ = ["Duty", "Recorder", "RecorderCounts"]
+
+logger = logging.getLogger(__name__)
+
+#: Bytes of one batch: about 5,000 records, some tens of milliseconds of PostgreSQL's time.
+BATCH_SIZE = 1024 * 1024
+#: Seconds between two looks for new segments' folders whose reader has died.
+ADOPTION_INTERVAL = 1.0
+#: Seconds between two tries to reach PostgreSQL: the first, and the longest.
+BACKOFF_FIRST = 0.1
+BACKOFF_LONGEST = 5.0
+#: Seconds that a stopping process waits where PostgreSQL is known to be away.
+AWAY_FLUSH_TIMEOUT = 0.2
+#: Seconds between two readings of the database's clock.
+CLOCK_INTERVAL = 60.0
+#: Nanoseconds by which a new reading must differ to be believed: below that it is the network's noise.
+CLOCK_TOLERANCE = 5_000_000
+#: Seconds between two flushes where tasks wait for their commit.
+COMMITTED_FLUSH_INTERVAL = 0.005
+
+
+class RecorderCounts(msgspec.Struct):
+    """What the recorder has done since it started; part of every beat."""
+
+    applied: int = 0
+    batches: int = 0
+    quarantined: int = 0
+    dropped: int = 0
+    torn: int = 0
+
+
+class Duty(Protocol):
+    """Something else that needs the recorder's connection now and then, like a worker's beat."""
+
+    def perform(self, store: Store, counts: RecorderCounts) -> None: ...
+
+    def end(self, store: Store) -> None: ...
+
+
+class Recorder:
+    """Reads `folder` and every folder beside it that has lost its reader. Start and stop; both are safe twice."""
+
+    def __init__(self, settings: Settings, folder: Path, *, connect: Callable[[], Store] | None = None) -> None:
+        self.settings = settings
+        self.folder = folder
+        self.counts = RecorderCounts()
+        self.started = threading.Event()
+        self._connect = connect or self._open_store
+        self._duties: list[tuple[float, Duty]] = []
+        self._due: dict[int, float] = {}
+        self._wake = threading.Event()
+        self._stopping = False
+        self._deadline = float("inf")
+        self._thread: threading.Thread | None = None
+        self._store: Store | None = None
+        self._locks: dict[Path, FolderLock] = {}
+        self._segments: dict[Path, Segment] = {}
+        self._next_adoption = 0.0
+        self._offset_ns = 0
+        self._next_clock = 0.0
+        self._complaint = ""
+        self._forgotten: list[str] = []
+
+    def add_duty(self, interval: float, duty: Duty) -> None:
+        """`duty` is performed every `interval` seconds while there is a connection, first at once."""
+        self._duties.append((interval, duty))
+
+    def start(self) -> None:
+        if self._thread is None:
+            open_folder(self.folder)
+            self._thread = threading.Thread(target=self._run, name="oracle-recorder", daemon=True)
+            self._thread.start()
+
+    def stop(self, timeout: float) -> None:
+        """Flushes for at most `timeout` seconds; what remains is on disk and is sent by whoever reads it next."""
+        thread, self._thread = self._thread, None
+        if thread is None:
+            return
+        if self._complaint:
+            timeout = min(timeout, AWAY_FLUSH_TIMEOUT)
+        self._deadline = time.monotonic() + timeout
+        self._stopping = True
+        self._wake.set()
+        thread.join(timeout + 1.0)
+
+    def after_fork_in_child(self) -> None:
+        """The thread stayed in the parent, and so must its locks and its connection."""
+        self._thread = None
+
+    # -- the thread ----------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        backoff = BACKOFF_FIRST
+        while True:
+            started = time.monotonic()
+            pause = self._interval
+            try:
+                self._take_folders()
+                if self._store is None and self._has_work():
+                    self._store = self._connect()
+                    self._next_clock = 0.0
+                is_full = self._store is not None and self._flush(self._store)
+                self._perform_duties()
+                backoff, self._complaint = BACKOFF_FIRST, ""
+                if is_full:
+                    pause = 0.0
+                elif self._stopping:
+                    break
+            except OracleError as error:
+                self._disconnect()
+                self._complain(error)
+                pause = backoff * random.uniform(0.5, 1.0)  # noqa: S311  # spreads reconnects, keeps no secret
+                backoff = min(backoff * 2, BACKOFF_LONGEST)
+            except Exception:
+                self._disconnect()
+                logger.exception("Oracle's recorder met a mistake of its own; it goes on.")
+                pause = backoff = BACKOFF_LONGEST
+            self.started.set()
+            if self._stopping and time.monotonic() + pause >= self._deadline:
+                break
+            remaining = pause - (time.monotonic() - started if pause == self._interval else 0.0)
+            if remaining > 0:
+                self._wake.wait(remaining)
+                if not self._stopping:
+                    self._wake.clear()
+                else:
+                    time.sleep(min(remaining, 0.01))
+        self._end()
+
+    @property
+    def _interval(self) -> float:
+        if self.settings.durability == "committed":
+            return min(COMMITTED_FLUSH_INTERVAL, self.settings.flush_interval)
+        return self.settings.flush_interval
+
+    def _has_work(self) -> bool:
+        held = [folder for folder, lock in self._locks.items() if lock.is_held]
+        return bool(self._duties) or any(segments(folder, kind) for folder in held for kind in (TRANSITIONS, LOGS))
+
+    def _take_folders(self) -> None:
+        now = time.monotonic()
+        if now < self._next_adoption and not self._stopping:
+            return
+        self._next_adoption = now + ADOPTION_INTERVAL
+        folders = {self.folder}
+        with contextlib.suppress(OSError):
+            folders |= {path for path in self.folder.parent.iterdir() if path.is_dir()}
+        for folder in folders:
+            lock = self._locks.setdefault(folder, FolderLock(folder))
+            if not lock.is_held and lock.acquire() and folder != self.folder:
+                logger.debug("Oracle reads the journal %s, whose reader is gone.", folder.name)
+
+    def _flush(self, store: Store) -> bool:
+        """Sends what the journals hold, at most one batch of each kind. True where there is more."""
+        self._read_clock(store)
+        self._open_segments(store)
+        is_full = False
+        for kind in (TRANSITIONS, LOGS):
+            batch: list[tuple[Segment, Slice]] = []
+            room = BATCH_SIZE
+            for segment in self._segments.values():
+                if segment.header.kind != kind:
+                    continue
+                if room <= 0:
+                    is_full = True
+                    break
+                body = segment.read(room)
+                if body:
+                    room -= len(body)
+                    batch.append((segment, self._slice(segment, body)))
+            if batch:
+                self._send(store, kind, [part for _, part in batch])
+                for segment, part in batch:
+                    segment.position = part.end
+                    self._publish_position(segment)
+        self._retire_segments(store)
+        return is_full
+
+    def _send(self, store: Store, kind: str, slices: list[Slice]) -> None:
+        """One transaction, or, where the database refuses a record, as many as it takes to find it."""
+        try:
+            if kind == TRANSITIONS:
+                ingested = store.ingest(slices, self.settings.notify)
+            else:
+                ingested = store.ingest_logs(slices)
+        except BadBatch as error:
+            for half in self._halves(slices, error):
+                self._send(store, kind, half)
+        else:
+            self.counts.applied += ingested.applied
+            self.counts.batches += 1
+
+    def _halves(self, slices: list[Slice], error: BadBatch) -> list[list[Slice]]:
+        if len(slices) > 1:
+            middle = len(slices) // 2
+            return [slices[:middle], slices[middle:]]
+        whole = slices[0]
+        lines = whole.body.splitlines(keepends=True)
+        if len(lines) <= 1:
+            self._quarantine(whole, error)
+            return [[msgspec.structs.replace(whole, body=b"")]] if whole.body else []
+        cut = sum(map(len, lines[: len(lines) // 2]))
+        middle = whole.start + cut
+        return [
+            [msgspec.structs.replace(whole, end=middle, body=whole.body[:cut])],
+            [msgspec.structs.replace(whole, start=middle, body=whole.body[cut:])],
+        ]
+
+    def _quarantine(self, slice_: Slice, error: BadBatch) -> None:
+        if not slice_.body:
+            raise error
+        self.counts.quarantined += 1
+        with contextlib.suppress(OSError), (self.folder / "quarantine.jsonl").open("ab") as quarantine:
+            quarantine.write(slice_.body)
+        logger.error("Oracle keeps a record that PostgreSQL refuses in %s/quarantine.jsonl: %s", self.folder, error)
+
+    def _slice(self, segment: Segment, body: bytes) -> Slice:
+        header = segment.header
+        same_boot = header.boot_id == boot_id()
+        return Slice(
+            file_id=header.file_id,
+            start=segment.position,
+            end=segment.position + len(body),
+            offset_ns=self._offset_ns if same_boot else header.wall_ns - header.monotonic_ns,
+            node=header.node,
+            worker_id=header.worker_id,
+            origin=header.origin,
+            body=body,
+        )
+
+    def _open_segments(self, store: Store) -> None:
+        fresh: list[Segment] = []
+        for folder, lock in self._locks.items():
+            if not lock.is_held:
+                continue
+            for kind in (TRANSITIONS, LOGS):
+                for path in segments(folder, kind):
+                    if path not in self._segments and (segment := self._open_segment(path)):
+                        fresh.append(segment)
+        if fresh:
+            positions = store.positions([segment.header.file_id for segment in fresh])
+            for segment in fresh:
+                segment.position = max(segment.position, positions.get(segment.header.file_id, 0))
+                self._segments[segment.path] = segment
+
+    def _open_segment(self, path: Path) -> Segment | None:
+        segment = Segment.open(path)
+        if segment is None and path.exists():
+            self.counts.torn += 1
+            path.unlink(missing_ok=True)
+        return segment
+
+    def _retire_segments(self, store: Store) -> None:
+        """Removes what is committed and has no writer any more, then its row in the fence."""
+        for path, segment in list(self._segments.items()):
+            if not path.exists():
+                segment.close()  # its writer gave up log lines for room
+            elif (segment.remaining() > 0 and segment.read(BATCH_SIZE)) or not segment.is_finished():
+                continue
+            else:
+                rest = segment.read(BATCH_SIZE)
+                if rest:
+                    continue  # written between our reading and the writer's end
+                if segment.remaining() > 0:
+                    self.counts.torn += 1  # a last line cut off by the writer's death
+                segment.discard()
+            del self._segments[path]
+            self._forgotten.append(segment.header.file_id)
+        if self._forgotten:
+            store.forget(self._forgotten)
+            self._forgotten.clear()
+
+    def _publish_position(self, segment: Segment) -> None:
+        """Tells tasks that wait for their commit how far their segment is stored."""
+        if self.settings.durability == "committed":
+            with contextlib.suppress(OSError):
+                path = segment.path.with_suffix(COMMITTED_SUFFIX)
+                draft = path.with_suffix(".draft")
+                draft.write_text(str(segment.position))
+                draft.rename(path)
+
+    def _read_clock(self, store: Store) -> None:
+        """What to add to a monotonic reading of this host to get the database's time."""
+        now = time.monotonic()
+        if now >= self._next_clock:
+            database_ns, monotonic_ns = store.clock()
+            offset = database_ns - monotonic_ns
+            if abs(offset - self._offset_ns) > CLOCK_TOLERANCE:
+                self._offset_ns = offset
+            self._next_clock = now + CLOCK_INTERVAL
+
+    def _perform_duties(self) -> None:
+        if self._store is None:
+            return
+        now = time.monotonic()
+        for number, (interval, duty) in enumerate(self._duties):
+            if now >= self._due.get(number, 0.0):
+                self._count_drops()
+                duty.perform(self._store, self.counts)
+                self._due[number] = now + interval
+
+    def _count_drops(self) -> None:
+        dropped = 0
+        for folder, lock in self._locks.items():
+            if lock.is_held:
+                with contextlib.suppress(OSError):
+                    for path in folder.glob(f"*{DROPS_SUFFIX}"):
+                        with contextlib.suppress(ValueError):
+                            dropped += int(path.read_text() or 0)
+        self.counts.dropped = dropped
+
+    def _complain(self, error: OracleError) -> None:
+        """Once per kind of trouble: a database that is away for an hour is one line in the log."""
+        kind = type(error).__name__
+        if kind == self._complaint:
+            return
+        self._complaint = kind
+        if isinstance(error, (SchemaMissing, SchemaOutOfDate)):
+            logger.warning("Oracle journals and waits: %s", error)
+        elif isinstance(error, DatabaseUnavailable):
+            logger.warning("Oracle journals until PostgreSQL is back: %s", error)
+        else:
+            logger.error("Oracle's recorder: %s", error)
+
+    def _open_store(self) -> Store:
+        url = self.settings.url
+        if url is None:
+            try:
+                url = self.settings.embedded_url_path.read_text().strip()
+            except OSError:
+                raise DatabaseUnavailable(
+                    detail="the embedded one is not running: start celery -A <your app> oracle on this machine"
+                ) from None
+        store = Store(url)
+        store.connect()
+        return store
+
+    def _disconnect(self) -> None:
+        store, self._store = self._store, None
+        if store is not None:
+            with contextlib.suppress(Exception):
+                store.close()
+
+    def _end(self) -> None:
+        if self._store is not None:
+            for _, duty in self._duties:
+                with contextlib.suppress(OracleError):
+                    duty.end(self._store)
+        self._disconnect()
+        for segment in self._segments.values():
+            segment.close()
+        self._segments.clear()
+        for lock in self._locks.values():
+            lock.release()
+        self._locks.clear()

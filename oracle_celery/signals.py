@@ -1,0 +1,419 @@
+"""Celery's signals become records.
+
+Guarantee: a handler never raises into Celery, never blocks and never talks to the network: it encodes one record and
+appends it to the journal. Which signal fires where, in which process and in which order is a long table; what bites:
+
+- A run gets its id in ``task_received``, written into ``request.request_dict``, which travels to the pool child; eager
+  tasks get theirs in ``task_prerun``. The same task id may run twice at once after a broker reconnect, so nothing is
+  keyed by the task id alone.
+- The worker's main process reports lost children, hard time limits and revocations without a request: the run is then
+  found by the task id among the requests that this process holds.
+- ``task_failure`` fires twice for a hard time limit, ``task_retry`` may come without a reason, ``task_revoked`` without
+  a ``task_received`` before it, and the body of a chord whose header failed has no signal at all.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import logging
+import secrets
+import time
+import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from billiard.exceptions import TimeLimitExceeded, WorkerLostError
+from celery import signals
+from celery.exceptions import Reject, SoftTimeLimitExceeded
+from celery.states import IGNORED, REJECTED
+
+from oracle_celery import message, ownership
+from oracle_celery.payload import cut_text, encode_arguments, encode_value, error_message, identifier, type_name
+from oracle_celery.records import Transition, encode_line
+from oracle_celery.states import FINAL, Rank, Status
+
+if TYPE_CHECKING:
+    from oracle_celery.extension import Oracle
+
+__all__ = ["RUN_AT", "RUN_ID", "TaskSignals"]
+
+logger = logging.getLogger(__name__)
+
+#: Keys of a run in ``request.request_dict``, and so attributes of ``task.request``.
+RUN_ID = "oracle_run_id"
+RUN_AT = "oracle_run_at"
+#: Marks a run whose end this process has recorded already.
+ENDED = "oracle_ended"
+#: Marks a run whose task has sent a message under its own id (``Task.replace``): ignoring the run then is no end.
+REPLACED = "oracle_replaced"
+
+#: Celery's own bookkeeping: polls for a chord's header, in the user's queues and by the hundred.
+HIDDEN_TASKS = frozenset({"celery.chord_unlock"})
+
+
+class TaskSignals:
+    """The handlers of one app. `connect` once; Celery's signals are global, so each handler checks whose task it is."""
+
+    def __init__(self, oracle: Oracle) -> None:
+        self.oracle = oracle
+        self.app = oracle.app
+        #: True in a child of a prefork pool: there the outcome is told first hand.
+        self.is_pool_child = False
+        #: True where a prefork pool's main process may tell of a run that a child could not finish telling about.
+        self.has_main_process = False
+        self._runs: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
+        self._run_prefix = ""
+        self._run_numbers = itertools.count()
+        self._failures = 0
+
+    def connect(self) -> None:
+        for signal, handler in (
+            (signals.before_task_publish, self.on_before_publish),
+            (signals.after_task_publish, self.on_published),
+            (signals.task_received, self.on_received),
+            (signals.task_prerun, self.on_started),
+            (signals.task_success, self.on_succeeded),
+            (signals.task_failure, self.on_failed),
+            (signals.task_retry, self.on_retry),
+            (signals.task_postrun, self.on_postrun),
+            (signals.task_revoked, self.on_revoked),
+            (signals.task_unknown, self.on_unknown),
+            (signals.worker_process_init, self.on_pool_child_start),
+        ):
+            signal.connect(self._guarded(handler), weak=False, dispatch_uid=f"oracle-{id(self)}-{signal.name}")
+
+    def _guarded(self, handler: Callable[..., None]) -> Callable[..., None]:
+        """The handler as Celery calls it: silent for the task, never secret in the log."""
+
+        @functools.wraps(handler)
+        def guarded(sender: Any = None, **fields: Any) -> None:
+            try:
+                if self.oracle.is_recording:
+                    handler(sender, **fields)
+            except Exception:  # noqa: BLE001  # a guest's mistake is the guest's
+                self.count_failure()
+
+        return guarded
+
+    def count_failure(self) -> None:
+        """Call it where the exception is handled."""
+        self._failures += 1
+        if self._failures == 1:
+            logger.exception("Oracle could not record something; the task goes on. Told once per process.")
+
+    # -- producers -----------------------------------------------------------------------------------------------
+
+    def on_before_publish(self, sender: Any, *, headers: dict[str, Any] | None = None, **_: Any) -> None:
+        if headers is None or not self._is_mine(sender):
+            return
+        for key in (RUN_ID, RUN_AT, ENDED, REPLACED):
+            headers.pop(key, None)  # a retry copies the headers of its run
+        ownership.stamp(headers, self.oracle.settings.user_header)
+
+    def on_published(
+        self,
+        sender: Any,
+        *,
+        headers: dict[str, Any] | None = None,
+        body: Any = None,
+        exchange: Any = None,
+        routing_key: Any = None,
+        **_: Any,
+    ) -> None:
+        if not self._is_mine(sender) or sender in HIDDEN_TASKS:
+            return
+        sent = message.sent(headers, body)
+        if sent is None:
+            return
+        request = _current_request()
+        is_own_id = request is not None and request.id == sent.headers.get("id")
+        retries = sent.headers.get("retries") or 0
+        if is_own_id and retries == (request.retries or 0):
+            request.__dict__[REPLACED] = True
+        self._record(
+            task_id=sent.headers.get("id"),
+            status=Status.PENDING,
+            rank=Rank.SENT,
+            reason="retry_scheduled" if retries else "sent",
+            retries=retries,
+            queue=message.queue_name(self.app, exchange, routing_key),
+            **self._description(sent.headers, sent.args, sent.kwargs),
+        )
+
+    # -- a worker's main process ---------------------------------------------------------------------------------
+
+    def on_received(self, sender: Any, *, request: Any, **_: Any) -> None:
+        if sender.app is not self.app or request.name in HIDDEN_TASKS:
+            return
+        fields = request.request_dict
+        now = self._mint_run(fields)
+        self._runs[request.id] = request
+        delivery = request.delivery_info
+        self._record(
+            task_id=request.id,
+            status=Status.PENDING,
+            rank=Rank.RECEIVED,
+            at=now,
+            reason="redelivered" if delivery.get("redelivered") else "received",
+            retries=fields.get("retries") or 0,
+            run_id=fields[RUN_ID],
+            run_at=now,
+            queue=message.queue_name(self.app, delivery.get("exchange"), delivery.get("routing_key")),
+            **self._description(fields, fields.get("args"), fields.get("kwargs")),
+        )
+
+    def on_revoked(
+        self, sender: Any, *, request: Any, terminated: bool = False, expired: bool = False, **_: Any
+    ) -> None:
+        if not self._is_mine(sender) or sender.name in HIDDEN_TASKS:
+            return
+        received = self._runs.get(request.id)
+        fields = request.__dict__ if received is None else received.request_dict
+        run_at = fields.get(RUN_AT) or time.monotonic_ns()
+        self._record(
+            task_id=request.id,
+            status=Status.CANCELLED,
+            rank=Rank.CANCELLED,
+            reason="expired" if expired else "terminated" if terminated else "revoked",
+            retries=fields.get("retries") or 0,
+            run_id=fields.get(RUN_ID),
+            run_at=run_at,
+            queue=message.delivered_queue(self.app, fields.get("delivery_info")),
+            **self._description(fields, fields.get("args"), fields.get("kwargs")),
+        )
+
+    def on_unknown(
+        self,
+        sender: Any,
+        *,
+        name: str | None = None,
+        id: str | None = None,  # noqa: A002  # Celery's word
+        message: Any = None,
+        exc: Any = None,
+        **_: Any,
+    ) -> None:
+        if sender.app is not self.app or id is None:
+            return
+        headers = getattr(message, "headers", None) or {}
+        self._record(
+            task_id=id,
+            status=Status.FAILED,
+            rank=Rank.INFERRED,
+            reason="unknown_task",
+            retries=headers.get("retries") or 0,
+            run_at=time.monotonic_ns(),
+            error_type=None if exc is None else type_name(type(exc)),
+            error_message=f"This worker knows no task named {name}.",
+            **{**self._description(headers, None, None), "name": identifier(name)},
+        )
+
+    # -- where the task's code runs ------------------------------------------------------------------------------
+
+    def on_pool_child_start(self, sender: Any, **_: Any) -> None:
+        self.is_pool_child = self.has_main_process
+        self._run_prefix = ""
+
+    def on_started(self, sender: Any, *, task_id: str, args: Any = None, kwargs: Any = None, **_: Any) -> None:
+        if not self._is_mine(sender) or sender.name in HIDDEN_TASKS:
+            return
+        request = sender.request
+        fields = request.__dict__
+        description: dict[str, Any] = {}
+        if RUN_ID not in fields:
+            self._mint_run(fields)
+            description = {
+                **self._description(fields, args, kwargs),
+                "name": identifier(sender.name),
+                "user_id": ownership.current_owner(self.oracle.settings.user_header),
+            }
+        self._record(
+            task_id=task_id,
+            status=Status.IN_PROGRESS,
+            rank=Rank.STARTED,
+            reason="eager" if request.is_eager else "started",
+            retries=request.retries or 0,
+            run_id=fields[RUN_ID],
+            run_at=fields[RUN_AT],
+            **description,
+        )
+
+    def on_succeeded(self, sender: Any, *, result: Any = None, runtime: float | None = None, **_: Any) -> None:
+        if not self._is_mine(sender) or sender.name in HIDDEN_TASKS:
+            return
+        self._end(
+            sender.request,
+            Status.COMPLETED,
+            Rank.REPORTED,
+            result_payload=encode_value(result, self.oracle.settings.result_limit),
+            runtime=runtime,
+        )
+
+    def on_failed(self, sender: Any, *, task_id: str, exception: Any = None, einfo: Any = None, **_: Any) -> None:
+        if not self._is_mine(sender) or sender.name in HIDDEN_TASKS:
+            return
+        if isinstance(exception, Reject):
+            return  # the task's own process has told so in task_postrun
+        is_inferred = self.has_main_process and not self.is_pool_child
+        if isinstance(exception, WorkerLostError):
+            reason, is_inferred = "process_lost", True
+        elif isinstance(exception, TimeLimitExceeded):
+            reason, is_inferred = "time_limit", True
+        elif isinstance(exception, SoftTimeLimitExceeded):
+            reason = "soft_time_limit"
+        else:
+            reason = None
+        request = self._request_of(sender, task_id)
+        self._end(
+            request,
+            Status.FAILED,
+            Rank.INFERRED if is_inferred else Rank.REPORTED,
+            task_id=task_id,
+            reason=reason,
+            **self._error(exception, einfo),
+        )
+        self._fail_chord_body(request, task_id, exception)
+
+    def on_retry(self, sender: Any, *, request: Any, reason: Any = None, einfo: Any = None, **_: Any) -> None:
+        if not self._is_mine(sender) or sender.name in HIDDEN_TASKS:
+            return
+        exception = getattr(reason, "exc", None)
+        self._end(
+            request,
+            Status.PENDING,
+            Rank.GIVEN_BACK,
+            reason="connection_lost" if reason is None else "retry_scheduled",
+            eta=message.seconds_since_epoch(getattr(reason, "when", None)),
+            **(self._error(exception, einfo) if exception is not None else {}),
+        )
+
+    def on_postrun(self, sender: Any, *, retval: Any = None, state: str | None = None, **_: Any) -> None:
+        """Only for outcomes that have no signal of their own."""
+        if state is not None and state != IGNORED and state != REJECTED:
+            return
+        if not self._is_mine(sender) or sender.name in HIDDEN_TASKS:
+            return
+        request = sender.request
+        if state == IGNORED:
+            if request.__dict__.get(REPLACED):
+                self._end(request, Status.PENDING, Rank.GIVEN_BACK, reason="replaced")
+            else:
+                self._end(request, Status.COMPLETED, Rank.REPORTED, reason="ignored")
+        elif state == REJECTED:
+            if getattr(retval, "requeue", False):
+                self._end(request, Status.PENDING, Rank.GIVEN_BACK, reason="requeued")
+            else:
+                cause = getattr(retval, "reason", None)
+                error = self._error(cause if isinstance(cause, BaseException) else retval, None)
+                self._end(request, Status.FAILED, Rank.REPORTED, reason="rejected", **error)
+        elif not self.is_pool_child:  # a pool's main process will say what became of the child
+            self._end(request, Status.FAILED, Rank.INTERRUPTED, reason="interrupted")
+
+    # -- records -------------------------------------------------------------------------------------------------
+
+    def _end(self, request: Any, status: Status, rank: Rank, *, task_id: str | None = None, **fields: Any) -> None:
+        """The run's last fact; in the main process only its first telling counts, with the run it has received."""
+        known: dict[str, Any] = {}
+        if request is not None:
+            known = request.__dict__ if RUN_ID in request.__dict__ else getattr(request, "request_dict", {})
+            task_id = request.id
+        if rank is Rank.INFERRED:
+            if known.get(ENDED):
+                return
+            if request is not None:
+                known[ENDED] = True
+        mark = self._record(
+            task_id=task_id,
+            status=status,
+            rank=rank,
+            retries=known.get("retries") or 0,
+            run_id=known.get(RUN_ID),
+            run_at=known.get(RUN_AT) or time.monotonic_ns(),
+            **fields,
+        )
+        if mark is not None and rank is Rank.REPORTED:
+            self.oracle.wait_until_committed(mark)
+
+    def _record(self, *, task_id: Any, at: int | None = None, **fields: Any) -> Any:
+        task_id = identifier(task_id)
+        if task_id is None:
+            return None
+        record = Transition(task_id=task_id, at=time.monotonic_ns() if at is None else at, **fields)
+        return self.oracle.journal.append(encode_line(record), final=record.status in FINAL)
+
+    def _description(self, headers: Any, args: Any, kwargs: Any) -> dict[str, Any]:
+        """What a message says about its task, whichever run it is."""
+        settings = self.oracle.settings
+        return {
+            "name": identifier(headers.get("task")),
+            "user_id": identifier(headers.get(settings.user_header)),
+            "arguments": encode_arguments(args, kwargs, settings.arguments_limit),
+            "trace_id": message.trace_id(headers.get("traceparent")),
+            "eta": message.seconds_since_epoch(headers.get("eta")),
+            "expires": message.seconds_since_epoch(headers.get("expires")),
+            "root_id": identifier(headers.get("root_id")),
+            "parent_id": identifier(headers.get("parent_id")),
+            "group_id": identifier(headers.get("group")),
+        }
+
+    def _error(self, exception: Any, einfo: Any) -> dict[str, Any]:
+        limit = self.oracle.settings.error_limit
+        traceback = getattr(einfo, "traceback", None)
+        traceback = traceback if type(traceback) is str else None
+        if not isinstance(exception, BaseException):
+            return {"traceback": None if traceback is None else cut_text(traceback, limit)}
+        return {
+            "error_type": type_name(type(exception)),
+            "error_message": error_message(exception, traceback, limit),
+            "traceback": None if traceback is None else cut_text(traceback, limit),
+        }
+
+    def _fail_chord_body(self, request: Any, task_id: str, exception: Any) -> None:
+        """The body of a chord is published when its header is done; with a failed header that is never."""
+        fields = getattr(request, "request_dict", None) or getattr(request, "__dict__", {})
+        body = fields.get("chord")
+        options = body.get("options") if isinstance(body, dict) else None
+        if not isinstance(options, dict) or not options.get("task_id"):
+            return
+        settings = self.oracle.settings
+        self._record(
+            task_id=options["task_id"],
+            status=Status.FAILED,
+            rank=Rank.INFERRED,
+            reason="chord_header_failed",
+            name=identifier(body.get("task")),
+            user_id=identifier(fields.get(settings.user_header)),
+            trace_id=message.trace_id(fields.get("traceparent")),
+            root_id=identifier(fields.get("root_id")),
+            error_type=None if exception is None else type_name(type(exception)),
+            error_message=f"Task {identifier(task_id)} of this chord's header failed, so its body never runs.",
+        )
+
+    # -- whose signal, which run ---------------------------------------------------------------------------------
+
+    def _is_mine(self, sender: Any) -> bool:
+        """`sender` is a task or, for publishing signals, a task's name: then the current app decides."""
+        app = getattr(sender, "app", None)
+        if app is None:
+            return self.oracle.is_current()
+        return app is self.app
+
+    def _request_of(self, task: Any, task_id: str) -> Any:
+        """The run that `task_failure` speaks of: the one under way here, else the one this process has received."""
+        request = task.request
+        if request.id == task_id and RUN_ID in request.__dict__:
+            return request
+        return self._runs.get(task_id)
+
+    def _mint_run(self, fields: dict[str, Any]) -> int:
+        if not self._run_prefix:
+            self._run_prefix = secrets.token_hex(6)
+        now = time.monotonic_ns()
+        fields[RUN_ID] = f"{self._run_prefix}-{next(self._run_numbers):x}"
+        fields[RUN_AT] = now
+        return now
+
+
+def _current_request() -> Any:
+    task = ownership.get_current_task()
+    return None if task is None else task.request

@@ -1,0 +1,131 @@
+"""The journal on a real disk, with real processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from oracle_celery import journal as module
+from oracle_celery.journal import LOGS, TRANSITIONS, FolderLock, Journal, Segment, UnsafeFolder, open_folder, segments
+
+QUOTA = 64 * 1024 * 1024
+
+
+def open_segments(folder: Path, kind: str = TRANSITIONS) -> list[Segment]:
+    found = [Segment.open(path) for path in segments(folder, kind)]
+    return [segment for segment in found if segment is not None]
+
+
+def test_lines_come_back_in_order(tmp_path: Path) -> None:
+    """What was appended is read, complete lines only."""
+    journal = Journal(tmp_path / "node", node="celery@a", quota=QUOTA)
+    marks = [journal.append(f'{{"n":{number}}}\n'.encode()) for number in range(3)]
+    [segment] = open_segments(tmp_path / "node")
+    assert segment.header.node == "celery@a"
+    assert segment.read(4096) == b'{"n":0}\n{"n":1}\n{"n":2}\n'
+    assert marks[-1] is not None
+    assert marks[-1].end == segment.position + len(segment.read(4096))
+
+
+def test_a_segment_is_finished_when_its_writer_is_gone(tmp_path: Path) -> None:
+    """The lock of a killed process tells it, without any goodbye."""
+    child = os.fork()
+    if child == 0:
+        Journal(tmp_path, quota=QUOTA).append(b"{}\n")
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+    journal = Journal(tmp_path, quota=QUOTA)
+    journal.append(b"{}\n")
+    assert sorted(segment.is_finished() for segment in open_segments(tmp_path)) == [False, True]
+
+
+def test_a_forked_child_writes_its_own_segment(tmp_path: Path) -> None:
+    """Parent and child never share a file, and the child's end does not end the parent's."""
+    journal = Journal(tmp_path, quota=QUOTA)
+    journal.append(b'"parent"\n')
+    child = os.fork()
+    if child == 0:
+        journal.append(b'"child"\n')
+        os._exit(0)
+    os.waitpid(child, 0)
+    journal.append(b'"parent"\n')
+    by_lines = {segment.read(999): segment.is_finished() for segment in open_segments(tmp_path)}
+    assert by_lines == {b'"parent"\n"parent"\n': False, b'"child"\n': True}
+
+
+def test_segments_rotate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long-lived writer gives the disk back in steps."""
+    monkeypatch.setattr(module, "SEGMENT_SIZE", 2000)
+    journal = Journal(tmp_path, quota=QUOTA)
+    for _ in range(100):
+        journal.append(b"x" * 99 + b"\n")
+    found = open_segments(tmp_path)
+    assert len(found) > 3
+    assert [segment.is_finished() for segment in found].count(False) == 1
+    assert sum(len(segment.read(9999)) for segment in found) == 100 * 100
+
+
+def test_a_torn_line_spoils_only_itself(tmp_path: Path) -> None:
+    """A line that was cut off is followed by a line break, and the next ones are whole."""
+    journal = Journal(tmp_path, quota=QUOTA)
+    journal.append(b'"one"\n')
+    journal._torn = True
+    os.write(journal._descriptor, b'"tor')
+    journal.append(b'"three"\n')
+    [segment] = open_segments(tmp_path)
+    assert segment.read(999).splitlines() == [b'"one"', b'"tor', b'"three"']
+
+
+def test_past_the_quota_logs_go_first_and_then_only_final_statuses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every drop is counted beside the segments."""
+    monkeypatch.setattr(module, "QUOTA_CHECK_SIZE", 1000)
+    logs = Journal(tmp_path, kind=LOGS, quota=10_000)
+    for _ in range(90):
+        logs.append(b"l" * 99 + b"\n")
+    logs.close()
+    journal = Journal(tmp_path, quota=10_000)
+    written = [journal.append(b"t" * 99 + b"\n") is not None for _ in range(150)]
+    assert not segments(tmp_path, LOGS)
+    assert written[:80] == [True] * 80
+    assert written[-1] is False
+    assert journal.append(b"final\n", final=True) is not None
+    journal.close()
+    counted = sum(int(path.read_text()) for path in tmp_path.glob("transitions*.drops"))
+    assert counted == written.count(False)
+
+
+def test_a_full_disk_drops_and_never_raises(tmp_path: Path) -> None:
+    """A folder that cannot be written to costs records, not tasks."""
+    (tmp_path / "file").write_text("")
+    journal = Journal(tmp_path / "file" / "below", quota=QUOTA)
+    assert journal.append(b"{}\n") is None
+    assert journal.dropped == 1
+
+
+def test_a_folder_that_others_may_write_to_is_refused(tmp_path: Path) -> None:
+    """Anybody who can write there could forge facts."""
+    tmp_path.chmod(0o777)
+    with pytest.raises(UnsafeFolder, match="others may write"):
+        open_folder(tmp_path)
+
+
+def test_one_reader_a_folder(tmp_path: Path) -> None:
+    """The second reader waits until the first is gone."""
+    first, second = FolderLock(tmp_path), FolderLock(tmp_path)
+    assert first.acquire()
+    assert not second.acquire()
+    first.release()
+    assert second.acquire()
+
+
+def test_a_line_longer_than_a_read_is_read_whole(tmp_path: Path) -> None:
+    """A limit never cuts a record."""
+    journal = Journal(tmp_path, quota=QUOTA)
+    journal.append(b"x" * 5000 + b"\n")
+    [segment] = open_segments(tmp_path)
+    assert segment.read(100) == b"x" * 5000 + b"\n"

@@ -1,0 +1,142 @@
+"""The bounded encoder."""
+
+from __future__ import annotations
+
+import collections
+import datetime
+import decimal
+import json
+import uuid
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from oracle_celery.payload import encode_arguments, encode_value, error_message, identifier, scrub
+
+
+def decode(raw: Any) -> Any:
+    return json.loads(bytes(raw))
+
+
+class Hostile:
+    """Every way of looking at it fails the test."""
+
+    def __repr__(self) -> str:
+        raise AssertionError("its __repr__ was called")
+
+    __str__ = __repr__
+
+    def __iter__(self) -> Any:
+        raise AssertionError("it was iterated")
+
+    def __len__(self) -> int:
+        raise AssertionError("its length was asked")
+
+    def __getattribute__(self, name: str) -> Any:
+        raise AssertionError(f"its {name} was read")
+
+
+class HostileMeta(type):
+    """A class that does not want its name read."""
+
+    def __getattribute__(cls, name: str) -> Any:
+        raise AssertionError("the class was asked for an attribute")
+
+
+class HostileClass(metaclass=HostileMeta):
+    """Has such a class."""
+
+
+def test_plain_values_pass_exactly() -> None:
+    """JSON's own types come out as they went in, 64-bit integers included."""
+    value = {"a": [1, 2.5, True, None, "text"], "big": 2**63 - 1, "small": -(2**63)}
+    assert decode(encode_value(value, 4096)) == value
+
+
+def test_no_code_of_a_value_runs() -> None:
+    """Foreign objects become markers without being asked anything."""
+    encoded = decode(encode_value([Hostile(), HostileClass()], 4096))
+    assert [item["$type"].rpartition(".")[2] for item in encoded] == ["Hostile", "HostileClass"]
+
+
+def test_subclasses_of_plain_types_are_foreign() -> None:
+    """Only exact types are opened: a subclass may do anything in its methods."""
+    assert decode(encode_value(collections.OrderedDict(a=1), 4096)) == {"$type": "collections.OrderedDict"}
+
+
+def test_known_types_keep_their_value() -> None:
+    """Dates, decimals and UUIDs are written out beside their type."""
+    moment = datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC)
+    assert decode(encode_value(moment, 99)) == {"$type": "datetime.datetime", "value": "2026-01-02T03:04:05+00:00"}
+    assert decode(encode_value(decimal.Decimal("1.50"), 99))["value"] == "1.50"
+    assert decode(encode_value(uuid.UUID(int=5), 99))["value"].endswith("05")
+    assert decode(encode_value(b"abc", 99)) == {"$type": "bytes", "length": 3}
+    assert decode(encode_value(2**70, 99)) == {"$type": "int", "value": str(2**70)}
+    assert decode(encode_value(float("inf"), 99)) == {"$type": "float", "value": "inf"}
+
+
+@pytest.mark.parametrize("value", [[0] * 1_000_000, "x" * 1_000_000, {str(i): i for i in range(100_000)}])
+def test_large_values_are_cut(value: Any) -> None:
+    """The output is bounded by the limit, not by the value."""
+    assert len(bytes(encode_value(value, 500))) < 1500
+
+
+def test_deep_values_are_cut() -> None:
+    """Nesting ends in a marker, also where a list holds itself."""
+    loop: list[Any] = []
+    loop.append(loop)
+    assert b'"$type":"list"' in bytes(encode_value(loop, 4096))
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()) | st.binary(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(st.characters()), inner),
+        max_leaves=30,
+    )
+)
+def test_anything_becomes_storable_json(value: Any) -> None:
+    """Whatever the text: valid UTF-8 JSON without NUL."""
+    raw = bytes(encode_value(value, 2000))
+    json.loads(raw.decode())
+    assert b"\\u0000" not in raw
+
+
+def test_arguments() -> None:
+    """Positional and keyword arguments share one budget; none are None."""
+    assert encode_arguments((), {}, 100) is None
+    assert decode(encode_arguments((1,), {"b": 2}, 100)) == {"args": [1], "kwargs": {"b": 2}}
+
+
+def test_identifiers_are_capped_and_stay_apart() -> None:
+    """Long ids keep their head and tail; foreign objects are none."""
+    assert identifier("x" * 255) == "x" * 255
+    first, second = identifier("x" * 999 + "1"), identifier("x" * 999 + "2")
+    assert first != second
+    assert first is not None
+    assert len(first) == 255
+    assert identifier(42) == "42"
+    assert identifier(Hostile()) is None
+
+
+def test_scrub_replaces_what_cannot_be_stored() -> None:
+    """NUL and lone surrogates become the replacement character, everything else stays."""
+    assert scrub("a\x00b\ud800c\U0001f600") == "a\ufffdb\ufffdc\U0001f600"
+
+
+class Speaking(Exception):
+    """Says something of its own."""
+
+    def __str__(self) -> str:
+        raise AssertionError("it was asked")
+
+
+def test_error_messages_come_without_asking_the_exception() -> None:
+    """Plain arguments are read; a class with its own words is quoted from the traceback that Celery has made."""
+    assert error_message(ValueError("no\x00"), None, 100) == "no\ufffd"
+    assert error_message(KeyError("a"), None, 100) == "a"
+    traceback = f"Traceback:\n  File x\n{__name__}.Speaking: quoted words"
+    assert error_message(Speaking("args"), traceback, 100) == "quoted words"
+    assert error_message(ValueError("x" * 999), None, 10) == "x" * 10 + " …"
