@@ -11,6 +11,7 @@ current app, as it does for Celery itself.
 from __future__ import annotations
 
 import atexit
+import hashlib
 import logging
 import os
 import re
@@ -62,7 +63,11 @@ class Oracle:
         self._settings: Settings | None = None
         self._refused = False
         self._lock = threading.RLock()
-        self._reset_writers()
+        self._journal: Journal | None = None
+        self._log_journal: Journal | None = None
+        self._recorder: Recorder | None = None
+        self._is_flushed_at_exit = False
+        self._degraded_until = 0.0
         self.signals = TaskSignals(self)
         self.signals.connect()
         task_logs.connect(self)
@@ -187,9 +192,12 @@ class Oracle:
         with self._lock:
             if self._journal is None:
                 settings = self.settings
-                writer = {"node": self.node, "worker_id": self.worker_id, "quota": settings.journal_quota}
-                self._log_journal = Journal(self.folder, kind=LOGS, **writer)  # type: ignore[arg-type]
-                self._journal = Journal(self.folder, kind=TRANSITIONS, **writer)  # type: ignore[arg-type]
+                self._log_journal, self._journal = (
+                    Journal(
+                        self.folder, kind=kind, node=self.node, worker_id=self.worker_id, quota=settings.journal_quota
+                    )
+                    for kind in (LOGS, TRANSITIONS)
+                )
                 if self.node is None:
                     self._start_producer()
             return self._journal
@@ -203,19 +211,11 @@ class Oracle:
             self._is_flushed_at_exit = True
             atexit.register(self.stop)
 
-    def _reset_writers(self) -> None:
-        self._journal: Journal | None = None
-        self._log_journal: Journal | None = None
-        self._recorder: Recorder | None = None
-        self._is_flushed_at_exit = False
-        self._degraded_until = 0.0
-
     def _after_fork_in_child(self) -> None:
-        """Journals reopen by themselves; a producer's child needs a recorder of its own, a pool child has its parent's."""
+        """A producer's child needs a recorder of its own; a pool child is read by its parent's."""
         self._lock = threading.RLock()
-        if self._recorder is not None:
-            self._recorder.after_fork_in_child()
-        self._reset_writers()
+        self._journal = self._log_journal = self._recorder = None
+        self._is_flushed_at_exit = False
 
 
 def find(app: Any) -> Oracle | None:
@@ -233,9 +233,8 @@ def _resolve(app: Any) -> Any:
 def _folder_name(node: str) -> str:
     """A node's folder; names that differ only in odd characters get different ones."""
     plain = re.sub(r"[^A-Za-z0-9@_.-]", "_", node)
-    suffix = (
-        "" if plain == node and len(plain) <= FOLDER_NAME_LIMIT else f"-{uuid.uuid5(uuid.NAMESPACE_DNS, node).hex[:8]}"
-    )
+    is_exact = plain == node and len(plain) <= FOLDER_NAME_LIMIT
+    suffix = "" if is_exact else f"-{hashlib.sha256(node.encode()).hexdigest()[:8]}"
     return f"worker-{plain[:FOLDER_NAME_LIMIT]}{suffix}"
 
 

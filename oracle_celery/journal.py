@@ -95,8 +95,9 @@ class Journal:
         self.quota = quota
         self.dropped = 0
         self._lock = threading.RLock()
+        self._torn = False
         self._reset()
-        _journals.add(self)
+        _open_files.add(self)
 
     def append(self, line: bytes, *, final: bool = False) -> Mark | None:
         """Writes one encoded record with one ``write(2)``. Returns where it ends, or None where it was dropped."""
@@ -107,17 +108,20 @@ class Journal:
                 if self._unchecked >= QUOTA_CHECK_SIZE or self._full:
                     self._check_quota()
                 if self._full and not (final and self._usage < self.quota * FINAL_STATUS_QUOTA_FACTOR):
-                    return self._drop()
+                    self._drop()
+                    return None
                 if self._torn:
                     line = b"\n" + line
                 written = os.write(self._descriptor, line)
             except (OSError, OracleError):
-                return self._drop()
+                self._drop()
+                return None
             self._size += written
             self._unchecked += written
             self._torn = written != len(line)
             if self._torn:
-                return self._drop()
+                self._drop()
+                return None
             return Mark(self._path, self._size)
 
     def close(self) -> None:
@@ -194,8 +198,7 @@ class Journal:
 
     def _drop(self) -> None:
         self.dropped += 1
-        if self._descriptor < 0:
-            self._write_drops()
+        self._unchecked = QUOTA_CHECK_SIZE  # look again, and write down the count, at the next record
 
     def _write_drops(self) -> None:
         if self.dropped > self._drops_written:
@@ -212,6 +215,7 @@ class Segment:
         self.header = header
         self.position = position  # just behind the last line that was handed out
         self._descriptor = descriptor
+        _open_files.add(self)
 
     @classmethod
     def open(cls, path: Path) -> Segment | None:
@@ -260,6 +264,9 @@ class Segment:
             os.close(self._descriptor)
             self._descriptor = -1
 
+    def _after_fork_in_child(self) -> None:
+        self.close()
+
     def discard(self) -> None:
         """Removes the file and closes it."""
         self.path.unlink(missing_ok=True)
@@ -277,6 +284,7 @@ class FolderLock:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._descriptor = -1
+        _open_files.add(self)
 
     @property
     def is_held(self) -> bool:
@@ -303,9 +311,12 @@ class FolderLock:
             os.close(self._descriptor)
             self._descriptor = -1
 
+    def _after_fork_in_child(self) -> None:
+        self.release()  # closes the child's copy; the lock itself stays the parent's
+
 
 def open_folder(folder: Path) -> None:
-    """Makes the folder if need be, for its owner only. Raises `UnsafeFolder` where somebody else could write into it."""
+    """Makes the folder if need be, for its owner only. Raises `UnsafeFolder` where others could write into it."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     status = folder.stat()
     if status.st_uid != os.geteuid():
@@ -366,12 +377,12 @@ def boot_id() -> str:
 
 
 _boot_id: str | None = None
-_journals: weakref.WeakSet[Journal] = weakref.WeakSet()
+_open_files: weakref.WeakSet[Journal | Segment | FolderLock] = weakref.WeakSet()
 
 
 def _after_fork_in_child() -> None:
-    for journal in list(_journals):
-        journal._after_fork_in_child()  # noqa: SLF001
+    for opened in list(_open_files):
+        opened._after_fork_in_child()  # noqa: SLF001
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -73,7 +73,7 @@ def seconds_since_epoch(moment: Any) -> float | None:
         return None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=datetime.UTC)
-    return moment.timestamp()
+    return float(moment.timestamp())
 
 
 def trace_id(traceparent: Any) -> str | None:

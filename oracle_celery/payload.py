@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime
 import decimal
+import hashlib
 import math
 import uuid
 from typing import Any
@@ -21,8 +22,8 @@ __all__ = ["cut_text", "encode_arguments", "encode_value", "error_message", "ide
 DEPTH_LIMIT = 8
 #: Characters of an identifier: task id, name, queue, user.
 IDENTIFIER_LIMIT = 255
-#: Characters of an identifier's tail that stay when it is cut, so that ids with a common prefix stay apart.
-IDENTIFIER_TAIL = 40
+#: Hex digits of the digest that ends an identifier that was cut, so that two of them stay apart.
+IDENTIFIER_DIGEST = 32
 #: Bits of an integer that is written out; JSON numbers of up to 64 bits are written as numbers.
 INTEGER_BIT_LIMIT = 2048
 #: Bytes that a marker or a bracket is counted as.
@@ -68,12 +69,13 @@ def identifier(value: Any) -> str | None:
     if type(value) is not str:
         if (type(value) is int and value.bit_length() <= INTEGER_BIT_LIMIT // 4) or type(value) is uuid.UUID:
             value = str(value)
-        elif isinstance(value, str):
+        elif issubclass(type(value), str):
             value = str.__str__(value)
         else:
             return None
     if len(value) > IDENTIFIER_LIMIT:
-        value = value[: IDENTIFIER_LIMIT - IDENTIFIER_TAIL - 1] + "…" + value[-IDENTIFIER_TAIL:]
+        digest = hashlib.sha256(value.encode(errors="surrogatepass")).hexdigest()[:IDENTIFIER_DIGEST]
+        value = f"{value[: IDENTIFIER_LIMIT - IDENTIFIER_DIGEST - 1]}…{digest}"
     return scrub(value)
 
 

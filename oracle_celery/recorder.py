@@ -122,10 +122,6 @@ class Recorder:
         self._wake.set()
         thread.join(timeout + 1.0)
 
-    def after_fork_in_child(self) -> None:
-        """The thread stayed in the parent, and so must its locks and its connection."""
-        self._thread = None
-
     # -- the thread ----------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
@@ -218,10 +214,8 @@ class Recorder:
     def _send(self, store: Store, kind: str, slices: list[Slice]) -> None:
         """One transaction, or, where the database refuses a record, as many as it takes to find it."""
         try:
-            if kind == TRANSITIONS:
-                ingested = store.ingest(slices, self.settings.notify)
-            else:
-                ingested = store.ingest_logs(slices)
+            is_log = kind == LOGS
+            ingested = store.ingest_logs(slices) if is_log else store.ingest(slices, self.settings.notify)
         except BadBatch as error:
             for half in self._halves(slices, error):
                 self._send(store, kind, half)
@@ -273,9 +267,8 @@ class Recorder:
             if not lock.is_held:
                 continue
             for kind in (TRANSITIONS, LOGS):
-                for path in segments(folder, kind):
-                    if path not in self._segments and (segment := self._open_segment(path)):
-                        fresh.append(segment)
+                unknown = [path for path in segments(folder, kind) if path not in self._segments]
+                fresh.extend(segment for path in unknown if (segment := self._open_segment(path)))
         if fresh:
             positions = store.positions([segment.header.file_id for segment in fresh])
             for segment in fresh:

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 from celery import signals
+from celery._state import get_current_task
 from celery.exceptions import Reject, SoftTimeLimitExceeded
 from celery.states import IGNORED, REJECTED
 
@@ -373,7 +374,7 @@ class TaskSignals:
         fields = getattr(request, "request_dict", None) or getattr(request, "__dict__", {})
         body = fields.get("chord")
         options = body.get("options") if isinstance(body, dict) else None
-        if not isinstance(options, dict) or not options.get("task_id"):
+        if body is None or not isinstance(options, dict) or not options.get("task_id"):
             return
         settings = self.oracle.settings
         self._record(
@@ -415,5 +416,5 @@ class TaskSignals:
 
 
 def _current_request() -> Any:
-    task = ownership.get_current_task()
+    task = get_current_task()
     return None if task is None else task.request

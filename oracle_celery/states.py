@@ -13,7 +13,7 @@ __all__ = ["FINAL", "Rank", "Status"]
 
 
 class Status(IntEnum):
-    """A task's status. The value is its code in journals and in the database, the name in lower case its public word."""
+    """A task's status: the value is its code in journals and database, the name in lower case its public word."""
 
     PENDING = 0
     IN_PROGRESS = 1

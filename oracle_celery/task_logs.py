@@ -74,7 +74,7 @@ class TaskLogHandler(logging.Handler):
 
 
 def connect(oracle: Oracle) -> None:
-    """Adds the handler to the loggers that a worker sets up: the root, and the one of tasks, which does not propagate."""
+    """Adds the handler to the loggers that a worker sets up: the root, and that of tasks, which does not propagate."""
     handler = TaskLogHandler(oracle)
 
     def attach(logger: logging.Logger | None = None, **_: Any) -> None:

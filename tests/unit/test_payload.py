@@ -111,7 +111,7 @@ def test_arguments() -> None:
 
 
 def test_identifiers_are_capped_and_stay_apart() -> None:
-    """Long ids keep their head and tail; foreign objects are none."""
+    """Long ids keep their head and a digest of the rest; foreign objects are none."""
     assert identifier("x" * 255) == "x" * 255
     first, second = identifier("x" * 999 + "1"), identifier("x" * 999 + "2")
     assert first != second
