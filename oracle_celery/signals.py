@@ -37,7 +37,7 @@ from oracle_celery.states import FINAL, Rank, Status
 if TYPE_CHECKING:
     from oracle_celery.extension import Oracle
 
-__all__ = ["RUN_AT", "RUN_ID", "TaskSignals"]
+__all__ = ["HIDDEN_TASKS", "RUN_AT", "RUN_ID", "TaskSignals"]
 
 logger = logging.getLogger(__name__)
 
@@ -256,14 +256,16 @@ class TaskSignals:
         if isinstance(exception, Reject):
             return  # the task's own process has told so in task_postrun
         is_inferred = self.has_main_process and not self.is_pool_child
+        error = self._error(exception, einfo)
+        reason = None
         if isinstance(exception, WorkerLostError):
             reason, is_inferred = "process_lost", True
         elif isinstance(exception, TimeLimitExceeded):
             reason, is_inferred = "time_limit", True
+            error["error_message"] = "The hard time limit was exceeded; the process that ran the task was killed."
         elif isinstance(exception, SoftTimeLimitExceeded):
             reason = "soft_time_limit"
-        else:
-            reason = None
+            error["error_message"] = "The soft time limit was exceeded."
         request = self._request_of(sender, task_id)
         self._end(
             request,
@@ -271,7 +273,7 @@ class TaskSignals:
             Rank.INFERRED if is_inferred else Rank.REPORTED,
             task_id=task_id,
             reason=reason,
-            **self._error(exception, einfo),
+            **error,
         )
         self._fail_chord_body(request, task_id, exception)
 
@@ -304,9 +306,7 @@ class TaskSignals:
             if getattr(retval, "requeue", False):
                 self._end(request, Status.PENDING, Rank.GIVEN_BACK, reason="requeued")
             else:
-                cause = getattr(retval, "reason", None)
-                error = self._error(cause if isinstance(cause, BaseException) else retval, None)
-                self._end(request, Status.FAILED, Rank.REPORTED, reason="rejected", **error)
+                self._end(request, Status.FAILED, Rank.REPORTED, reason="rejected", **self._rejection(retval))
         elif not self.is_pool_child:  # a pool's main process will say what became of the child
             self._end(request, Status.FAILED, Rank.INTERRUPTED, reason="interrupted")
 
@@ -314,15 +314,14 @@ class TaskSignals:
 
     def _end(self, request: Any, status: Status, rank: Rank, *, task_id: str | None = None, **fields: Any) -> None:
         """The run's last fact; in the main process only its first telling counts, with the run it has received."""
-        known: dict[str, Any] = {}
+        known = _fields(request)
         if request is not None:
-            known = request.__dict__ if RUN_ID in request.__dict__ else getattr(request, "request_dict", {})
             task_id = request.id
         if rank is Rank.INFERRED:
-            if known.get(ENDED):
+            received = _fields(self._runs.get(task_id)) if task_id is not None else {}
+            if received.get(ENDED) == known.get(RUN_ID) is not None:
                 return
-            if request is not None:
-                known[ENDED] = True
+            received[ENDED] = known.get(RUN_ID)
         mark = self._record(
             task_id=task_id,
             status=status,
@@ -369,9 +368,17 @@ class TaskSignals:
             "traceback": None if traceback is None else cut_text(traceback, limit),
         }
 
+    def _rejection(self, rejection: Any) -> dict[str, Any]:
+        """What `Reject` was given: an exception, or words."""
+        cause = getattr(rejection, "reason", None)
+        error = self._error(cause if isinstance(cause, BaseException) else rejection, None)
+        if type(cause) is str:
+            error["error_message"] = cut_text(cause, self.oracle.settings.error_limit)
+        return error
+
     def _fail_chord_body(self, request: Any, task_id: str, exception: Any) -> None:
         """The body of a chord is published when its header is done; with a failed header that is never."""
-        fields = getattr(request, "request_dict", None) or getattr(request, "__dict__", {})
+        fields = _fields(request)
         body = fields.get("chord")
         options = body.get("options") if isinstance(body, dict) else None
         if body is None or not isinstance(options, dict) or not options.get("task_id"):
@@ -413,6 +420,14 @@ class TaskSignals:
         fields[RUN_ID] = f"{self._run_prefix}-{next(self._run_numbers):x}"
         fields[RUN_AT] = now
         return now
+
+
+def _fields(request: Any) -> dict[str, Any]:
+    """The message's headers and what is known of its run: of a worker's `Request` or of a task's `Context`."""
+    if request is None:
+        return {}
+    fields: dict[str, Any] = getattr(request, "request_dict", None) or request.__dict__
+    return fields
 
 
 def _current_request() -> Any:

@@ -17,6 +17,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 
 from oracle_celery.payload import identifier, scrub
 from oracle_celery.records import LogLine, encode_line
+from oracle_celery.signals import HIDDEN_TASKS, RUN_ID
 
 if TYPE_CHECKING:
     from oracle_celery.extension import Oracle
@@ -25,8 +26,8 @@ __all__ = ["TaskLogHandler", "connect"]
 
 #: Key in ``task.request`` that counts the run's lines.
 LINES = "oracle_lines"
-#: As in `signals`; not imported from there, so that the two do not depend on each other.
-RUN_ID = "oracle_run_id"
+#: Where Celery says how a task ended: the same facts are transitions.
+TRACE_LOGGER = "celery.app.trace"
 
 
 class TaskLogHandler(logging.Handler):
@@ -39,7 +40,9 @@ class TaskLogHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             task = get_current_task()
-            if task is None or task.app is not self.oracle.app or not self.oracle.is_recording:
+            if task is None or task.app is not self.oracle.app or task.name in HIDDEN_TASKS:
+                return
+            if record.name == TRACE_LOGGER or not self.oracle.is_recording:
                 return
             self._record(record, task.request)
         except SoftTimeLimitExceeded:
