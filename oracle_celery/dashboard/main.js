@@ -1,0 +1,303 @@
+/**
+ * Composition root: mounts the views, wires them to the API, the stream and the address.
+ *
+ * One direction: an event changes the state through `reduce`, the state is drawn by every view's `update`. Views ask
+ * with bubbling events named by verbs; this file alone answers them. The list is read first and the stream goes on
+ * from its cursor, so there is no gap and no overlap; after a `resync` both start anew.
+ */
+
+import { getReadiness, getSummary, getTask, getTasks } from "./api.js";
+import { currentLanguage, loadLanguage, preferredLanguage, t, translate } from "./locale.js";
+import { prefer, preference } from "./preferences.js";
+import { addressFromQuery, nextSort, queryFromAddress } from "./query.js";
+import { initialState, isOvergrown, needsServerToShow, reduce } from "./state.js";
+import { TaskStream } from "./stream.js";
+import { Bar } from "./views/bar.js";
+import { CopyButtons } from "./views/copy-button.js";
+import { Filters } from "./views/filters.js";
+import { KeyHelp } from "./views/key-help.js";
+import { Metrics } from "./views/metrics.js";
+import { TaskDetail } from "./views/task-detail.js";
+import { TaskList } from "./views/task-list.js";
+
+const TICK = 1_000; // ms: running tasks count their seconds
+const READINESS_INTERVAL = 20_000; // ms: the sidecar is asked whether it hears PostgreSQL
+const DETAIL_PAUSE = 150; // ms: transitions of one burst lead to one reading of the opened task
+const LIST_RETRY = 3_000; // ms
+const TASK_ADDRESS = /^#\/tasks\/(.+)$/;
+const ONE_COLUMN = matchMedia("(max-width: 720px)");
+
+let state = initialState;
+let clockSkew = 0; // ms that the server's clock is ahead of ours
+let isServerDeaf = false;
+let streamConnection = "connecting";
+let listRequest = 0;
+let listAbort = null;
+let hasStream = false;
+let isRendering = false;
+let rereading = null; // timer
+
+const stream = new TaskStream();
+const announcer = document.querySelector("#announcer");
+const bar = Bar(document.querySelector("#bar"));
+const metrics = Metrics(document.querySelector("#metrics"));
+const filters = Filters(document.querySelector("#filters"));
+const taskList = TaskList(document.querySelector("#task-list"));
+const taskDetail = TaskDetail(document.querySelector("#task-detail"));
+const copyButtons = CopyButtons(announcer);
+const keyHelp = KeyHelp(document.querySelector("#key-help"), {
+  j: () => taskList.move(1),
+  k: () => taskList.move(-1),
+  "/": () => filters.focus(),
+  n: () => state.waiting.size > 0 && taskList.showNew(),
+  t: changeTheme,
+  y: () => taskList.currentId() && copyButtons.copy(state.opened ?? taskList.currentId()),
+  "?": () => keyHelp.open(),
+  Escape: stepBack,
+});
+
+await start();
+
+async function start() {
+  listen();
+  await speak(preferredLanguage(preference("language"), navigator.languages));
+  dispatch({ type: "queryChanged", query: queryFromAddress(location.search) });
+  openFromAddress();
+  await loadList();
+  askReadiness();
+  setInterval(render, TICK);
+  setInterval(askReadiness, READINESS_INTERVAL);
+}
+
+function listen() {
+  answer("filterTasks", (changes) => changeQuery({ ...state.query, ...changes }));
+  answer("sortTasks", ({ column }) => changeQuery({ ...state.query, sort: nextSort(state.query.sort, column) }));
+  answer("holdRows", ({ reading }) => dispatch({ type: "readingChanged", reading }));
+  answer("showNew", showNew);
+  answer("loadOlder", loadOlder);
+  answer("closeTask", closeTask);
+  answer("chooseLanguage", async ({ language }) => {
+    prefer("language", language);
+    await speak(language);
+    render();
+  });
+  answer("changeTheme", changeTheme);
+  answer("showKeys", () => keyHelp.open());
+  stream.addEventListener("facts", (event) => takeFacts(event.detail));
+  stream.addEventListener("summary", (event) => takeSummary(event.detail));
+  stream.addEventListener("resync", () => startAnew());
+  stream.addEventListener("connection", (event) => {
+    streamConnection = event.detail;
+    showConnection();
+  });
+  addEventListener("hashchange", openFromAddress);
+  addEventListener("popstate", () => changeQuery(queryFromAddress(location.search), { isNew: false }));
+  addEventListener("online", () => stream.wake());
+  document.addEventListener("visibilitychange", () => document.hidden || stream.wake());
+}
+
+function answer(request, handle) {
+  document.addEventListener(request, (event) => handle(event.detail));
+}
+
+function dispatch(action) {
+  state = reduce(state, action);
+  render();
+}
+
+/** A view that is drawn may notice that reading began or ended and ask: that is drawn after it, not inside it. */
+function render() {
+  if (isRendering) return queueMicrotask(render);
+  isRendering = true;
+  try {
+    draw();
+  } finally {
+    isRendering = false;
+  }
+}
+
+function draw() {
+  const shown = { state, now: Date.now() + clockSkew };
+  for (const view of [bar, metrics, filters, taskList, taskDetail]) view.update(shown);
+  document.body.classList.toggle("has-task", state.opened !== null);
+  document.body.dataset.connection = state.connection;
+  const isCovered = state.opened !== null && ONE_COLUMN.matches;
+  for (const part of document.querySelectorAll("#bar, #metrics, #task-list")) part.inert = isCovered;
+}
+
+// The list
+
+async function loadList() {
+  listAbort?.abort();
+  listAbort = new AbortController();
+  listRequest += 1;
+  const request = listRequest;
+  dispatch({ type: "listRequested", request });
+  try {
+    const page = await getTasks(state.query, { signal: listAbort.signal });
+    dispatch({ type: "listArrived", request, page });
+    if (hasStream) return;
+    hasStream = true;
+    stream.start(page.cursor);
+  } catch (error) {
+    if (request !== listRequest) return;
+    dispatch({ type: "listFailed", request, error });
+    if (!hasStream && streamConnection === "connecting") {
+      streamConnection = "reconnecting";
+      showConnection();
+    }
+    if (error.status === 0 || error.status >= 500) setTimeout(() => request === listRequest && loadList(), LIST_RETRY);
+  }
+}
+
+async function loadOlder() {
+  const { nextPage, request } = state.list;
+  if (nextPage === null || state.list.older === "loading") return;
+  dispatch({ type: "olderRequested" });
+  try {
+    dispatch({ type: "olderArrived", request, page: await getTasks(state.query, { page: nextPage }) });
+  } catch {
+    dispatch({ type: "olderFailed" });
+  }
+}
+
+function changeQuery(query, { isNew = true } = {}) {
+  if (addressFromQuery(query) === addressFromQuery(state.query)) return;
+  dispatch({ type: "queryChanged", query });
+  if (isNew) history.pushState(null, "", location.pathname + addressFromQuery(query) + location.hash);
+  loadList();
+}
+
+function showNew() {
+  if (needsServerToShow(state)) loadList();
+  else dispatch({ type: "newShown" });
+}
+
+// The stream
+
+function takeFacts(facts) {
+  const before = state.detail.task?.status;
+  dispatch({ type: "factsArrived", facts });
+  if (facts.some((fact) => fact.task_id === state.opened)) readOpenedSoon();
+  const after = state.detail.task;
+  if (before && after && before !== after.status) {
+    announcer.textContent = t("announce.status", { name: after.name ?? "", status: t(`status.${after.status}`) });
+  }
+  if (isOvergrown(state)) loadList();
+}
+
+function takeSummary(summary) {
+  clockSkew = Date.parse(summary.as_of) - Date.now() || 0;
+  dispatch({ type: "summaryArrived", summary });
+}
+
+/** The stream cannot go on from where we were: everything is read again, and it goes on from there. */
+async function startAnew() {
+  stream.stop();
+  hasStream = false;
+  getSummary().then(takeSummary, () => {}); // the stream brings it too
+  if (state.opened !== null) readOpened(state.opened);
+  await loadList();
+}
+
+async function askReadiness() {
+  if (document.hidden) return;
+  try {
+    const { listener } = await getReadiness();
+    isServerDeaf = isBad(listener);
+  } catch {
+    return; // nobody answers: the stream tells that better
+  }
+  showConnection();
+}
+
+function isBad(listener) {
+  return typeof listener === "string" && !["ok", "listening", "live"].includes(listener);
+}
+
+function showConnection() {
+  const connection = streamConnection === "live" && isServerDeaf ? "deaf" : streamConnection;
+  if (connection !== state.connection) dispatch({ type: "connectionChanged", connection });
+}
+
+// The opened task
+
+function openFromAddress() {
+  const taskId = TASK_ADDRESS.exec(location.hash)?.[1];
+  open(taskId === undefined ? null : decoded(taskId));
+}
+
+function decoded(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}
+
+function open(taskId) {
+  const before = state.opened;
+  dispatch({ type: "taskOpened", taskId });
+  if (taskId === before) return;
+  if (taskId !== null) {
+    readOpened(taskId);
+    if (ONE_COLUMN.matches) taskDetail.focus();
+  } else if (document.activeElement === document.body) {
+    taskList.focusRow(before);
+  }
+}
+
+async function readOpened(taskId) {
+  const isFirst = state.detail.phase === "loading";
+  try {
+    dispatch({ type: "detailArrived", detail: await getTask(taskId) });
+  } catch (error) {
+    dispatch({ type: "detailFailed", taskId, error });
+    return;
+  }
+  const { task } = state.detail;
+  if (isFirst && state.opened === taskId) {
+    announcer.textContent = t("announce.opened", { name: task.name ?? "", status: t(`status.${task.status}`) });
+  }
+}
+
+function readOpenedSoon() {
+  rereading ??= setTimeout(() => {
+    rereading = null;
+    if (state.opened !== null) readOpened(state.opened);
+  }, DETAIL_PAUSE);
+}
+
+function closeTask() {
+  const before = state.opened;
+  const isInside = document.querySelector("#task-detail").contains(document.activeElement);
+  history.pushState(null, "", location.pathname + location.search);
+  open(null);
+  if (isInside) taskList.focusRow(before);
+}
+
+/** Esc, one step: out of a field, out of the task, out of the list. */
+function stepBack() {
+  const focused = document.activeElement;
+  if (focused instanceof HTMLInputElement) focused.blur();
+  else if (state.opened !== null) closeTask();
+  else focused?.blur();
+}
+
+// Language and theme
+
+async function speak(language) {
+  await loadLanguage(language);
+  document.documentElement.lang = currentLanguage();
+  translate(document);
+}
+
+/** Light becomes dark and back; where the choice is the system's own, the page follows the system again. */
+function changeTheme() {
+  const root = document.documentElement;
+  const system = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
+  const wanted = (root.dataset.theme ?? system) === "dark" ? "light" : "dark";
+  if (wanted === system) delete root.dataset.theme;
+  else root.dataset.theme = wanted;
+  prefer("theme", wanted === system ? null : wanted);
+}

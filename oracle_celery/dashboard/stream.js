@@ -1,0 +1,132 @@
+/**
+ * The only EventSource of the page: every transition of a task, once, from the list's cursor on.
+ *
+ * The browser reconnects by itself with Last-Event-ID. Where it gives up (any answer but 200) or hears nothing for
+ * too long, a new EventSource goes on from the last id we saw, the former after a pause with jitter. A replay may repeat what was
+ * read before the break: repeated history ids are dropped here.
+ *
+ * Events (CustomEvent): "facts" (an array, gathered for a moment), "summary", "resync", and "connection" with
+ * "reconnecting", "live" or "deaf": silent, and silent still after it was opened anew. Heartbeats that carry only an id
+ * move the browser's resume point but fire no event, so silence can be the sound of an idle system.
+ */
+
+const GATHER = 50; // ms: facts of one burst are handed on together
+const SILENCE_LIMIT = 45_000; // ms: three heartbeats of the server were missed, or could not be seen
+const PROBE_LIMIT = 10_000; // ms in which a stream that was opened anew must bring its first event
+const WATCH_INTERVAL = 5_000; // ms
+const FIRST_PAUSE = 1_000; // ms
+const LONGEST_PAUSE = 30_000; // ms
+const REMEMBERED_FACTS = 5_000; // history ids: more than one reconnect can repeat
+
+export class TaskStream extends EventTarget {
+  #source = null;
+  #cursor = null;
+  #gathered = [];
+  #delivered = new Set();
+  #attempts = 0;
+  #heardAt = 0;
+  #connection = null;
+  #probing = false;
+  #openedAt = 0;
+  #reopening = null;
+  #gathering = null;
+  #watching = null;
+
+  /** @param {string} cursor of the list; a running stream is replaced. */
+  start(cursor) {
+    this.stop();
+    this.#cursor = cursor;
+    this.#heardAt = performance.now();
+    this.#watching = setInterval(() => this.#watch(), WATCH_INTERVAL);
+    this.#open();
+  }
+
+  /** Safe at any time, also twice. */
+  stop() {
+    this.#close();
+    clearInterval(this.#watching);
+    clearTimeout(this.#gathering);
+    this.#gathering = null;
+    this.#gathered = [];
+  }
+
+  /** Tries at once, for a page that comes back from sleep or hears that the network is there again. */
+  wake() {
+    if (this.#cursor !== null && this.#connection !== "live") this.#open();
+  }
+
+  #open() {
+    this.#close();
+    this.#openedAt = performance.now();
+    const source = new EventSource(`/api/tasks/subscribe?after=${encodeURIComponent(this.#cursor)}`);
+    source.addEventListener("open", () => this.#probing || this.#heard());
+    source.addEventListener("heartbeat", (event) => this.#heard(event));
+    source.addEventListener("task", (event) => this.#gather(event));
+    source.addEventListener("summary", (event) => this.#tell("summary", event));
+    source.addEventListener("resync", (event) => this.#tell("resync", event));
+    source.addEventListener("error", () => this.#failed());
+    this.#source = source;
+  }
+
+  #close() {
+    clearTimeout(this.#reopening);
+    this.#source?.close();
+    this.#source = null;
+  }
+
+  #heard(event) {
+    this.#heardAt = performance.now();
+    this.#probing = false;
+    this.#attempts = 0;
+    if (event?.lastEventId) this.#cursor = event.lastEventId;
+    this.#connect("live");
+  }
+
+  #gather(event) {
+    this.#heard(event);
+    const fact = JSON.parse(event.data);
+    if (this.#delivered.has(fact.history_id)) return;
+    this.#delivered.add(fact.history_id);
+    if (this.#delivered.size > REMEMBERED_FACTS) this.#delivered.delete(this.#delivered.values().next().value);
+    this.#gathered.push(fact);
+    this.#gathering ??= setTimeout(() => this.#handOn(), GATHER);
+  }
+
+  #handOn() {
+    const facts = this.#gathered;
+    this.#gathered = [];
+    this.#gathering = null;
+    this.dispatchEvent(new CustomEvent("facts", { detail: facts }));
+  }
+
+  #tell(type, event) {
+    this.#heard(event);
+    this.dispatchEvent(new CustomEvent(type, { detail: JSON.parse(event.data) }));
+  }
+
+  #failed() {
+    this.#probing = false;
+    this.#connect("reconnecting");
+    if (this.#source.readyState !== EventSource.CLOSED) return;
+    const longest = Math.min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** this.#attempts);
+    this.#attempts += 1;
+    clearTimeout(this.#reopening);
+    this.#reopening = setTimeout(() => this.#open(), longest * (0.5 + Math.random() / 2));
+  }
+
+  /** Silence alone proves nothing: a stream that is opened anew begins with an event. Where even that is missing, we are deaf. */
+  #watch() {
+    const now = performance.now();
+    if (this.#connection === "reconnecting" || now - this.#heardAt < SILENCE_LIMIT) return;
+    if (this.#probing && now - this.#openedAt >= PROBE_LIMIT) this.#connect("deaf");
+    if (this.#probing && now - this.#openedAt < SILENCE_LIMIT) return;
+    this.#probing = true;
+    this.#open();
+  }
+
+  #connect(connection) {
+    if (connection === this.#connection) return;
+    this.#connection = connection;
+    this.dispatchEvent(new CustomEvent("connection", { detail: connection }));
+  }
+}

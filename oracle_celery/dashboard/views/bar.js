@@ -1,0 +1,41 @@
+/**
+ * The bar on top: environment, connection badge, language, theme.
+ * Asks with `chooseLanguage` {language}, `changeTheme`, `showKeys`.
+ */
+
+import { LANGUAGES, currentLanguage, t } from "../locale.js";
+
+const SHAPES = { connecting: "reconnecting", live: "live", reconnecting: "reconnecting", deaf: "deaf" };
+
+/** @param {HTMLElement} element */
+export function Bar(element) {
+  const badge = element.querySelector(".connection");
+  const environment = element.querySelector(".bar__environment");
+  const buttons = LANGUAGES.map((language) => element.querySelector(`[data-language="${language}"]`));
+
+  for (const button of buttons) {
+    button.addEventListener("click", () => ask("chooseLanguage", { language: button.dataset.language }));
+  }
+  element.querySelector("#theme-button").addEventListener("click", () => ask("changeTheme"));
+  element.querySelector("#keys-button").addEventListener("click", () => ask("showKeys"));
+
+  function ask(type, detail) {
+    element.dispatchEvent(new CustomEvent(type, { bubbles: true, detail }));
+  }
+
+  function update({ state }) {
+    const word = t(`connection.${state.connection}`);
+    const shown = badge.querySelector(".connection__word");
+    if (shown.textContent !== word) shown.textContent = word; // a status region speaks at every change
+    badge.dataset.connection = state.connection;
+    badge.title = t(`connection.${state.connection}.reason`);
+    badge.querySelector("use").setAttribute("href", `#connection-${SHAPES[state.connection]}`);
+    environment.textContent = state.summary?.environment ?? "";
+    environment.hidden = environment.textContent === "";
+    for (const button of buttons) {
+      button.setAttribute("aria-pressed", String(button.dataset.language === currentLanguage()));
+    }
+  }
+
+  return { update };
+}

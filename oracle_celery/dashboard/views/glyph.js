@@ -1,0 +1,10 @@
+/** A status as the page shows it everywhere: shape, then word, then colour (by data-status). */
+
+import { t } from "../locale.js";
+
+/** @param {Element} place holds an svg.glyph @param {Element | null} word @param {string} status */
+export function showStatus(place, word, status) {
+  place.dataset.status = status;
+  place.querySelector(".glyph use").setAttribute("href", `#status-${status}`);
+  if (word) word.textContent = t(`status.${status}`);
+}

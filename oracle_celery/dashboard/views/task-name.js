@@ -1,0 +1,11 @@
+/** A task's name in two tones: the module quiet, the function loud. */
+
+import { splitName } from "../format.js";
+import { t } from "../locale.js";
+
+/** @param {Element} place holds .name__module and .name__function @param {string | null} name */
+export function showName(place, name) {
+  const parts = name ? splitName(name) : { module: t("task.unnamed"), function: "" };
+  place.querySelector(".name__module").textContent = parts.module;
+  place.querySelector(".name__function").textContent = parts.function;
+}
