@@ -1,0 +1,65 @@
+-- What the recorder says, besides migrations the only statements that change tasks, fences and workers.
+
+-- name: ingest
+-- Facts of several journal files, at most one range of each: fence, history, one upsert per task, statistics and
+-- notifications in one statement.
+SELECT applied, skipped::text[], notified, notifications
+FROM oracle.ingest(%(files)s::uuid[], %(starts)s::bigint[], %(ends)s::bigint[], %(offsets)s::bigint[],
+    %(run_offsets)s::bigint[], %(nodes)s::text[], %(workers)s::uuid[], %(origins)s::text[], %(bodies)s, %(notify)s);
+
+-- name: ingest_logs
+-- Log lines of several journal files, behind the same fence.
+SELECT applied, skipped::text[], notified, notifications
+FROM oracle.ingest_logs(%(files)s::uuid[], %(starts)s::bigint[], %(ends)s::bigint[], %(offsets)s::bigint[],
+    %(bodies)s, %(notify)s);
+
+-- name: notify
+-- The doorbell after a commit.
+SELECT count(pg_notify('oracle_channel', payload)) FROM unnest(%(payloads)s::text[]) AS payload;
+
+-- name: fence_positions
+-- How far the named files are in.
+SELECT file_id::text, position FROM oracle.journal_fence WHERE file_id = ANY (%(files)s::uuid[]);
+
+-- name: forget_files
+-- The named files are deleted.
+DELETE FROM oracle.journal_fence WHERE file_id = ANY (%(files)s::uuid[]);
+
+-- name: clock
+-- The database's time in microseconds since the epoch.
+SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint;
+
+-- name: pin_clock
+-- The offset between a host's monotonic clock and the database's time by which the runs of one boot of that host are
+-- ordered: whoever comes first says it, for everybody.
+WITH pinned AS (
+    INSERT INTO oracle.boot_clock (boot_id, offset_ns) VALUES (%(boot_id)s, %(offset_ns)s)
+    ON CONFLICT (boot_id) DO UPDATE SET used_at = clock_timestamp()
+    RETURNING offset_ns
+)
+SELECT offset_ns FROM pinned;
+
+-- name: register_worker
+-- A worker starts, or comes back after it was given up.
+INSERT INTO oracle.worker AS w (worker_id, node, origin, pool, concurrency, queues, versions, started_at, beat_at)
+VALUES (%(worker_id)s, %(node)s, %(origin)s, %(pool)s, %(concurrency)s, %(queues)s::text[], %(versions)s::json,
+    clock_timestamp(), clock_timestamp())
+ON CONFLICT (worker_id) DO UPDATE
+SET node = excluded.node, origin = excluded.origin, pool = excluded.pool, concurrency = excluded.concurrency,
+    queues = excluded.queues, versions = excluded.versions, beat_at = excluded.beat_at, stopped_at = NULL, lost_at = NULL;
+
+-- name: beat
+-- A worker is alive. Returns no row for an unknown one, which must register again.
+UPDATE oracle.worker
+SET beat_at = clock_timestamp(), active = %(active)s, reserved = %(reserved)s,
+    queues = coalesce(%(queues)s::text[], queues), counts = coalesce(%(counts)s::json, counts), stopped_at = NULL, lost_at = NULL
+WHERE worker_id = %(worker_id)s
+RETURNING worker_id;
+
+-- name: retire_worker
+-- A worker says goodbye.
+UPDATE oracle.worker SET stopped_at = clock_timestamp(), active = 0, reserved = 0 WHERE worker_id = %(worker_id)s;
+
+-- name: synchronous_commit
+-- A cursor may promise only what a crash of the server keeps.
+SELECT set_config('synchronous_commit', 'local', false) WHERE current_setting('synchronous_commit') = 'off';
