@@ -66,7 +66,12 @@ def scrub(text: str) -> str:
 
 def identifier(value: Any) -> str | None:
     """A task id, name, queue or user as a string of at most 255 characters; None for None and for foreign objects."""
-    if type(value) is not str:
+    if type(value) is str:
+        if len(value) <= IDENTIFIER_LIMIT and value.isascii() and "\x00" not in value:
+            return value
+    elif value is None:
+        return None
+    else:
         if (type(value) is int and value.bit_length() <= INTEGER_BIT_LIMIT // 4) or type(value) is uuid.UUID:
             value = str(value)
         elif issubclass(type(value), str):

@@ -96,6 +96,7 @@ class Recorder:
         self._segments: dict[Path, Segment] = {}
         self._next_adoption = 0.0
         self._offset_ns = 0
+        self._run_offsets: dict[str, int] = {}
         self._next_clock = 0.0
         self._complaint = ""
         self._forgotten: list[str] = []
@@ -134,6 +135,7 @@ class Recorder:
                 if self._store is None and self._has_work():
                     self._store = self._connect()
                     self._next_clock = 0.0
+                    self._run_offsets.clear()
                 is_full = self._store is not None and self._flush(self._store)
                 self._perform_duties()
                 backoff, self._complaint = BACKOFF_FIRST, ""
@@ -202,7 +204,7 @@ class Recorder:
                 body = segment.read(room)
                 if body:
                     room -= len(body)
-                    batch.append((segment, self._slice(segment, body)))
+                    batch.append((segment, self._slice(store, segment, body)))
             if batch:
                 self._send(store, kind, [part for _, part in batch])
                 for segment, part in batch:
@@ -247,14 +249,19 @@ class Recorder:
             quarantine.write(slice_.body)
         logger.error("Oracle keeps a record that PostgreSQL refuses in %s/quarantine.jsonl: %s", self.folder, error)
 
-    def _slice(self, segment: Segment, body: bytes) -> Slice:
+    def _slice(self, store: Store, segment: Segment, body: bytes) -> Slice:
         header = segment.header
-        same_boot = header.boot_id == boot_id()
+        is_this_boot = header.boot_id == boot_id()
+        offset_ns = self._offset_ns if is_this_boot else header.wall_ns - header.monotonic_ns
+        if header.boot_id not in self._run_offsets:
+            # all facts of a run must carry the same time of it, whichever recorder brings them
+            self._run_offsets[header.boot_id] = store.pin_clock(header.boot_id, offset_ns)
         return Slice(
             file_id=header.file_id,
             start=segment.position,
             end=segment.position + len(body),
-            offset_ns=self._offset_ns if same_boot else header.wall_ns - header.monotonic_ns,
+            offset_ns=offset_ns,
+            run_offset_ns=self._run_offsets[header.boot_id],
             node=header.node,
             worker_id=header.worker_id,
             origin=header.origin,

@@ -55,12 +55,7 @@ class Beat:
 
     def perform(self, store: Store, counts: RecorderCounts) -> None:
         if self.is_registered:
-            self.is_registered = store.beat(
-                self.worker_id,
-                active=len(state.active_requests),
-                reserved=len(state.reserved_requests),
-                counts=counts,
-            )
+            self.is_registered = store.beat(self.worker_id, active=len(state.active_requests), queues=self._queues())
         if not self.is_registered:
             store.register_worker(self._registration())
             self.is_registered = True
@@ -68,6 +63,9 @@ class Beat:
     def end(self, store: Store) -> None:
         if self.is_registered:
             store.retire(self.worker_id)
+
+    def _queues(self) -> tuple[str, ...]:
+        return tuple(self.worker.app.amqp.queues.consume_from)
 
     def _registration(self) -> WorkerRegistration:
         worker = self.worker
@@ -77,6 +75,6 @@ class Beat:
             origin=f"{os.getpid()}@{socket.gethostname()}",
             pool=getattr(worker.pool_cls, "__module__", str(worker.pool_cls)).rpartition(".")[2],
             concurrency=worker.concurrency,
-            queues=tuple(worker.app.amqp.queues.consume_from),
+            queues=self._queues(),
             versions={"oracle": __version__, "celery": celery.__version__, "python": platform.python_version()},
         )

@@ -1,0 +1,194 @@
+"""The app whose tasks end in every way that Celery knows; a worker loads it with its addresses in the environment."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from celery import Celery, Task
+from celery.exceptions import Ignore, Reject
+from celery.utils.log import get_task_logger
+
+from oracle_celery import Oracle
+
+logger = get_task_logger(__name__)
+
+
+def make_app(broker: str, database: str, state_dir: str, backend: str | None = None) -> Celery:
+    """An app with Oracle and all tasks of this module."""
+    app = Celery("signals", broker=broker, backend=backend, set_as_current=False)
+    app.conf.update(
+        oracle_url=database,
+        oracle_state_dir=state_dir,
+        oracle_beat_interval=1.0,
+        oracle_worker_timeout=3.0,
+        task_default_queue="signals",
+        broker_connection_retry_on_startup=True,
+        worker_prefetch_multiplier=4,
+        task_acks_late=False,
+        result_expires=600,
+    )
+    Oracle(app)
+    for task in TASKS:
+        options = dict(task["options"])
+        app.task(name=f"signals.{task['run'].__name__}", **options)(task["run"])
+    app.finalize()
+    return app
+
+
+TASKS: list[dict[str, Any]] = []
+
+
+def task(**options: Any) -> Any:
+    """Registers a function as a task of every app made here."""
+
+    def register(run: Any) -> Any:
+        TASKS.append({"run": run, "options": options})
+        return run
+
+    return register
+
+
+def first_time(witness: str) -> bool:
+    """True for the first caller with that file, across processes."""
+    try:
+        Path(witness).touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
+
+
+@task()
+def succeed(value: Any = None) -> Any:
+    logger.info("succeeding with %s", value)
+    return value
+
+
+@task()
+def fail(message: str = "broken") -> None:
+    raise ValueError(message)
+
+
+@task(bind=True, max_retries=1, default_retry_delay=0)
+def retry_once(self: Task, witness: str) -> str:
+    if first_time(witness):
+        raise self.retry(exc=ConnectionError("gateway away"), countdown=0.1)
+    return "second try"
+
+
+@task(bind=True, max_retries=1)
+def retry_in_vain(self: Task) -> None:
+    raise self.retry(exc=ConnectionError("gateway away"), countdown=0)
+
+
+@task()
+def ignore() -> None:
+    raise Ignore
+
+
+@task(acks_late=True)
+def reject() -> None:
+    raise Reject("malformed order", requeue=False)
+
+
+@task(acks_late=True)
+def reject_and_requeue(witness: str) -> str:
+    if first_time(witness):
+        raise Reject("not now", requeue=True)
+    return "second delivery"
+
+
+@task(soft_time_limit=1)
+def overrun_softly() -> None:
+    time.sleep(30)
+
+
+@task(time_limit=1)
+def overrun() -> None:
+    time.sleep(30)
+
+
+@task()
+def lose_the_child() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@task(acks_late=True, reject_on_worker_lost=True)
+def lose_the_child_once(witness: str) -> str:
+    if first_time(witness):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return "second delivery"
+
+
+@task()
+def leave() -> None:
+    sys.exit(3)
+
+
+@task()
+def sleep(seconds: float, witness: str | None = None) -> float:
+    if witness:
+        Path(witness).touch()
+    time.sleep(seconds)
+    return seconds
+
+
+@task(acks_late=True)
+def sleep_late(seconds: float, witness: str | None = None) -> float:
+    if witness:
+        Path(witness).touch()
+    time.sleep(seconds)
+    return seconds
+
+
+@task(bind=True)
+def spawn(self: Task, value: Any) -> str:
+    return str(self.app.signature("signals.succeed", args=(value,)).apply_async())
+
+
+@task(bind=True)
+def replace(self: Task, value: Any) -> None:
+    raise self.replace(self.app.signature("signals.succeed", args=(value,)))
+
+
+@task()
+def add(numbers: Any, more: int = 0) -> int:
+    return sum(numbers) if isinstance(numbers, list) else numbers + more
+
+
+@task(bind=True)
+def run_eagerly(self: Task, value: Any) -> str:
+    return str(self.app.tasks["signals.succeed"].apply(args=(value,)).id)
+
+
+class Unprintable:
+    """A result that must not be asked for its text."""
+
+    def __repr__(self) -> str:
+        Path(os.environ["SIGNALS_WITNESS_DIR"], "repr-was-called").touch()
+        return "asked"
+
+
+@task(ignore_result=True)
+def return_unprintable() -> Unprintable:
+    return Unprintable()
+
+
+@task()
+def log_lines(count: int) -> None:
+    for number in range(count):
+        logger.warning("line %d", number)
+
+
+if os.environ.get("SIGNALS_BROKER_URL"):
+    app = make_app(
+        os.environ["SIGNALS_BROKER_URL"],
+        os.environ["SIGNALS_DATABASE_URL"],
+        os.environ["SIGNALS_STATE_DIR"],
+        os.environ.get("SIGNALS_RESULT_BACKEND"),
+    )
+    app.set_default()

@@ -1,0 +1,153 @@
+"""A whole Oracle as its users have it: broker, PostgreSQL, worker and sidecar in processes, and an app that sends."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import time
+import urllib.parse
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from celery import Celery
+
+from tests.acceptance import signal_app
+from tests.local_processes import LocalSidecar, LocalWorker
+
+__all__ = ["Station"]
+
+MODULE = "tests.acceptance.signal_app"
+#: Seconds in which a fact must have come all the way.
+DEADLINE = 30.0
+POLL_SECONDS = 0.02
+
+
+class Station:
+    """Starts nothing by itself; `worker` and `sidecar` do."""
+
+    def __init__(self, broker: str, database: str, folder: Path) -> None:
+        self.broker = broker
+        self.database = database
+        self.folder = folder
+        self.results = folder / "results"
+        self.results.mkdir()
+        self.state = folder / "state"
+        self.environment = {
+            "SIGNALS_BROKER_URL": broker,
+            "SIGNALS_DATABASE_URL": database,
+            "SIGNALS_STATE_DIR": str(self.state),
+            "SIGNALS_RESULT_BACKEND": self.results.as_uri(),
+            "SIGNALS_WITNESS_DIR": str(folder),
+            "C_FORCE_ROOT": "1",
+        }
+        self.workers: list[LocalWorker] = []
+        self.sidecar: LocalSidecar | None = None
+        self.app = self._make_app()
+
+    def _make_app(self) -> Celery:
+        app = signal_app.make_app(self.broker, self.database, str(self.state), self.results.as_uri())
+        app.set_current()
+        return app
+
+    def start_worker(self, **options: Any) -> LocalWorker:
+        log_path = self.folder / f"worker{len(self.workers)}.log"
+        worker = LocalWorker(MODULE, log_path, env=self.environment, **options)
+        self.workers.append(worker)
+        return worker.start()
+
+    def start_sidecar(self) -> LocalSidecar:
+        self.sidecar = LocalSidecar(MODULE, self.folder / "sidecar.log", env=self.environment)
+        return self.sidecar.start()
+
+    def stop(self) -> None:
+        for process in [*self.workers, self.sidecar]:
+            if process is not None:
+                process.stop()
+        self.app.oracle.stop()
+        self.app.close()
+
+    def send(self, name: str, *args: Any, **options: Any) -> str:
+        """Sends ``signals.<name>`` and returns the task's id."""
+        self.app.set_current()
+        return str(self.app.tasks[f"signals.{name}"].apply_async(args, **options).id)
+
+    def witness(self, name: str) -> str:
+        """A file that a task may use to know whether it ran before."""
+        return str(self.folder / name)
+
+    # -- HTTP ----------------------------------------------------------------------------------------------------
+
+    def get(self, path: str) -> Any:
+        """The JSON answer, whatever its status."""
+        assert self.sidecar is not None
+        connection = http.client.HTTPConnection("127.0.0.1", self.sidecar.port, timeout=DEADLINE)
+        try:
+            connection.request("GET", path)
+            return json.loads(connection.getresponse().read())
+        finally:
+            connection.close()
+
+    def detail(self, task_id: str) -> Any:
+        """A task with its history."""
+        return self.get(f"/api/tasks/{urllib.parse.quote(task_id, safe='')}")
+
+    def wait_for(self, task_id: str, *statuses: str, reason: str | None = None, timeout: float = DEADLINE) -> Any:
+        """The task's detail once it has one of these statuses (and that reason)."""
+
+        def look() -> Any:
+            detail = self.detail(task_id)
+            task = detail.get("task", {})
+            return detail if task.get("status") in statuses and reason in (None, task.get("reason")) else None
+
+        return self.poll(
+            look, f"{task_id} is {' or '.join(statuses)} {reason or ''}", lambda: self.detail(task_id), timeout
+        )
+
+    def poll(
+        self,
+        look: Callable[[], Any],
+        what: str,
+        evidence: Callable[[], Any] | None = None,
+        timeout: float = DEADLINE,
+    ) -> Any:
+        """The first true answer of `look`."""
+        deadline = time.monotonic() + timeout
+        while not (found := look()):
+            if time.monotonic() > deadline:
+                shown = "" if evidence is None else json.dumps(evidence(), indent=1)
+                raise AssertionError(f"waited {timeout:g} s in vain until {what}\n{shown}")
+            time.sleep(POLL_SECONDS)
+        return found
+
+    @contextmanager
+    def stream(self, after: str | None = None) -> Iterator[Iterator[tuple[str, Any, str | None]]]:
+        """Server-sent events as (event, data, id)."""
+        assert self.sidecar is not None
+        connection = http.client.HTTPConnection("127.0.0.1", self.sidecar.port, timeout=DEADLINE)
+        query = f"?after={urllib.parse.quote(after)}" if after else ""
+        connection.request("GET", f"/api/tasks/subscribe{query}", headers={"Accept": "text/event-stream"})
+        answer = connection.getresponse()
+        assert answer.status == 200, answer.read()
+        try:
+            yield _events(answer)
+        finally:
+            connection.close()
+
+
+def _events(answer: http.client.HTTPResponse) -> Iterator[tuple[str, Any, str | None]]:
+    event, data, cursor = "message", [], None
+    for raw in answer:
+        line = raw.decode().rstrip("\r\n")
+        field, _, value = line.partition(": ")
+        if field == "event":
+            event = value
+        elif field == "data":
+            data.append(value)
+        elif field == "id":
+            cursor = value
+        elif not line:
+            if data:
+                yield event, json.loads("\n".join(data)), cursor
+            event, data, cursor = "message", [], None

@@ -1,0 +1,179 @@
+"""Tasks per second of a saturated prefork worker, in turn: bare Celery and four ways to watch it.
+
+A run publishes its backlog first, starts the worker, and measures between the first and the last task of the middle:
+from the moment when WARM_UP of the tasks are done until all are. For Oracle a run ends only when the last final
+status is committed. CPU seconds are those of the worker's main process and its pool over the same time.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+import psycopg
+
+from tests.benchmarks.bench_app import TaskCounter
+from tests.broker_fixtures import RabbitServer
+from tests.local_processes import LocalProcess, LocalWorker, free_port
+from tests.postgresql_fixtures import DatabaseServer
+
+__all__ = ["VARIANTS", "Measurement", "measure"]
+
+VARIANTS = ("bare", "events", "flower", "backend", "oracle")
+MODULE = "tests.benchmarks.bench_app"
+#: Share of the tasks that are done before the clock starts: the worker's start and first prefetch.
+WARM_UP = 0.1
+#: Seconds between two looks at the counter.
+POLL_SECONDS = 0.005
+#: Seconds after which a run is given up.
+RUN_LIMIT = 300.0
+#: Celery's database backend manages a seventh of bare Celery's rate: it gets fewer tasks for the same time.
+BACKEND_SHARE = 5
+
+
+class Measurement(msgspec.Struct, frozen=True):
+    """One run of one variant."""
+
+    variant: str
+    tasks_per_second: float
+    worker_cpu_seconds_per_task: float
+    tasks: int
+
+
+def measure(
+    tasks: int, rounds: int, rabbitmq: RabbitServer, databases: DatabaseServer, variants: tuple[str, ...] = VARIANTS
+) -> list[Measurement]:
+    """`rounds` times every variant in turn, so that the machine's moods hit all of them alike."""
+    found: list[Measurement] = []
+    for number in range(rounds):
+        for variant in variants:
+            share = BACKEND_SHARE if variant == "backend" else 1
+            measurement = _run(variant, tasks // share, rabbitmq, databases)
+            found.append(measurement)
+            print(
+                f"round {number + 1}: {variant:8} {measurement.tasks_per_second:7.0f} tasks/s "
+                f"{measurement.worker_cpu_seconds_per_task * 1e6:6.0f} µs CPU a task",
+                flush=True,
+            )
+    return found
+
+
+def medians(measurements: list[Measurement]) -> dict[str, dict[str, float]]:
+    """Per variant: median rate and CPU, and both as ratios to bare Celery of the same run."""
+    table: dict[str, dict[str, float]] = {}
+    for variant in dict.fromkeys(measurement.variant for measurement in measurements):
+        own = [measurement for measurement in measurements if measurement.variant == variant]
+        table[variant] = {
+            "tasks_per_second": statistics.median(one.tasks_per_second for one in own),
+            "worker_cpu_seconds_per_task": statistics.median(one.worker_cpu_seconds_per_task for one in own),
+        }
+    for row in table.values():
+        row["rate_to_bare"] = row["tasks_per_second"] / table["bare"]["tasks_per_second"]
+        row["cpu_to_bare"] = row["worker_cpu_seconds_per_task"] / table["bare"]["worker_cpu_seconds_per_task"]
+    return table
+
+
+def _run(variant: str, tasks: int, rabbitmq: RabbitServer, databases: DatabaseServer) -> Measurement:
+    folder = Path(tempfile.mkdtemp(prefix="oracle-bench-"))
+    counter = TaskCounter(folder / "counter")
+    counter.reset()
+    database = databases.create()
+    environment = {
+        "BENCH_VARIANT": variant,
+        "BENCH_BROKER_URL": rabbitmq.new_url(),
+        "BENCH_QUEUE": f"bench-{uuid.uuid4().hex[:8]}",
+        "BENCH_DATABASE_URL": database,
+        "BENCH_RESULT_BACKEND": _sqlalchemy_url(database),
+        "BENCH_STATE_DIR": str(folder / "state"),
+        "BENCH_COUNTER": str(counter.path),
+        "C_FORCE_ROOT": "1",
+    }
+    options = ["-E"] if variant in ("events", "flower") else []
+    worker = LocalWorker(MODULE, folder / "worker.log", env=environment, options=[*options, "-l", "WARNING"])
+    try:
+        _publish(tasks, environment)
+        with _flower(variant, folder, environment):
+            worker.start(wait=False)
+            return _measured(variant, tasks, worker, counter, database if variant == "oracle" else None)
+    finally:
+        worker.stop()
+        databases.drop(database)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _measured(variant: str, tasks: int, worker: LocalWorker, counter: TaskCounter, database: str | None) -> Measurement:
+    start = int(tasks * WARM_UP)
+    worker.wait_until(lambda: _total(counter) >= start, "it is warm", RUN_LIMIT)
+    first, first_tasks, first_cpu = time.perf_counter(), counter.total(), _cpu_seconds(worker.pid)
+    worker.wait_until(lambda: _total(counter) >= tasks, "all tasks are done", RUN_LIMIT)
+    if database is not None:
+        with psycopg.connect(database, autocommit=True) as connection:
+            worker.wait_until(lambda: _all_final(connection), "all final statuses are committed", RUN_LIMIT)
+    seconds, cpu = time.perf_counter() - first, _cpu_seconds(worker.pid) - first_cpu
+    done = tasks - first_tasks
+    return Measurement(
+        variant=variant, tasks_per_second=done / seconds, worker_cpu_seconds_per_task=cpu / done, tasks=tasks
+    )
+
+
+def _total(counter: TaskCounter) -> int:
+    time.sleep(POLL_SECONDS)
+    return counter.total()
+
+
+def _all_final(connection: psycopg.Connection) -> bool:
+    row = connection.execute("SELECT NOT EXISTS (SELECT FROM oracle.task_state_record WHERE status < 2)").fetchone()
+    return row is not None and bool(row[0])
+
+
+def _publish(tasks: int, environment: dict[str, str]) -> None:
+    """In a process of its own, which ends, so that nothing of it runs beside the worker."""
+    code = (
+        f"from {MODULE} import app\n"
+        f"with app.producer_pool.acquire() as producer:\n"
+        f"    for number in range({tasks}):\n"
+        f"        app.tasks['bench.nothing'].apply_async((number,), producer=producer)\n"
+        f"if hasattr(app, 'oracle'): app.oracle.stop()\n"
+    )
+    subprocess.run([sys.executable, "-c", code], env=os.environ | environment, check=True)
+
+
+@contextmanager
+def _flower(variant: str, folder: Path, environment: dict[str, str]) -> Iterator[None]:
+    if variant != "flower":
+        yield
+        return
+    port = free_port()
+    command = [sys.executable, "-m", "celery", "-A", MODULE, "flower", "--address=127.0.0.1", f"--port={port}"]
+    flower = LocalProcess(command, folder / "flower.log", env=environment | {"FLOWER_UNAUTHENTICATED_API": "true"})
+    flower.start(wait=False)
+    try:
+        flower.wait_for_log("Visit me at")
+        yield
+    finally:
+        flower.stop()
+
+
+def _sqlalchemy_url(dsn: str) -> str:
+    parts = psycopg.conninfo.conninfo_to_dict(dsn)
+    return f"db+postgresql+psycopg://{parts['user']}@{parts['host']}:{parts['port']}/{parts['dbname']}"
+
+
+def _cpu_seconds(pid: int) -> float:
+    """User and system time of a process and its children, living and reaped, from the kernel."""
+    ticks = 0
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    for process in [str(pid), *children]:
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
