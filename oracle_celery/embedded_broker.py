@@ -1,7 +1,7 @@
 """A broker that needs no server: messages are files. For the demo and the tests, on one machine.
 
-``oraclefs:///a/folder`` is its address; importing this module makes kombu know it, so every process that uses it
-imports this module first. Control commands and their replies work.
+`address(folder)`, ``oraclefs://localhost/a/folder``, is its address; importing this module makes kombu know it, so every
+process that uses it imports this module first. Control commands and their replies work.
 
 It is kombu's filesystem transport with three things changed: a message and an exchange's table appear whole or not at
 all (written aside, then renamed: the stock one lets a worker read half a message, which ends the worker); a message is
@@ -34,12 +34,17 @@ from kombu.exceptions import ChannelError
 from kombu.transport import TRANSPORT_ALIASES, filesystem
 from kombu.utils.json import dumps, loads
 
-__all__ = ["SCHEME", "Channel", "Transport"]
+__all__ = ["SCHEME", "Channel", "Transport", "address"]
 
 SCHEME = "oraclefs"
 POLLING_INTERVAL_SECONDS = 0.01
 
 _sequence = itertools.count()
+
+
+def address(folder: Path) -> str:
+    """The broker URL of a folder."""
+    return f"{SCHEME}://localhost{quote(str(folder.absolute()))}"
 
 
 class Channel(filesystem.Channel):
@@ -55,7 +60,7 @@ class Channel(filesystem.Channel):
         """The folder of this broker: the path of its address."""
         path: str | None = self.connection.client.virtual_host
         if not path or path == "/":
-            raise ChannelError(f"{SCHEME}:// needs a folder, like {SCHEME}:///home/me/broker")
+            raise ChannelError(f"{SCHEME}:// needs a folder, like {SCHEME}://localhost/home/me/broker")
         root = Path("/") / path
         for folder in (root / "queues", root / "exchanges", root / "aside"):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -45,7 +45,7 @@ _spawn = multiprocessing.get_context("spawn")
 @pytest.fixture
 def url(tmp_path: Path) -> str:
     """The address of an empty broker."""
-    return f"{embedded_broker.SCHEME}://{tmp_path / 'broker'}"
+    return embedded_broker.address(tmp_path / "a broker")
 
 
 def _publish(url: str, first: int) -> None:
