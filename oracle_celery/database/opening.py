@@ -1,0 +1,80 @@
+"""Opens a database for a sidecar: first its schema, then the pool that readers share.
+
+What bites: psycopg reports the same absence in several ways (refused, timed out, shutting down); here it is always
+`DatabaseUnavailable`, so that nobody above this package needs psycopg to wait for a database.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+from psycopg_pool import AsyncConnectionPool
+
+from oracle_celery.database import schema
+from oracle_celery.errors import DatabaseUnavailable
+
+__all__ = ["migrate_schema", "open_pool", "require_schema"]
+
+CONNECT_TIMEOUT_SECONDS = 5
+POOL_SIZE = 8
+#: A reader that waits longer for a connection is told that the database is unavailable.
+POOL_TIMEOUT_SECONDS = 5.0
+STATEMENT_TIMEOUT_MILLISECONDS = 5_000
+
+_OPTIONS: dict[str, Any] = {
+    "autocommit": True,
+    "prepare_threshold": None,  # behind pgbouncer a prepared statement may meet another server
+    "connect_timeout": CONNECT_TIMEOUT_SECONDS,
+    "keepalives": 1,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "application_name": "oracle-sidecar",
+}
+
+
+def migrate_schema(url: str, *, dry_run: bool = False) -> list[schema.Migration]:
+    """What was applied, or would be. Blocks; a migration may take as long as it needs."""
+    with _connection(url) as connection:
+        return schema.migrate(connection, dry_run=dry_run)
+
+
+def require_schema(url: str) -> None:
+    """Raises SchemaMissing or SchemaOutOfDate unless this code may work on the database. Blocks."""
+    with _connection(url) as connection:
+        schema.require_current(connection)
+
+
+async def open_pool(url: str) -> AsyncConnectionPool[Any]:
+    """Returns at once, connected or not: the pool goes on trying in the background."""
+    pool: AsyncConnectionPool[Any] = AsyncConnectionPool(
+        url,
+        min_size=1,
+        max_size=POOL_SIZE,
+        timeout=POOL_TIMEOUT_SECONDS,
+        kwargs=_OPTIONS,
+        configure=_configure,
+        check=AsyncConnectionPool.check_connection,
+        reconnect_timeout=float("inf"),
+        open=False,
+        name="oracle-sidecar",
+    )
+    await pool.open()
+    return pool
+
+
+async def _configure(connection: psycopg.AsyncConnection[Any]) -> None:
+    # not a start-up option: pgbouncer refuses those it does not know
+    await connection.execute(f"SET statement_timeout = {STATEMENT_TIMEOUT_MILLISECONDS}")
+
+
+@contextmanager
+def _connection(url: str) -> Iterator[psycopg.Connection[Any]]:
+    try:
+        with psycopg.connect(url, **_OPTIONS) as connection:
+            yield connection
+    except psycopg.OperationalError as error:
+        raise DatabaseUnavailable(detail=" ".join(str(error).split())) from error

@@ -1,0 +1,57 @@
+"""JSON answers: the one shape of success and the one shape of failure.
+
+No failure carries a traceback, and no header ever repeats what a client sent.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+
+import msgspec
+from aiohttp import web
+
+from oracle_celery.errors import BadQuery, DatabaseUnavailable, OracleError, TaskNotFound
+
+__all__ = ["explain_errors", "failure", "success"]
+
+logger = logging.getLogger(__name__)
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+_encode = msgspec.json.Encoder().encode
+
+
+def success(body: object) -> web.Response:
+    return web.Response(body=_encode(body), content_type="application/json")
+
+
+def failure(status: int, code: str, message: str, **fields: object) -> web.Response:
+    error = {"code": code, "message": message, **fields}
+    return web.Response(status=status, body=_encode({"error": error}), content_type="application/json")
+
+
+@web.middleware
+async def explain_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turns what a handler raises into an answer."""
+    try:
+        return await handler(request)
+    except BadQuery as error:
+        fields = {name: error.fields[name] for name in ("parameter", "allowed")}
+        return failure(400, "bad_query", str(error), **fields)
+    except TaskNotFound as error:
+        return failure(404, "task_not_found", str(error))
+    except DatabaseUnavailable:
+        return failure(503, "database_unavailable", "PostgreSQL does not answer now. Try again in a moment.")
+    except OracleError as error:
+        return failure(503, "not_ready", str(error))
+    except web.HTTPException as error:
+        if error.status < 400:
+            raise
+        answer = failure(error.status, error.reason.lower().replace(" ", "_"), error.reason)
+        if "Allow" in error.headers:
+            answer.headers["Allow"] = error.headers["Allow"]
+        return answer
+    except Exception:
+        logger.exception("A request failed: %s %s", request.method, request.match_info.route.name or "unnamed route")
+        return failure(500, "internal_error", "Something failed here. The sidecar's log says what.")

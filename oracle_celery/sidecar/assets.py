@@ -1,0 +1,77 @@
+"""The dashboard's files, from the installed package: a table made once at start.
+
+Nothing is looked up in a file system by a name that came over the network. The table's key holds a hash of all files,
+so an upgrade changes every address and browsers may keep each file for ever; only the page itself is asked for anew.
+Files refer to each other relatively; the page refers to ``/assets/-/…``, and the ``-`` is replaced by the hash here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from importlib import resources
+from importlib.resources.abc import Traversable
+
+from aiohttp import web
+
+__all__ = ["Assets"]
+
+INDEX = "index.html"
+PLACEHOLDER = b"/assets/-/"
+
+_CONTENT_TYPES = {
+    ".css": "text/css",
+    ".html": "text/html",
+    ".js": "text/javascript",
+    ".json": "application/json",
+    ".svg": "image/svg+xml",
+}
+
+
+class Assets:
+    """Serves ``/`` and ``/assets/<hash>/<path>``."""
+
+    def __init__(self, folder: Traversable | None = None) -> None:
+        self._files = dict(_files_in(folder or resources.files("oracle_celery.dashboard")))
+        digest = hashlib.sha256()
+        for path, body in sorted(self._files.items()):
+            digest.update(f"{path}\0{len(body)}\0".encode() + body)
+        self.version = digest.hexdigest()[:16]
+        index = self._files.pop(INDEX, b"<!doctype html><title>Oracle</title>")
+        self._index = index.replace(PLACEHOLDER, f"/assets/{self.version}/".encode())
+
+    def routes(self) -> list[web.RouteDef]:
+        return [
+            web.get("/", self._page, name="page"),
+            web.get("/assets/{version}/{path:.+}", self._asset, name="asset"),
+        ]
+
+    async def _page(self, request: web.Request) -> web.Response:  # a handler's shape
+        return web.Response(
+            body=self._index, content_type="text/html", charset="utf-8", headers={"Cache-Control": "no-cache"}
+        )
+
+    async def _asset(self, request: web.Request) -> web.Response:
+        path = request.match_info["path"]
+        body = self._files.get(path)
+        if body is None or request.match_info["version"] != self.version:
+            raise web.HTTPNotFound
+        return web.Response(
+            body=body,
+            content_type=_CONTENT_TYPES[_suffix(path)],
+            charset="utf-8",
+            headers={"Cache-Control": "public, max-age=31536000, immutable"},
+        )
+
+
+def _files_in(folder: Traversable, prefix: str = "") -> list[tuple[str, bytes]]:
+    found: list[tuple[str, bytes]] = []
+    for entry in folder.iterdir():
+        if entry.is_dir():
+            found += _files_in(entry, f"{prefix}{entry.name}/")
+        elif _suffix(entry.name) in _CONTENT_TYPES:
+            found.append((prefix + entry.name, entry.read_bytes()))
+    return found
+
+
+def _suffix(name: str) -> str:
+    return name[name.rfind(".") :] if "." in name else ""

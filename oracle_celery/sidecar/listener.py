@@ -1,0 +1,185 @@
+"""Hears that PostgreSQL has something new, and knows whether it can hear at all.
+
+One dedicated connection listens on ``oracle_channel``. A notification only says "look": whoever is woken reads the
+rows. Nothing depends on it being heard, because the broadcaster also polls; the listener buys latency, and its status
+tells a person when that is lost.
+
+What bites: behind pgbouncer in transaction mode LISTEN succeeds and nothing ever arrives, and a listen_url may point
+to another database by mistake. Both are silent. So the listener pings itself: the ping is sent through the pool's
+connection, as a worker's notification would be, and must come back on the listening one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import secrets
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Any
+
+import psycopg
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+__all__ = ["CHANNEL", "Listener", "ListenerStatus"]
+
+logger = logging.getLogger(__name__)
+
+#: The mission's channel, on which every change of a status is told.
+CHANNEL = "oracle_channel"
+#: The listener's own channel: a ping must not look like a task.
+PING_CHANNEL = "oracle_ping"
+
+PING_INTERVAL_SECONDS = 5.0
+#: A ping that has not come back after this long was not heard.
+PING_PATIENCE_SECONDS = 2.0
+#: Unheard pings in a row after which the connection is made anew: the network may have dropped it without a word.
+UNHEARD_PINGS_BEFORE_RECONNECT = 3
+BACKOFF_FIRST_SECONDS = 0.1
+BACKOFF_CAP_SECONDS = 5.0
+
+_CONNECTION_OPTIONS: dict[str, Any] = {
+    "connect_timeout": 5,
+    "keepalives": 1,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "application_name": "oracle-listener",
+}
+
+
+class ListenerStatus(StrEnum):
+    """What the listener can do now."""
+
+    STARTING = "starting"  # not connected yet, or connected and not yet sure
+    HEARING = "hearing"  # its own ping came back
+    DEAF = "deaf"  # connected, but its own ping does not come back
+    DOWN = "down"  # not connected
+
+
+class Listener:
+    """Calls `wake` for every notification, and after every reconnect because some may have been missed.
+
+    `wake` must not block. `start` returns once the first attempt to connect is decided; `stop` may be called twice.
+    """
+
+    def __init__(
+        self,
+        dsn: str,
+        pool: AsyncConnectionPool[Any],
+        wake: Callable[[], None],
+        *,
+        ping_interval: float = PING_INTERVAL_SECONDS,
+        ping_patience: float = PING_PATIENCE_SECONDS,
+    ) -> None:
+        self.status = ListenerStatus.STARTING
+        self._dsn = dsn
+        self._pool = pool
+        self._wake = wake
+        self._ping_interval = ping_interval
+        self._ping_patience = ping_patience
+        self._started = asyncio.Event()
+        self._heard = asyncio.Event()
+        self._expected = ""
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name="oracle-listener")
+        await self._started.wait()
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        self._become(ListenerStatus.DOWN)
+
+    async def _run(self) -> None:
+        failures = 0
+        while True:
+            try:
+                async with await self._connect() as connection:
+                    failures = 0
+                    self._started.set()
+                    self._wake()
+                    await self._listen(connection)
+            except (psycopg.Error, OSError) as error:
+                self._become(ListenerStatus.DOWN)
+                if failures == 0:
+                    logger.warning("The listener's connection is gone, polling goes on: %s", _one_line(error))
+            self._started.set()
+            failures += 1
+            ceiling = min(BACKOFF_CAP_SECONDS, BACKOFF_FIRST_SECONDS * 2 ** min(failures, 10))
+            await asyncio.sleep(random.uniform(0, ceiling))  # noqa: S311  # spreads reconnects, hides nothing
+
+    async def _connect(self) -> psycopg.AsyncConnection[Any]:
+        connection = await psycopg.AsyncConnection.connect(self._dsn, autocommit=True, **_CONNECTION_OPTIONS)
+        try:
+            await connection.execute(f"LISTEN {CHANNEL}")
+            await connection.execute(f"LISTEN {PING_CHANNEL}")
+        except BaseException:
+            await connection.close()
+            raise
+        self._become(ListenerStatus.STARTING)
+        return connection
+
+    async def _listen(self, connection: psycopg.AsyncConnection[Any]) -> None:
+        """Returns or raises when this connection is to be given up."""
+        hearing = asyncio.create_task(self._hear(connection), name="oracle-listener-hear")
+        pinging = asyncio.create_task(self._ping_for_ever(), name="oracle-listener-ping")
+        try:
+            done, _ = await asyncio.wait({hearing, pinging}, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in (hearing, pinging):
+                task.cancel()
+            await asyncio.gather(hearing, pinging, return_exceptions=True)
+
+    async def _hear(self, connection: psycopg.AsyncConnection[Any]) -> None:
+        async for notification in connection.notifies():
+            if notification.channel == CHANNEL:
+                self._wake()
+            elif notification.payload == self._expected:
+                self._heard.set()
+
+    async def _ping_for_ever(self) -> None:
+        """Returns when the listening connection seems dead although nobody said so."""
+        unheard = 0
+        while unheard < UNHEARD_PINGS_BEFORE_RECONNECT:
+            self._heard.clear()
+            self._expected = secrets.token_hex(8)
+            if await self._send_ping():
+                try:
+                    await asyncio.wait_for(self._heard.wait(), self._ping_patience)
+                except TimeoutError:
+                    unheard += 1
+                    self._become(ListenerStatus.DEAF)
+                else:
+                    unheard = 0
+                    self._become(ListenerStatus.HEARING)
+            await asyncio.sleep(self._ping_interval)
+
+    async def _send_ping(self) -> bool:
+        """False where the ping itself could not be sent, which says nothing about hearing."""
+        try:
+            async with self._pool.connection(timeout=self._ping_patience) as connection:
+                await connection.execute("SELECT pg_notify(%s, %s)", (PING_CHANNEL, self._expected))
+        except (psycopg.Error, PoolTimeout):
+            return False
+        return True
+
+    def _become(self, status: ListenerStatus) -> None:
+        if status is ListenerStatus.DEAF and self.status is not status:
+            logger.warning(
+                "The listener is connected but hears nothing: changes appear by polling only. "
+                "Behind a pooler, set oracle_listen_url to a direct address of the same database."
+            )
+        self.status = status
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,69 @@
+"""Reads a query string strictly: what is not understood is refused by name, never ignored.
+
+A filter with a typing error that silently matches everything is worse than an error. `Parameters` hands out typed
+values and remembers nothing: the allowed names are told at the start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from aiohttp import web
+
+from oracle_celery.errors import BadQuery
+
+__all__ = ["Parameters", "bad"]
+
+VALUE_LIMIT = 2048
+#: Alternatives of one parameter.
+ALTERNATIVES_LIMIT = 50
+#: Characters of a refused value that are told back.
+ECHO_LIMIT = 100
+
+
+class Parameters:
+    """The query of one request. Raises `BadQuery` for unknown names at once and for bad values as they are read."""
+
+    def __init__(self, request: web.Request, allowed: Collection[str]) -> None:
+        self._query = request.query
+        for name, value in self._query.items():
+            if name not in allowed:
+                raise bad(name, value, sorted(allowed))
+            if len(value) > VALUE_LIMIT:
+                raise bad(name, value, f"at most {VALUE_LIMIT} characters")
+            if "\x00" in value:
+                raise bad(name, value, "text without NUL characters")
+
+    def one(self, name: str) -> str | None:
+        """None where the parameter is missing or empty."""
+        values = self._query.getall(name, [])
+        if len(values) > 1:
+            raise bad(name, ",".join(values), "one value")
+        return values[0] or None if values else None
+
+    def alternatives(self, name: str) -> tuple[str, ...]:
+        """Repeated and comma-separated values together."""
+        values = [part for value in self._query.getall(name, []) for part in value.split(",") if part]
+        if len(values) > ALTERNATIVES_LIMIT:
+            raise bad(name, ",".join(values), f"at most {ALTERNATIVES_LIMIT} values")
+        return tuple(dict.fromkeys(values))
+
+    def words(self, name: str, allowed: Collection[str]) -> tuple[str, ...]:
+        """Alternatives out of a fixed set."""
+        values = self.alternatives(name)
+        for value in values:
+            if value not in allowed:
+                raise bad(name, value, list(allowed))
+        return values
+
+    def number(self, name: str, low: int, high: int, default: int) -> int:
+        text = self.one(name)
+        if text is None:
+            return default
+        if not text.isascii() or not text.isdigit() or not low <= int(text[:20]) <= high:
+            raise bad(name, text, f"a whole number from {low} to {high}")
+        return int(text)
+
+
+def bad(parameter: str, value: str, allowed: object) -> BadQuery:
+    return BadQuery(parameter=parameter[:ECHO_LIMIT], value=value[:ECHO_LIMIT], allowed=allowed)

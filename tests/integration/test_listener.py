@@ -1,0 +1,124 @@
+"""The listener on real PostgreSQL: it hears, knows when it cannot, and comes back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg_pool import AsyncConnectionPool
+
+from oracle_celery.database.opening import open_pool
+from oracle_celery.sidecar.listener import CHANNEL, Listener, ListenerStatus
+
+DEADLINE_SECONDS = 20.0
+FAST_PING_SECONDS = 0.05
+
+
+@pytest.fixture
+async def pool(database: str) -> AsyncIterator[AsyncConnectionPool[Any]]:
+    opened = await open_pool(database)
+    yield opened
+    await opened.close()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Polls; what does not come true within the deadline fails the test."""
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+async def _terminate_listeners(dsn: str) -> None:
+    async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
+        await connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE application_name = 'oracle-listener' AND datname = current_database()"
+        )
+
+
+async def test_a_notification_wakes(database: str, pool: AsyncConnectionPool[Any]) -> None:
+    """One committed notification, one call."""
+    wakes: list[None] = []
+    listener = Listener(database, pool, lambda: wakes.append(None))
+    await listener.start()
+    try:
+        before = len(wakes)
+        async with pool.connection() as connection:
+            await connection.execute("SELECT pg_notify(%s, '{}')", (CHANNEL,))
+        await until(lambda: len(wakes) > before)
+    finally:
+        await listener.stop()
+
+
+async def test_it_knows_that_it_hears(database: str, pool: AsyncConnectionPool[Any]) -> None:
+    """Its own ping comes back, and wakes nobody."""
+    wakes: list[None] = []
+    listener = Listener(database, pool, lambda: wakes.append(None))
+    await listener.start()
+    try:
+        await until(lambda: listener.status is ListenerStatus.HEARING)
+        assert len(wakes) == 1  # for the connection, not for the ping
+    finally:
+        await listener.stop()
+
+
+async def test_it_knows_that_it_is_deaf(
+    database: str, empty_database: str, pool: AsyncConnectionPool[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A listen_url to another database connects happily and never hears anything: the status and the log say so."""
+    listener = Listener(empty_database, pool, lambda: None, ping_interval=FAST_PING_SECONDS, ping_patience=0.2)
+    await listener.start()
+    try:
+        await until(lambda: listener.status is ListenerStatus.DEAF)
+        assert "oracle_listen_url" in caplog.text
+    finally:
+        await listener.stop()
+
+
+async def test_a_lost_connection_is_made_anew_and_wakes(database: str, pool: AsyncConnectionPool[Any]) -> None:
+    """Notifications of the meantime are gone for ever, so the reconnect itself says "look"."""
+    wakes: list[None] = []
+    listener = Listener(database, pool, lambda: wakes.append(None))
+    await listener.start()
+    try:
+        await until(lambda: listener.status is ListenerStatus.HEARING)
+        before = len(wakes)
+        await _terminate_listeners(database)
+        await until(lambda: len(wakes) > before)
+        await until(lambda: listener.status is ListenerStatus.HEARING)
+    finally:
+        await listener.stop()
+
+
+async def test_an_absent_database_is_down_and_start_returns(pool: AsyncConnectionPool[Any]) -> None:
+    """Starting does not wait for a database that is away."""
+    listener = Listener("host=127.0.0.1 port=1 dbname=nothing", pool, lambda: None)
+    await listener.start()
+    assert listener.status is ListenerStatus.DOWN
+    await listener.stop()
+
+
+async def test_stop_is_safe_twice_and_leaves_no_connection(database: str, pool: AsyncConnectionPool[Any]) -> None:
+    """Also when it was never started."""
+    await Listener(database, pool, lambda: None).stop()
+    listener = Listener(database, pool, lambda: None)
+    await listener.start()
+    await listener.stop()
+    await listener.stop()
+    async with pool.connection() as connection:
+
+        async def count() -> int:
+            cursor = await connection.execute(
+                "SELECT count(*) FROM pg_stat_activity"
+                " WHERE application_name = 'oracle-listener' AND datname = current_database()"
+            )
+            row = await cursor.fetchone()
+            assert row is not None
+            return int(row[0])
+
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while await count():
+                await asyncio.sleep(0.01)
