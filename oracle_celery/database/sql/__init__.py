@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from functools import cache
 from importlib import resources
+
 import msgspec
 
 __all__ = ["Migration", "migrations", "statement"]

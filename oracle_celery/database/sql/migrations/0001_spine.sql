@@ -221,47 +221,40 @@ BEGIN
             MESSAGE = format('file %s is in up to %s, not to %s where the range up to %s begins',
                              v_gap.f, v_gap.position, v_gap.s, v_gap.e);
     END IF;
-    SELECT array_agg(x.f) INTO v_left FROM unnest(p_files) AS x (f) WHERE x.f <> ALL (p_moved);
+    v_left := ARRAY(SELECT x.f FROM unnest(p_files) AS x (f) WHERE x.f <> ALL (p_moved));
     RETURN v_left;
 END
 $$;
 
-CREATE FUNCTION oracle.ingest(
-    p_files uuid[], p_starts bigint[], p_ends bigint[], p_offsets bigint[], p_run_offsets bigint[],
-    p_nodes text[], p_workers uuid[], p_origins text[], p_bodies text, p_notify text,
-    OUT applied integer, OUT skipped uuid[], OUT notified integer, OUT notifications text[]
+-- Facts become rows. Body n of p_bodies is a JSON array, of the clock, node and origin that the n-th elements tell; an
+-- element of p_applies that is false leaves its body out.
+CREATE FUNCTION oracle.apply(
+    p_offsets bigint[], p_run_offsets bigint[], p_nodes text[], p_workers uuid[], p_origins text[], p_applies boolean[],
+    p_bodies text, p_notify text,
+    OUT applied integer, OUT notified integer, OUT notifications text[]
 ) LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan SET jit = off SET enable_nestloop = off SET work_mem = '32MB'
 AS $$
 DECLARE
-    v_txid  xid8;
-    v_files uuid[] := oracle.move_fence(p_files, p_starts, p_ends);
+    v_txid xid8 := pg_current_xact_id();
 BEGIN
-    applied := 0;
-    notified := 0;
-    skipped := oracle.already_in(p_files, p_starts, p_ends, v_files);
-    IF v_files = '{}' THEN
-        RETURN;
-    END IF;
-    v_txid := pg_current_xact_id();
-
     WITH line AS (
         SELECT
             x.i AS task_id, x.s AS status, x.k AS rank, x.e AS reason, coalesce(x.r, 0) AS retries, x.v AS run_id,
             to_timestamp((x.m + f.o) / 1000 / 1e6::float8) AS at,
             coalesce(to_timestamp((x.u + f.ro) / 1000 / 1e6::float8), '-infinity') AS run_at,
-            x.d AS runtime, x.n AS name, x.q AS queue, x.o AS user_id, x.a AS arguments, x.p AS result_payload,
+            x.d AS runtime, x.n AS name, x.q AS queue, nullif(x.o, '') AS user_id, x.a AS arguments, x.p AS result_payload,
             x.g AS error_type, x.f AS error_message, x.b AS traceback, x.t AS trace_id,
             x.h AS eta, x.x AS expires, x.ro AS root_id, x.pa AS parent_id, x.gr AS group_id,
             f.node, f.worker, f.origin
-        FROM unnest(p_files, p_offsets, p_run_offsets, p_nodes, p_workers, p_origins, string_to_array(p_bodies, chr(30)))
-                AS f (file_id, o, ro, node, worker, origin, body),
+        FROM unnest(p_offsets, p_run_offsets, p_nodes, p_workers, p_origins, p_applies, string_to_array(p_bodies, chr(30)))
+                AS f (o, ro, node, worker, origin, applies, body),
             json_to_recordset(f.body::json) AS x (
                 i text COLLATE "C", s smallint, k smallint, m bigint, e text COLLATE "C", r integer,
                 v text COLLATE "C", u bigint, n text COLLATE "C", q text COLLATE "C", o text COLLATE "C",
                 a text COLLATE "C", p json, g text, f text, b text, t text COLLATE "C", d double precision,
                 h double precision, x double precision, ro text COLLATE "C", pa text COLLATE "C", gr text COLLATE "C")
-        WHERE f.file_id = ANY (v_files)
+        WHERE f.applies
     ),
     fact AS MATERIALIZED (
         SELECT line.*,
@@ -373,6 +366,61 @@ BEGIN
         CASE p_notify WHEN 'transactional' THEN (SELECT count(pg_notify('oracle_channel', payload)) FROM payload) ELSE 0 END,
         CASE p_notify WHEN 'after_commit' THEN (SELECT array_agg(payload) FROM payload) END
     INTO applied, notified, notifications;
+END
+$$;
+
+-- What a recorder sends: at most one range of each file.
+CREATE FUNCTION oracle.ingest(
+    p_files uuid[], p_starts bigint[], p_ends bigint[], p_offsets bigint[], p_run_offsets bigint[],
+    p_nodes text[], p_workers uuid[], p_origins text[], p_bodies text, p_notify text,
+    OUT applied integer, OUT skipped uuid[], OUT notified integer, OUT notifications text[]
+) LANGUAGE plpgsql AS $$
+DECLARE
+    v_files uuid[] := oracle.move_fence(p_files, p_starts, p_ends);
+BEGIN
+    applied := 0;
+    notified := 0;
+    skipped := oracle.already_in(p_files, p_starts, p_ends, v_files);
+    IF v_files <> '{}' THEN
+        SELECT a.applied, a.notified, a.notifications INTO applied, notified, notifications
+        FROM oracle.apply(p_offsets, p_run_offsets, p_nodes, p_workers, p_origins,
+            ARRAY(SELECT f <> ALL (skipped) FROM unnest(p_files) AS f), p_bodies, p_notify) AS a;
+    END IF;
+END
+$$;
+
+-- A worker is given up: what it runs has failed, as far as anybody can tell. Whatever its own processes report after
+-- all, or a newer run, has a higher version. Tasks that it only held are left alone: the broker gives them to another.
+CREATE FUNCTION oracle.mark_lost(p_worker uuid, p_silence interval)
+RETURNS TABLE (task_id text, name text, user_id text) LANGUAGE plpgsql AS $$
+DECLARE
+    v_worker oracle.worker;
+    v_tasks  text[];
+    v_lines  text;
+BEGIN
+    UPDATE oracle.worker AS w SET lost_at = clock_timestamp(), active = 0, reserved = 0
+    WHERE w.worker_id = p_worker AND w.stopped_at IS NULL AND w.beat_at <= clock_timestamp() - p_silence
+    RETURNING w.* INTO v_worker;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    SELECT array_agg(r.task_id), string_agg(json_build_object(
+            'i', r.task_id, 's', 3, 'k', 30, 'e', 'worker_lost', 'r', r.retries, 'v', r.run_id,
+            'm', (extract(epoch FROM clock_timestamp()) * 1000000)::bigint * 1000,
+            'u', (extract(epoch FROM nullif(r.run_at, '-infinity')) * 1000000)::bigint * 1000,
+            'g', 'WorkerLostError', 'f', format('Worker %s fell silent.', v_worker.node))::text, ',')
+    INTO v_tasks, v_lines
+    FROM (
+        SELECT t.* FROM oracle.task_state_record AS t
+        WHERE t.status = 1 AND t.worker_id = p_worker ORDER BY t.task_id FOR UPDATE
+    ) AS r;
+    IF v_tasks IS NULL THEN
+        RETURN;
+    END IF;
+    PERFORM oracle.apply('{0}', '{0}', ARRAY[v_worker.node], ARRAY[p_worker], '{oracle}', '{true}',
+        '[' || v_lines || ']', 'transactional');
+    RETURN QUERY SELECT t.task_id, t.name, t.user_id FROM oracle.task_state_record AS t
+        WHERE t.task_id = ANY (v_tasks) ORDER BY t.task_id;
 END
 $$;
 

@@ -1,0 +1,132 @@
+"""What readers are given: tasks, their history, their log lines and the numbers of the header, as the API tells them.
+
+Points in time are ISO-8601 texts in UTC with microseconds and "Z"; durations are seconds. JSON that tasks were given or
+returned is passed on as it is, byte by byte: a large integer stays exact.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+__all__ = [
+    "HistoryEntry",
+    "LogPage",
+    "Summary",
+    "Task",
+    "TaskDetail",
+    "TaskDetails",
+    "TaskLogLine",
+    "TaskPage",
+    "Transition",
+    "TransitionEvent",
+]
+
+
+class Task(msgspec.Struct, frozen=True, kw_only=True):
+    """The record of a task as lists and streams show it."""
+
+    task_id: str
+    name: str | None
+    status: str
+    reason: str | None
+    user_id: str | None
+    queue: str | None
+    worker: str | None
+    retries: int
+    created_at: str
+    received_at: str | None
+    started_at: str | None
+    finished_at: str | None
+    runtime: float | None
+    eta: str | None
+    expires: str | None
+    trace_id: str | None
+    root_id: str | None
+    parent_id: str | None
+    group_id: str | None
+    error_type: str | None
+    version: tuple[int, int, int]  # retries, run_at in microseconds (0: no run), rank: larger is newer
+
+
+class TaskDetails(Task, frozen=True, kw_only=True):
+    """Everything that is known about one task."""
+
+    arguments: msgspec.Raw | None
+    result_payload: msgspec.Raw | None
+    error_message: str | None
+    traceback: str | None
+    origin: str | None
+
+
+class HistoryEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """One fact about a task."""
+
+    history_id: int
+    status: str
+    reason: str | None
+    at: str
+    retries: int
+    run_id: str | None
+    worker: str | None
+    origin: str | None
+    duration: float | None  # until the next entry
+    error_type: str | None
+    error_message: str | None
+
+
+class TaskDetail(msgspec.Struct, frozen=True, kw_only=True):
+    task: TaskDetails
+    history: list[HistoryEntry]  # as it happened
+    cursor: str
+
+
+class TaskPage(msgspec.Struct, frozen=True, kw_only=True):
+    tasks: list[Task]
+    next_page: str | None
+    cursor: str
+
+
+class TaskLogLine(msgspec.Struct, frozen=True, kw_only=True):
+    line_id: int
+    at: str
+    level: int
+    logger: str | None
+    message: str | None
+    run_id: str | None
+
+
+class LogPage(msgspec.Struct, frozen=True, kw_only=True):
+    lines: list[TaskLogLine]
+    next: int | None
+
+
+class Summary(msgspec.Struct, frozen=True, kw_only=True):
+    """The header's numbers, of the tasks that a viewer may see."""
+
+    queued: int
+    active: int
+    failure_percent_24h: float | None  # of finished_24h
+    mean_runtime_24h: float | None
+    finished_24h: int  # completed or failed: a cancelled task is neither a success nor a failure
+    failed_24h: int
+    workers: int
+    as_of: str
+
+
+class TransitionEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """What a stream tells of one transition."""
+
+    history_id: int
+    task_id: str
+    new_status: str
+    reason: str | None
+    timestamp: str
+    task: Task  # as it was when the transition was read
+
+
+class Transition(msgspec.Struct, frozen=True, kw_only=True):
+    """A transition for the broadcaster: who may see it, and where it stands."""
+
+    txid: int
+    user_id: str | None
+    public: TransitionEvent

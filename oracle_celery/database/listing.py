@@ -1,0 +1,124 @@
+"""How a list of tasks is filtered, sorted and cut into pages, as SQL.
+
+Pages go by key, not by offset: a page begins after the last row of the one before, however many rows have come in
+since. Names of columns come from the tables below and nowhere else; every value is a parameter. Rows without a value
+come last in either direction.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import Any
+
+import msgspec
+
+from oracle_celery.errors import BadQuery
+from oracle_celery.states import Status
+
+__all__ = ["SORT_KEYS", "TaskFilter", "condition", "next_page", "order", "page_condition"]
+
+#: What a list may be sorted by, with the type of its column. All but the first two scan: they are for narrow filters.
+_TYPES = {
+    "created_at": "timestamptz",
+    "task_id": "text",
+    "name": "text",
+    "status": "smallint",
+    "user_id": "text",
+    "queue": "text",
+    "worker": "text",
+    "retries": "integer",
+    "started_at": "timestamptz",
+    "finished_at": "timestamptz",
+    "runtime": "double precision",
+}
+SORT_KEYS = tuple(_TYPES)
+_NEVER_NULL = frozenset({"created_at", "task_id", "status", "retries"})
+
+
+class TaskFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which tasks; the values of one field are alternatives, an empty field asks for nothing."""
+
+    status: tuple[Status, ...] = ()
+    name: tuple[str, ...] = ()  # an asterisk stands for any characters, in name, queue and worker
+    user: tuple[str, ...] = ()
+    queue: tuple[str, ...] = ()
+    worker: tuple[str, ...] = ()
+    id: tuple[str, ...] = ()  # beginnings of task ids
+
+
+class _Page(msgspec.Struct, frozen=True, array_like=True):
+    sort: str
+    key: str | None
+    task_id: str
+
+
+def condition(wanted: TaskFilter, parameters: dict[str, Any]) -> str:
+    """What the filter asks of row ``t``."""
+    parts = []
+    if wanted.status:
+        codes = ", ".join(str(int(status)) for status in wanted.status)  # literals: a partial index must be recognised
+        parts.append(f"t.status IN ({codes})")
+    if wanted.user:
+        parameters["user"] = list(wanted.user)
+        parts.append("t.user_id = ANY (%(user)s)")
+    for field in ("name", "queue", "worker"):
+        values: tuple[str, ...] = getattr(wanted, field)
+        if values:
+            parameters[field] = [value for value in values if "*" not in value]
+            parameters[f"{field}_like"] = [_like(value) for value in values if "*" in value]
+            parts.append(f"(t.{field} = ANY (%({field})s) OR t.{field} LIKE ANY (%({field}_like)s))")
+    if wanted.id:
+        parameters["id"] = [_like(prefix, wildcard=False) + "%" for prefix in wanted.id]
+        parts.append("t.task_id LIKE ANY (%(id)s)")
+    return " AND ".join(parts) or "true"
+
+
+def order(sort: str) -> str:
+    """`sort` is one of SORT_KEYS, with a leading minus for the largest first."""
+    column, direction = _column(sort)
+    if column == "task_id":
+        return f"t.task_id {direction}"
+    nulls = "" if column in _NEVER_NULL else " NULLS LAST"
+    return f"t.{column} {direction}{nulls}, t.task_id {direction}"
+
+
+def page_condition(sort: str, page: str | None, parameters: dict[str, Any]) -> str:
+    """What makes row ``t`` come after the page before."""
+    if page is None:
+        return "true"
+    last = _parse(page)
+    if last.sort != sort or (last.key is None and sort.lstrip("-") in _NEVER_NULL):
+        raise BadQuery(parameter="page", value=page, allowed="the next_page of an answer with the same sort")
+    parameters["last_id"] = last.task_id
+    parameters["last_key"] = last.key
+    column, direction = _column(sort)
+    sign = "<" if direction == "DESC" else ">"
+    if last.key is None:
+        return f"(t.{column} IS NULL AND t.task_id {sign} %(last_id)s)"
+    beyond = f"(t.{column}, t.task_id) {sign} (%(last_key)s::text::{_TYPES[column]}, %(last_id)s)"
+    return beyond if column in _NEVER_NULL else f"({beyond} OR t.{column} IS NULL)"
+
+
+def next_page(sort: str, key: str | None, task_id: str) -> str:
+    """The page after a row, opaque to clients."""
+    return base64.urlsafe_b64encode(msgspec.json.encode(_Page(sort, key, task_id))).decode().rstrip("=")
+
+
+def _parse(page: str) -> _Page:
+    try:
+        return msgspec.json.decode(base64.urlsafe_b64decode(page + "=" * (-len(page) % 4)), type=_Page)
+    except (msgspec.DecodeError, UnicodeError, ValueError, binascii.Error) as error:
+        raise BadQuery(parameter="page", value=page, allowed="the next_page of an earlier answer") from error
+
+
+def _column(sort: str) -> tuple[str, str]:
+    column = sort.removeprefix("-")
+    if column not in _TYPES:
+        raise BadQuery(parameter="sort", value=sort, allowed=", ".join(SORT_KEYS))
+    return column, "DESC" if sort.startswith("-") else "ASC"
+
+
+def _like(value: str, *, wildcard: bool = True) -> str:
+    escaped = value.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    return escaped.replace("*", "%") if wildcard else escaped

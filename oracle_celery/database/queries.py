@@ -1,0 +1,257 @@
+"""The only reader of tasks. Every method takes the viewer who asks; what they may see is decided here, in SQL.
+
+Guarantee: rows and the cursor that comes with them are of one snapshot, so "this list, then everything after its
+cursor" has no gap and no overlap. What bites: psycopg cannot represent an infinite timestamp, so ``run_at`` is read as
+NULL where there is no run; and JSON is read as text, because a parsed number may not be what was stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+import psycopg
+from psycopg_pool import AsyncConnectionPool
+
+from oracle_celery.database.cursor import Cursor, Snapshot
+from oracle_celery.database.facts import (
+    HistoryEntry,
+    LogPage,
+    Summary,
+    Task,
+    TaskDetail,
+    TaskDetails,
+    TaskLogLine,
+    TaskPage,
+    Transition,
+    TransitionEvent,
+)
+from oracle_celery.database.listing import SORT_KEYS, TaskFilter, condition, next_page, order, page_condition
+from oracle_celery.database.sql import statement
+from oracle_celery.errors import BadQuery, DatabaseUnavailable, TaskNotFound
+from oracle_celery.states import Status
+from oracle_celery.viewer import Viewer
+
+__all__ = ["SORT_KEYS", "Changes", "Queries", "Summary", "Task", "TaskDetail", "TaskFilter", "TaskPage"]
+
+#: Entries of a task's history that are shown.
+HISTORY_LIMIT = 1_000
+
+_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  # everything here is in UTC and says so only in text
+_MICROSECOND = timedelta(microseconds=1)
+_WORDS = {status.value: status.word for status in Status}
+_SNAPSHOT_WIDTH = len(Snapshot.__struct_fields__)
+#: Columns of `task_columns`: the fields of a Task, with the version's run_at and rank in the place of the version.
+_TASK_WIDTH = len(Task.__struct_fields__) + 1
+
+
+class Changes(msgspec.Struct, frozen=True, kw_only=True):
+    """What a cursor had not seen; `cursor` has seen it."""
+
+    transitions: list[Transition]
+    cursor: Cursor
+    more: bool  # there may be more to read at once
+
+
+class Queries:
+    """All reads, over a pool of the caller's."""
+
+    def __init__(self, pool: AsyncConnectionPool[Any]) -> None:
+        self._pool = pool
+
+    async def list_tasks(
+        self, viewer: Viewer, wanted: TaskFilter, sort: str = "-created_at", limit: int = 50, page: str | None = None
+    ) -> TaskPage:
+        """One page. Raises BadQuery for a page that is not of this sort."""
+        parameters: dict[str, Any] = {"limit": limit + 1}
+        where = condition(wanted, parameters)
+        after = page_condition(sort, page, parameters)
+        query = _composed(
+            "list_tasks", viewer, parameters, where=where, after=after, order=order(sort), key=f"t.{sort.lstrip('-')}"
+        )
+        try:
+            rows = await self._fetch(query, parameters)
+        except psycopg.DataError as error:  # only the page's own key is text that PostgreSQL parses
+            raise BadQuery(parameter="page", value=page, allowed="the next_page of an earlier answer") from error
+        cursor = Cursor.at(_snapshot(rows[0]), rows[0][_SNAPSHOT_WIDTH])
+        start = _SNAPSHOT_WIDTH + 1
+        found = [row[start:] for row in rows if row[start] is not None]
+        following = None
+        if len(found) > limit:
+            last = found[limit - 1]
+            following = next_page(sort, last[_TASK_WIDTH], last[0])
+        tasks = [Task(**_task_fields(row)) for row in found[:limit]]
+        return TaskPage(tasks=tasks, next_page=following, cursor=str(cursor))
+
+    async def task(self, viewer: Viewer, task_id: str) -> TaskDetail:
+        """Raises TaskNotFound, also for a task that is not the viewer's."""
+        parameters: dict[str, Any] = {"task_id": task_id, "limit": HISTORY_LIMIT}
+        rows = await self._fetch(_composed("task", viewer, parameters), parameters)
+        if not rows:
+            raise TaskNotFound(task_id=task_id)
+        [row] = rows
+        start = _SNAPSHOT_WIDTH + 1
+        arguments, result, error_message, traceback, origin, history = row[start + _TASK_WIDTH :]
+        task = TaskDetails(
+            **_task_fields(row[start:]),
+            arguments=_raw(arguments),
+            result_payload=_raw(result),
+            error_message=error_message,
+            traceback=traceback,
+            origin=origin,
+        )
+        cursor = Cursor.at(_snapshot(row), row[_SNAPSHOT_WIDTH])
+        return TaskDetail(task=task, history=[_history_entry(entry) for entry in history], cursor=str(cursor))
+
+    async def logs(self, viewer: Viewer, task_id: str, after: int = 0, limit: int = 200) -> LogPage:
+        """Raises TaskNotFound, also for a task that is not the viewer's."""
+        parameters: dict[str, Any] = {"task_id": task_id, "line_id": after, "limit": limit + 1}
+        rows = await self._fetch(_composed("logs", viewer, parameters), parameters)
+        if not rows:
+            raise TaskNotFound(task_id=task_id)
+        found = [row for row in rows if row[0] is not None]
+        lines = [
+            TaskLogLine(line_id=line_id, at=_time(at), level=level, logger=logger, message=message, run_id=run_id)
+            for line_id, at, level, logger, message, run_id in found[:limit]
+        ]
+        return LogPage(lines=lines, next=lines[-1].line_id if len(found) > limit else None)
+
+    async def summary(self, viewer: Viewer) -> Summary:
+        parameters: dict[str, Any] = {"everyone": viewer.owner is None}
+        [row] = await self._fetch(_composed("summary", viewer, parameters), parameters)
+        queued, active, completed, failed, timed, runtime, workers, as_of = row
+        finished = completed + failed
+        return Summary(
+            queued=queued,
+            active=active,
+            failure_percent_24h=100 * failed / finished if finished > 0 else None,
+            mean_runtime_24h=runtime / timed if timed > 0 else None,
+            finished_24h=finished,
+            failed_24h=failed,
+            workers=workers,
+            as_of=_time(as_of),
+        )
+
+    async def changes(self, cursor: Cursor, limit: int = 1_000) -> Changes:
+        """Everybody's transitions that `cursor` has not seen. A transaction is never cut, so there may be more than
+        `limit`. Raises CursorUnusable."""
+        parameters = {"xip": [str(x) for x in cursor.xip], "xmax": str(cursor.xmax), "limit": limit}
+        rows = await self._fetch(_shared("changes"), parameters)
+        snapshot = _snapshot(rows[0])
+        cursor.check(snapshot)
+        found = [row[_SNAPSHOT_WIDTH:] for row in rows if row[_SNAPSHOT_WIDTH] is not None]
+        is_cut = len(found) >= limit
+        advanced = cursor.advanced(snapshot, found[-1][0] if found else None, is_cut=is_cut)
+        transitions = [_transition(row) for row in found if row[5] is not None]  # a task may be deleted by now
+        return Changes(transitions=transitions, cursor=advanced, more=is_cut)
+
+    async def start_cursor(self) -> Cursor:
+        """The cursor that has seen everything so far."""
+        [row] = await self._fetch(_shared("start_cursor"), {})
+        return Cursor.at(_snapshot(row), row[_SNAPSHOT_WIDTH])
+
+    async def _fetch(self, query: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
+        async with self._connection() as connection:
+            cursor = connection.cursor(binary=True)
+            await cursor.execute(query, parameters)
+            return await cursor.fetchall()
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+        try:
+            async with self._pool.connection() as connection:
+                yield connection
+        except psycopg.DataError:
+            raise
+        except psycopg.Error as error:  # a schema that is not there (any more) included: readers wait for it
+            raise DatabaseUnavailable(detail=" ".join(str(error).split())) from error
+
+
+def visible(viewer: Viewer, parameters: dict[str, Any]) -> str:
+    """The owner's predicate on ``t.user_id``: the one place where it is built."""
+    if viewer.owner is None:
+        return "true"
+    if not viewer.owner:
+        return "false"  # nobody: in statistics, '' stands for tasks without an owner
+    parameters["owner"] = viewer.owner
+    return "t.user_id = %(owner)s"
+
+
+def _composed(name: str, viewer: Viewer, parameters: dict[str, Any], **parts: str) -> str:
+    return statement(name).format(
+        snapshot=statement("snapshot"),
+        task=statement("task_columns"),
+        visible=visible(viewer, parameters),
+        **parts,
+    )
+
+
+def _shared(name: str) -> str:
+    """A statement that reads everybody's rows, for the broadcaster alone."""
+    return statement(name).format(snapshot=statement("snapshot"), task=statement("task_columns"))
+
+
+def _snapshot(row: Sequence[Any]) -> Snapshot:
+    system_id, timeline, xmin, xmax, xip, floor, is_standby = row[:_SNAPSHOT_WIDTH]
+    return Snapshot(system_id & (2**63 - 1), timeline, xmin, xmax, tuple(xip), floor, is_standby)
+
+
+def _task_fields(row: Sequence[Any]) -> dict[str, Any]:
+    return {
+        "task_id": row[0],
+        "name": row[1],
+        "status": _WORDS[row[2]],
+        "reason": row[3],
+        "user_id": row[4],
+        "queue": row[5],
+        "worker": row[6],
+        "retries": row[7],
+        "created_at": _time(row[8]),
+        "received_at": _optional_time(row[9]),
+        "started_at": _optional_time(row[10]),
+        "finished_at": _optional_time(row[11]),
+        "runtime": row[12],
+        "eta": _optional_time(row[13]),
+        "expires": _optional_time(row[14]),
+        "trace_id": row[15],
+        "root_id": row[16],
+        "parent_id": row[17],
+        "group_id": row[18],
+        "error_type": row[19],
+        "version": (row[7], 0 if row[20] is None else (row[20] - _EPOCH) // _MICROSECOND, row[21]),
+    }
+
+
+def _transition(row: Sequence[Any]) -> Transition:
+    txid, history_id, status, reason, at = row[:5]
+    task = Task(**_task_fields(row[5:]))
+    event = TransitionEvent(
+        history_id=history_id,
+        task_id=task.task_id,
+        new_status=_WORDS[status],
+        reason=reason,
+        timestamp=_time(at),
+        task=task,
+    )
+    return Transition(txid=txid, user_id=task.user_id, public=event)
+
+
+def _history_entry(text: str) -> HistoryEntry:
+    fields = dict(zip(HistoryEntry.__struct_fields__, msgspec.json.decode(text), strict=True))
+    fields["status"] = _WORDS[fields["status"]]
+    return HistoryEntry(**fields)
+
+
+def _time(moment: datetime) -> str:
+    return moment.isoformat(timespec="microseconds") + "Z"
+
+
+def _optional_time(moment: datetime | None) -> str | None:
+    return None if moment is None else _time(moment)
+
+
+def _raw(text: str | None) -> msgspec.Raw | None:
+    return None if text is None else msgspec.Raw(text.encode())

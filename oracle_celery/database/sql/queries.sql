@@ -1,0 +1,110 @@
+-- What is read. {visible} is the owner's predicate, {where} the filters, {after} the page, {order} the sort: built in
+-- queries.py from constants; every value is a parameter. A statement is one snapshot: the cursor that comes with rows
+-- has seen exactly them.
+
+-- name: snapshot
+-- The parts of a cursor's snapshot, as a CTE that other statements begin with.
+WITH snapshot AS MATERIALIZED (
+    SELECT c.system_identifier # ((d.oid::bigint << 31) | d.oid::bigint) AS system_id,
+        CASE WHEN pg_is_in_recovery() THEN (SELECT timeline_id FROM pg_control_checkpoint())
+            ELSE ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::bigint END AS timeline,
+        pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS xmin,
+        pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS xmax,
+        ARRAY(SELECT x::text::bigint FROM pg_snapshot_xip(pg_current_snapshot()) AS x) AS xip,
+        (SELECT txid::text::bigint FROM oracle.history_floor) AS floor,
+        pg_is_in_recovery() AS is_standby
+    FROM pg_control_system() AS c, pg_database AS d WHERE d.datname = current_database()
+)
+
+-- name: task_columns
+-- Facts.Task, in its order, with the version last.
+t.task_id, t.name, t.status, t.reason, t.user_id, t.queue, t.worker, t.retries,
+t.created_at AT TIME ZONE 'UTC', t.received_at AT TIME ZONE 'UTC', t.started_at AT TIME ZONE 'UTC',
+t.finished_at AT TIME ZONE 'UTC', t.runtime, t.eta AT TIME ZONE 'UTC', t.expires AT TIME ZONE 'UTC',
+t.trace_id, t.root_id, t.parent_id, t.group_id, t.error_type, nullif(t.run_at, '-infinity') AT TIME ZONE 'UTC', t.rank
+
+-- name: start_cursor
+-- The cursor of now.
+{snapshot}
+SELECT s.*, (SELECT max(txid)::text::bigint FROM oracle.task_transition) FROM snapshot AS s;
+
+-- name: changes
+-- What a cursor has not seen, whole transactions in order of txid. One row with nulls where there is nothing.
+{snapshot}
+SELECT s.*, n.txid::text::bigint, n.history_id, n.status, n.reason, n.at AT TIME ZONE 'UTC', {task}
+FROM snapshot AS s
+LEFT JOIN (
+    SELECT * FROM (
+        SELECT txid, history_id, task_id, status, reason, at FROM oracle.task_transition
+        WHERE txid = ANY (%(xip)s::text[]::xid8[])
+        UNION ALL
+        SELECT * FROM (
+            SELECT txid, history_id, task_id, status, reason, at FROM oracle.task_transition
+            WHERE txid >= %(xmax)s::text::xid8 ORDER BY txid FETCH FIRST %(limit)s ROWS WITH TIES
+        ) AS later
+    ) AS unseen
+    ORDER BY txid FETCH FIRST %(limit)s ROWS WITH TIES
+) AS n ON true
+LEFT JOIN oracle.task_state_record AS t USING (task_id)
+ORDER BY n.txid, n.history_id;
+
+-- name: list_tasks
+-- One page, and the cursor of its snapshot. One row with nulls where there is nothing.
+{snapshot}
+SELECT s.*, (SELECT max(txid)::text::bigint FROM oracle.task_transition), page.*
+FROM snapshot AS s
+LEFT JOIN (
+    SELECT {task}, {key}::text AS key FROM oracle.task_state_record AS t
+    WHERE {visible} AND {where} AND {after}
+    ORDER BY {order} LIMIT %(limit)s
+) AS page ON true;
+
+-- name: task
+-- One task, and the cursor of its snapshot.
+{snapshot}
+SELECT s.*, (SELECT max(txid)::text::bigint FROM oracle.task_transition),
+    {task}, t.arguments::text, t.result_payload::text, t.error_message, t.traceback, t.origin,
+    ARRAY(
+        SELECT json_build_array(h.history_id, h.status, h.reason,
+            to_char(h.at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), h.retries, h.run_id, h.worker, h.origin,
+            extract(epoch FROM lead(h.at) OVER told - h.at), h.error_type, h.error_message)::text
+        FROM (
+            SELECT DISTINCT ON (retries, run_at, rank, status, reason) *
+            FROM oracle.task_transition WHERE task_id = t.task_id
+            ORDER BY retries, run_at, rank, status, reason, at, history_id
+        ) AS h
+        WINDOW told AS (ORDER BY h.at, h.history_id)
+        ORDER BY h.at, h.history_id LIMIT %(limit)s
+    )
+FROM snapshot AS s, oracle.task_state_record AS t
+WHERE t.task_id = %(task_id)s AND {visible};
+
+-- name: logs
+-- Lines of one task after a line. No row at all where the viewer may not see the task.
+SELECT l.line_id, l.at AT TIME ZONE 'UTC', l.level, l.logger, l.message, l.run_id
+FROM oracle.task_state_record AS t
+LEFT JOIN LATERAL (
+    SELECT * FROM oracle.task_log WHERE task_id = t.task_id AND line_id > %(line_id)s ORDER BY line_id LIMIT %(limit)s
+) AS l ON true
+WHERE t.task_id = %(task_id)s AND {visible}
+ORDER BY l.line_id;
+
+-- name: summary
+-- The header's numbers from folded minutes and what is not folded yet; tasks are not touched.
+WITH counted AS (
+    SELECT t.status, t.minute, t.tasks, t.timed, t.runtime FROM oracle.statistic_minute AS t
+    WHERE t.everyone = %(everyone)s AND {visible}
+        AND (t.minute > now() - interval '24 hours' OR t.minute = '-infinity')
+    UNION ALL
+    SELECT t.status, t.minute, t.tasks, t.timed, t.runtime FROM oracle.statistic_delta AS t
+    WHERE {visible} AND (t.minute > now() - interval '24 hours' OR t.minute = '-infinity')
+)
+SELECT coalesce(sum(tasks) FILTER (WHERE status = 0), 0)::bigint AS queued,
+    coalesce(sum(tasks) FILTER (WHERE status = 1), 0)::bigint AS active,
+    coalesce(sum(tasks) FILTER (WHERE status = 2), 0)::bigint AS completed,
+    coalesce(sum(tasks) FILTER (WHERE status = 3), 0)::bigint AS failed,
+    coalesce(sum(timed) FILTER (WHERE status IN (2, 3)), 0)::bigint AS timed,
+    coalesce(sum(runtime) FILTER (WHERE status IN (2, 3)), 0) AS runtime,
+    (SELECT count(*) FROM oracle.worker WHERE stopped_at IS NULL AND lost_at IS NULL) AS workers,
+    clock_timestamp() AT TIME ZONE 'UTC' AS as_of
+FROM counted;

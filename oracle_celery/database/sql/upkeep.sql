@@ -1,0 +1,42 @@
+-- What one sidecar of many does for all: the one that holds the lock.
+
+-- name: try_lead
+-- Held as long as the connection lives.
+SELECT pg_try_advisory_lock(%(key)s);
+
+-- name: silent_workers
+-- Workers whose beats are missing, by the database's clock; none before the database itself has been up as long.
+SELECT w.worker_id::text, w.node, extract(epoch FROM clock_timestamp() - w.beat_at)::float8
+FROM oracle.worker AS w
+WHERE w.stopped_at IS NULL AND w.lost_at IS NULL
+    AND w.beat_at < clock_timestamp() - make_interval(secs => %(timeout)s)
+    AND pg_postmaster_start_time() < clock_timestamp() - make_interval(secs => %(timeout)s)
+ORDER BY w.beat_at;
+
+-- name: mark_lost
+-- Gives a worker up unless it beat in the meantime.
+SELECT task_id, name, user_id FROM oracle.mark_lost(%(worker_id)s::uuid, make_interval(secs => %(timeout)s));
+
+-- name: fold_statistics
+-- Deltas become minutes, for their users and for everyone.
+WITH gone AS (
+    DELETE FROM oracle.statistic_delta WHERE ctid = ANY (ARRAY(
+        SELECT ctid FROM oracle.statistic_delta LIMIT %(limit)s FOR UPDATE SKIP LOCKED))
+    RETURNING *
+),
+folded AS (
+    INSERT INTO oracle.statistic_minute AS m (minute, runtime, tasks, timed, status, everyone, user_id, name, queue)
+    SELECT minute, sum(runtime), sum(tasks), sum(timed), status, grouping(user_id) = 1, coalesce(user_id, ''), name, queue
+    FROM gone
+    GROUP BY minute, status, name, queue, GROUPING SETS ((user_id), ())
+    ORDER BY 6, 7, 1, 8, 9, 5
+    ON CONFLICT (everyone, user_id, minute, name, queue, status) DO UPDATE
+    SET runtime = m.runtime + excluded.runtime, tasks = m.tasks + excluded.tasks, timed = m.timed + excluded.timed
+)
+SELECT count(*) FROM gone;
+
+-- name: trim_statistics
+-- Removes gauges that stand at zero and minutes that nobody looks at any more.
+DELETE FROM oracle.statistic_minute
+WHERE minute = '-infinity' AND tasks = 0
+    OR minute > '-infinity' AND minute < now() - make_interval(secs => %(age)s);

@@ -1,0 +1,113 @@
+"""What has to be done once for a whole fleet, by the sidecar that leads: give up silent workers, fold statistics.
+
+Guarantee: everything here may be done twice, or by two at once, without harm; leading only saves work. A worker is
+silent by the database's clock alone, and never because the database itself was away. What bites: the lead is a lock of
+this connection, so the connection must be direct and its own, not one of a pool's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+import psycopg
+
+from oracle_celery.database.sql import statement
+from oracle_celery.errors import DatabaseUnavailable
+
+__all__ = ["LostTask", "SilentWorker", "Upkeep"]
+
+#: The advisory lock of the leading sidecar, arbitrary but for ever.
+LEAD_KEY = 0x6F7261636C65_01
+#: Deltas folded at once: bounds the transaction after a long absence.
+FOLD_LIMIT = 20_000
+CONNECT_TIMEOUT = 5  # seconds
+STATEMENT_TIMEOUT = 30_000  # milliseconds
+#: Seconds that minutes of statistics are kept.
+STATISTICS_AGE = 30 * 24 * 3600.0
+
+
+class SilentWorker(msgspec.Struct, frozen=True):
+    worker_id: str
+    node: str
+    silence: float  # seconds since its last beat
+
+
+class LostTask(msgspec.Struct, frozen=True):
+    """A task that ran on a worker that was given up."""
+
+    task_id: str
+    name: str | None
+    user_id: str | None
+
+
+class Upkeep:
+    """One connection, made when it is needed and again after an error."""
+
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
+        self._connection: psycopg.AsyncConnection[Any] | None = None
+        self._leads = False
+
+    async def close(self) -> None:
+        """Gives the lead up."""
+        if self._connection is not None:
+            await self._connection.close()
+        self._connection = None
+        self._leads = False
+
+    async def try_lead(self) -> bool:
+        """Whether this connection leads, from now until it ends."""
+        await self._connect()
+        if not self._leads:
+            [(self._leads,)] = await self._fetch("try_lead", {"key": LEAD_KEY})
+        return self._leads
+
+    async def silent_workers(self, timeout: float) -> list[SilentWorker]:
+        """Workers whose beats have been missing for `timeout` seconds, the longest silent first."""
+        return [SilentWorker(*row) for row in await self._fetch("silent_workers", {"timeout": timeout})]
+
+    async def mark_lost(self, worker_id: str, timeout: float = 0.0) -> list[LostTask]:
+        """Gives a worker up and fails what it runs; returns those tasks. Does nothing where the worker has beaten
+        within the last `timeout` seconds, or said goodbye."""
+        rows = await self._fetch("mark_lost", {"worker_id": worker_id, "timeout": timeout})
+        return [LostTask(*row) for row in rows]
+
+    async def fold_statistics(self) -> int:
+        """How many deltas became part of minutes: fold again at once where it is FOLD_LIMIT."""
+        [(folded,)] = await self._fetch("fold_statistics", {"limit": FOLD_LIMIT})
+        return int(folded)
+
+    async def trim_statistics(self, age: float = STATISTICS_AGE) -> None:
+        """Forgets minutes older than `age` seconds."""
+        async with self._translated():
+            connection = await self._connect()
+            await connection.execute(statement("trim_statistics"), {"age": age})
+
+    async def _fetch(self, name: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        async with self._translated():
+            connection = await self._connect()
+            return await (await connection.execute(statement(name), parameters)).fetchall()
+
+    async def _connect(self) -> psycopg.AsyncConnection[Any]:
+        async with self._translated():
+            if self._connection is None or self._connection.closed:
+                self._leads = False
+                self._connection = await psycopg.AsyncConnection.connect(
+                    self._dsn,
+                    autocommit=True,
+                    connect_timeout=CONNECT_TIMEOUT,
+                    keepalives_idle=10,
+                    application_name="oracle-upkeep",
+                )
+                await self._connection.execute(f"SET statement_timeout = {STATEMENT_TIMEOUT}")
+            return self._connection
+
+    @asynccontextmanager
+    async def _translated(self) -> AsyncIterator[None]:
+        try:
+            yield
+        except psycopg.Error as error:
+            raise DatabaseUnavailable(detail=" ".join(str(error).split())) from error
