@@ -30,9 +30,10 @@ from celery.exceptions import Reject, SoftTimeLimitExceeded
 from celery.states import IGNORED, REJECTED
 
 from oracle_celery import message, ownership
+from oracle_celery.journal import Mark
 from oracle_celery.payload import cut_text, encode_arguments, encode_value, error_message, identifier, type_name
 from oracle_celery.records import Transition, encode_line
-from oracle_celery.states import FINAL, Rank, Status
+from oracle_celery.states import Rank, Status
 
 if TYPE_CHECKING:
     from oracle_celery.extension import Oracle
@@ -41,11 +42,19 @@ __all__ = ["HIDDEN_TASKS", "RUN_AT", "RUN_ID", "TaskSignals"]
 
 logger = logging.getLogger(__name__)
 
+# The facts of every task, as plain numbers: reading an enumeration's member costs more than encoding the record.
+PENDING, IN_PROGRESS, COMPLETED = int(Status.PENDING), int(Status.IN_PROGRESS), int(Status.COMPLETED)
+SENT, RECEIVED, STARTED, REPORTED = int(Rank.SENT), int(Rank.RECEIVED), int(Rank.STARTED), int(Rank.REPORTED)
+
+_NOTHING: dict[str, Any] = {}
+
 #: Keys of a run in ``request.request_dict``, and so attributes of ``task.request``.
 RUN_ID = "oracle_run_id"
 RUN_AT = "oracle_run_at"
 #: Marks a run whose end this process has recorded already.
 ENDED = "oracle_ended"
+#: Header of a message whose sender has recorded what it says: receivers need not tell it again.
+SENT_BY_ORACLE = "oracle_sent"
 #: Marks a run whose task has sent a message under its own id (``Task.replace``): ignoring the run then is no end.
 REPLACED = "oracle_replaced"
 
@@ -108,9 +117,11 @@ class TaskSignals:
     def on_before_publish(self, sender: Any, *, headers: dict[str, Any] | None = None, **_: Any) -> None:
         if headers is None or not self._is_mine(sender):
             return
-        for key in (RUN_ID, RUN_AT, ENDED, REPLACED):
-            headers.pop(key, None)  # a retry copies the headers of its run
+        if RUN_ID in headers:
+            for key in (RUN_ID, RUN_AT, ENDED, REPLACED):
+                headers.pop(key, None)  # a retry copies the headers of its run
         ownership.stamp(headers, self.oracle.settings.user_header)
+        headers[SENT_BY_ORACLE] = True
 
     def on_published(
         self,
@@ -127,19 +138,23 @@ class TaskSignals:
         sent = message.sent(headers, body)
         if sent is None:
             return
-        request = _current_request()
-        is_own_id = request is not None and request.id == sent.headers.get("id")
-        retries = sent.headers.get("retries") or 0
-        if is_own_id and retries == (request.retries or 0):
-            request.__dict__[REPLACED] = True
+        headers = sent.headers
+        retries = headers.get("retries") or 0
+        task = get_current_task()
+        if task is not None:
+            request = task.request
+            if request.id == headers.get("id") and retries == (request.retries or 0):
+                request.__dict__[REPLACED] = True
         self._record(
-            task_id=sent.headers.get("id"),
-            status=Status.PENDING,
-            rank=Rank.SENT,
+            headers.get("id"),
+            status=PENDING,
+            rank=SENT,
             reason="retry_scheduled" if retries else "sent",
             retries=retries,
+            name=identifier(headers.get("task")),
+            user_id=identifier(headers.get(self.oracle.settings.user_header)),
             queue=message.queue_name(self.app, exchange, routing_key),
-            **self._description(sent.headers, sent.args, sent.kwargs),
+            **self._description(headers, sent.args, sent.kwargs),
         )
 
     # -- a worker's main process ---------------------------------------------------------------------------------
@@ -151,17 +166,20 @@ class TaskSignals:
         now = self._mint_run(fields)
         self._runs[request.id] = request
         delivery = request.delivery_info
+        is_told = SENT_BY_ORACLE in fields
         self._record(
-            task_id=request.id,
-            status=Status.PENDING,
-            rank=Rank.RECEIVED,
+            request.id,
+            status=PENDING,
+            rank=RECEIVED,
             at=now,
-            reason="redelivered" if delivery.get("redelivered") else "received",
+            reason="redelivered" if delivery["redelivered"] else "received",
             retries=fields.get("retries") or 0,
             run_id=fields[RUN_ID],
             run_at=now,
-            queue=message.queue_name(self.app, delivery.get("exchange"), delivery.get("routing_key")),
-            **self._description(fields, fields.get("args"), fields.get("kwargs")),
+            name=identifier(fields.get("task")),
+            user_id=identifier(fields.get(self.oracle.settings.user_header)),
+            queue=message.queue_name(self.app, delivery["exchange"], delivery["routing_key"]),
+            **(_NOTHING if is_told else self._description(fields, fields.get("args"), fields.get("kwargs"))),
         )
 
     def on_revoked(
@@ -173,13 +191,15 @@ class TaskSignals:
         fields = request.__dict__ if received is None else received.request_dict
         run_at = fields.get(RUN_AT) or time.monotonic_ns()
         self._record(
-            task_id=request.id,
+            request.id,
             status=Status.CANCELLED,
             rank=Rank.CANCELLED,
             reason="expired" if expired else "terminated" if terminated else "revoked",
             retries=fields.get("retries") or 0,
             run_id=fields.get(RUN_ID),
             run_at=run_at,
+            name=identifier(sender.name),
+            user_id=identifier(fields.get(self.oracle.settings.user_header)),
             queue=message.delivered_queue(self.app, fields.get("delivery_info")),
             **self._description(fields, fields.get("args"), fields.get("kwargs")),
         )
@@ -198,7 +218,7 @@ class TaskSignals:
             return
         headers = getattr(message, "headers", None) or {}
         self._record(
-            task_id=id,
+            id,
             status=Status.FAILED,
             rank=Rank.INFERRED,
             reason="unknown_task",
@@ -206,7 +226,9 @@ class TaskSignals:
             run_at=time.monotonic_ns(),
             error_type=None if exc is None else type_name(type(exc)),
             error_message=f"This worker knows no task named {name}.",
-            **{**self._description(headers, None, None), "name": identifier(name)},
+            name=identifier(name),
+            user_id=identifier(headers.get(self.oracle.settings.user_header)),
+            **self._description(headers, None, None),
         )
 
     # -- where the task's code runs ------------------------------------------------------------------------------
@@ -220,7 +242,7 @@ class TaskSignals:
             return
         request = sender.request
         fields = request.__dict__
-        description: dict[str, Any] = {}
+        description = _NOTHING
         if RUN_ID not in fields:
             self._mint_run(fields)
             description = {
@@ -229,9 +251,9 @@ class TaskSignals:
                 "user_id": ownership.current_owner(self.oracle.settings.user_header),
             }
         self._record(
-            task_id=task_id,
-            status=Status.IN_PROGRESS,
-            rank=Rank.STARTED,
+            task_id,
+            status=IN_PROGRESS,
+            rank=STARTED,
             reason="eager" if request.is_eager else "started",
             retries=request.retries or 0,
             run_id=fields[RUN_ID],
@@ -244,8 +266,8 @@ class TaskSignals:
             return
         self._end(
             sender.request,
-            Status.COMPLETED,
-            Rank.REPORTED,
+            COMPLETED,
+            REPORTED,
             result_payload=encode_value(result, self.oracle.settings.result_limit),
             runtime=runtime,
         )
@@ -312,18 +334,18 @@ class TaskSignals:
 
     # -- records -------------------------------------------------------------------------------------------------
 
-    def _end(self, request: Any, status: Status, rank: Rank, *, task_id: str | None = None, **fields: Any) -> None:
+    def _end(self, request: Any, status: int, rank: int, *, task_id: str | None = None, **fields: Any) -> None:
         """The run's last fact; in the main process only its first telling counts, with the run it has received."""
         known = _fields(request)
         if request is not None:
             task_id = request.id
-        if rank is Rank.INFERRED:
+        if rank == Rank.INFERRED:
             received = _fields(self._runs.get(task_id)) if task_id is not None else {}
             if received.get(ENDED) == known.get(RUN_ID) is not None:
                 return
             received[ENDED] = known.get(RUN_ID)
         mark = self._record(
-            task_id=task_id,
+            task_id,
             status=status,
             rank=rank,
             retries=known.get("retries") or 0,
@@ -331,23 +353,20 @@ class TaskSignals:
             run_at=known.get(RUN_AT) or time.monotonic_ns(),
             **fields,
         )
-        if mark is not None and rank is Rank.REPORTED:
+        if mark is not None and rank == REPORTED:
             self.oracle.wait_until_committed(mark)
 
-    def _record(self, *, task_id: Any, at: int | None = None, **fields: Any) -> Any:
+    def _record(self, task_id: Any, *, status: int, at: int | None = None, **fields: Any) -> Mark | None:
         task_id = identifier(task_id)
         if task_id is None:
             return None
-        record = Transition(task_id=task_id, at=time.monotonic_ns() if at is None else at, **fields)
-        return self.oracle.journal.append(encode_line(record), final=record.status in FINAL)
+        record = Transition(task_id=task_id, status=status, at=at or time.monotonic_ns(), **fields)
+        return self.oracle.journal.append(encode_line(record), final=status >= COMPLETED)
 
     def _description(self, headers: Any, args: Any, kwargs: Any) -> dict[str, Any]:
-        """What a message says about its task, whichever run it is."""
-        settings = self.oracle.settings
+        """What a message says about its task beside name, owner and queue, whichever run it is."""
         return {
-            "name": identifier(headers.get("task")),
-            "user_id": identifier(headers.get(settings.user_header)),
-            "arguments": encode_arguments(args, kwargs, settings.arguments_limit),
+            "arguments": encode_arguments(args, kwargs, self.oracle.settings.arguments_limit),
             "trace_id": message.trace_id(headers.get("traceparent")),
             "eta": message.seconds_since_epoch(headers.get("eta")),
             "expires": message.seconds_since_epoch(headers.get("expires")),
@@ -385,7 +404,7 @@ class TaskSignals:
             return
         settings = self.oracle.settings
         self._record(
-            task_id=options["task_id"],
+            options["task_id"],
             status=Status.FAILED,
             rank=Rank.INFERRED,
             reason="chord_header_failed",
@@ -428,8 +447,3 @@ def _fields(request: Any) -> dict[str, Any]:
         return {}
     fields: dict[str, Any] = getattr(request, "request_dict", None) or request.__dict__
     return fields
-
-
-def _current_request() -> Any:
-    task = get_current_task()
-    return None if task is None else task.request

@@ -38,7 +38,7 @@ def measure() -> dict[str, dict[str, float]]:
         task.push_request(**headers, args=(1,), kwargs={}, delivery_info={})
 
     def received() -> Any:
-        delivery = {"exchange": "", "routing_key": "bench"}
+        delivery = {"exchange": "", "routing_key": "bench", "redelivered": False}
         fields = {**headers, "args": (1,), "kwargs": {}}
         return _Hashable(id=headers["id"], name=task.name, request_dict=fields, delivery_info=delivery)
 
