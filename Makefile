@@ -69,12 +69,12 @@ $(VENV_READY):
 
 $(DEMO_READY): $(VENV_READY) pyproject.toml
 	@echo "Installing Oracle for Celery into $(VENV) ..."
-	@$(BIN)/python -m pip install --quiet --editable '.[embedded]'
+	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --editable '.[embedded]'
 	@touch $@
 
 $(DEV_READY): $(VENV_READY) pyproject.toml
 	@echo "Installing what developers need into $(VENV) ..."
-	@$(BIN)/python -m pip install --quiet --editable '.[embedded,otel]' --group dev
+	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --editable '.[embedded,otel]' --group dev
 	@touch $@ $(DEMO_READY)
 
 $(BENCH_READY): $(DEV_READY)
