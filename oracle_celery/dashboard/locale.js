@@ -1,7 +1,7 @@
 /**
  * The page's words. Every string a person reads is in locales/<language>.json; the files have the same keys.
  *
- * `t("key", {name})` fills "{name}". A word that depends on a number is an object of plural categories in its file and
+ * `t(key, {name})` fills "{name}". A word that depends on a number is an object of plural categories in its file and
  * is chosen by `values.count`. `translate(root)` fills the static markup: data-text, data-label, data-placeholder.
  */
 

@@ -24,6 +24,7 @@ const TICK = 1_000; // ms: running tasks count their seconds
 const READINESS_INTERVAL = 20_000; // ms: the sidecar is asked whether it hears PostgreSQL
 const DETAIL_PAUSE = 150; // ms: transitions of one burst lead to one reading of the opened task
 const LIST_RETRY = 3_000; // ms
+const DEAF_LISTENER = new Set(["deaf", "down"]); // what the sidecar says of its own ear
 const TASK_ADDRESS = /^#\/tasks\/(.+)$/;
 const ONE_COLUMN = matchMedia("(max-width: 720px)");
 
@@ -203,21 +204,19 @@ async function startAnew() {
 async function askReadiness() {
   if (document.hidden) return;
   try {
-    const { listener } = await getReadiness();
-    isServerDeaf = isBad(listener);
+    const { listener, database } = await getReadiness();
+    isServerDeaf = DEAF_LISTENER.has(listener) || database === "unavailable";
   } catch {
     return; // nobody answers: the stream tells that better
   }
   showConnection();
 }
 
-function isBad(listener) {
-  return typeof listener === "string" && !["ok", "listening", "live"].includes(listener);
-}
-
 function showConnection() {
-  const connection = streamConnection === "live" && isServerDeaf ? "deaf" : streamConnection;
-  if (connection !== state.connection) dispatch({ type: "connectionChanged", connection });
+  const isItsFault = streamConnection === "live" && isServerDeaf;
+  const connection = isItsFault ? "deaf" : streamConnection;
+  const cause = isItsFault ? "server" : connection;
+  if (connection !== state.connection || cause !== state.cause) dispatch({ type: "connectionChanged", connection, cause });
 }
 
 // The opened task

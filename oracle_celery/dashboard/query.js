@@ -68,16 +68,17 @@ export function addressFromQuery(query) {
 /** @param {Query} query @param {{limit: number, page?: string | null}} paging @returns {string} "?…" for /api/tasks */
 export function listParameters(query, { limit, page = null }) {
   const parameters = filterParameters(query);
+  if (query.name !== "") parameters.set("name", alternatives(query.name).map(containing).join(","));
   parameters.set("sort", query.sort);
   parameters.set("limit", String(limit));
   if (page !== null) parameters.set("page", page);
   return `?${parameters}`;
 }
 
-/** @param {Query} query @param {string} column @returns {string} the sort after a click on that column's head */
-export function nextSort(query, column) {
-  if (sortColumn(query.sort) !== column) return SORTS[column];
-  return query.sort.startsWith("-") ? column : `-${column}`;
+/** @param {string} sort @param {string} column @returns {string} the sort after a click on that column's head */
+export function nextSort(sort, column) {
+  if (sortColumn(sort) !== column) return SORTS[column];
+  return sort.startsWith("-") ? column : `-${column}`;
 }
 
 /** @param {string} sort */
@@ -94,16 +95,31 @@ export function isFiltered(query) {
 export function matches(query, task) {
   if (query.status.length > 0 && !query.status.includes(task.status)) return false;
   return FIELDS.every((field) => {
-    const wanted = query[field];
-    if (wanted === "") return true;
-    const value = task[COLUMN[field]] ?? "";
-    if (field === "id") return value.startsWith(wanted);
-    return wanted.split(",").some((alternative) => likeName(alternative.trim(), value));
+    const wanted = alternatives(query[field]);
+    return wanted.length === 0 || wanted.some((one) => MEETS[field](one, task[COLUMN[field]] ?? ""));
   });
 }
 
-/** A "*" stands for any characters, everything else for itself. */
-function likeName(wanted, value) {
+/** How one alternative of a field is met by a value, as the server does it. */
+const MEETS = Object.freeze({
+  id: (wanted, value) => value.startsWith(wanted),
+  name: (wanted, value) => isLike(containing(wanted), value),
+  user: (wanted, value) => wanted === value,
+  queue: isLike,
+  worker: isLike,
+});
+
+function alternatives(text) {
+  return text.split(",").filter((part) => part !== "");
+}
+
+/** A part of a name is enough to find it; who writes a star says where the part stands. */
+function containing(name) {
+  return name.includes("*") ? name : `*${name}*`;
+}
+
+/** A star stands for any characters, everything else for itself. */
+function isLike(wanted, value) {
   const parts = wanted.split("*");
   if (parts.length === 1) return wanted === value;
   const [head, tail] = [parts[0], parts.at(-1)];

@@ -27,7 +27,9 @@ export const initialState = Object.freeze({
   list: Object.freeze({ phase: "loading", request: 0, nextPage: null, older: "idle", error: null, arrivals: null }),
   reading: false,
   summary: null,
+  /** "connecting", "live", "reconnecting" or "deaf"; the cause is the same word, or "server" where that is deaf. */
   connection: "connecting",
+  cause: "connecting",
   opened: null,
   detail: Object.freeze({ phase: "none", task: null, history: [], error: null }),
 });
@@ -58,7 +60,7 @@ export function reduce(state, action) {
     case "summaryArrived":
       return { ...state, summary: action.summary };
     case "connectionChanged":
-      return { ...state, connection: action.connection };
+      return { ...state, connection: action.connection, cause: action.cause };
     case "taskOpened":
       return opened(state, action.taskId);
     case "detailArrived":

@@ -6,13 +6,12 @@
  * read before the break: repeated history ids are dropped here.
  *
  * Events (CustomEvent): "facts" (an array, gathered for a moment), "summary", "resync", and "connection" with
- * "reconnecting", "live" or "deaf": silent, and silent still after it was opened anew. Heartbeats that carry only an id
- * move the browser's resume point but fire no event, so silence can be the sound of an idle system.
+ * "reconnecting", "live" or "deaf": the stream is open, but not even a heartbeat came.
  */
 
 const GATHER = 50; // ms: facts of one burst are handed on together
-const SILENCE_LIMIT = 45_000; // ms: three heartbeats of the server were missed, or could not be seen
-const PROBE_LIMIT = 10_000; // ms in which a stream that was opened anew must bring its first event
+const SILENCE_LIMIT = 45_000; // ms: more than two heartbeats of the server were missed
+const DEAF_PAUSE = 15_000; // ms between two attempts to hear again
 const WATCH_INTERVAL = 5_000; // ms
 const FIRST_PAUSE = 1_000; // ms
 const LONGEST_PAUSE = 30_000; // ms
@@ -26,7 +25,6 @@ export class TaskStream extends EventTarget {
   #attempts = 0;
   #heardAt = 0;
   #connection = null;
-  #probing = false;
   #openedAt = 0;
   #reopening = null;
   #gathering = null;
@@ -59,7 +57,7 @@ export class TaskStream extends EventTarget {
     this.#close();
     this.#openedAt = performance.now();
     const source = new EventSource(`/api/tasks/subscribe?after=${encodeURIComponent(this.#cursor)}`);
-    source.addEventListener("open", () => this.#probing || this.#heard());
+    source.addEventListener("open", () => this.#connection === "deaf" || this.#heard());
     source.addEventListener("heartbeat", (event) => this.#heard(event));
     source.addEventListener("task", (event) => this.#gather(event));
     source.addEventListener("summary", (event) => this.#tell("summary", event));
@@ -76,7 +74,6 @@ export class TaskStream extends EventTarget {
 
   #heard(event) {
     this.#heardAt = performance.now();
-    this.#probing = false;
     this.#attempts = 0;
     if (event?.lastEventId) this.#cursor = event.lastEventId;
     this.#connect("live");
@@ -105,7 +102,6 @@ export class TaskStream extends EventTarget {
   }
 
   #failed() {
-    this.#probing = false;
     this.#connect("reconnecting");
     if (this.#source.readyState !== EventSource.CLOSED) return;
     const longest = Math.min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** this.#attempts);
@@ -114,14 +110,12 @@ export class TaskStream extends EventTarget {
     this.#reopening = setTimeout(() => this.#open(), longest * (0.5 + Math.random() / 2));
   }
 
-  /** Silence alone proves nothing: a stream that is opened anew begins with an event. Where even that is missing, we are deaf. */
+  /** An open connection proves nothing to the deaf: only an event does, and a stream begins with one. */
   #watch() {
     const now = performance.now();
     if (this.#connection === "reconnecting" || now - this.#heardAt < SILENCE_LIMIT) return;
-    if (this.#probing && now - this.#openedAt >= PROBE_LIMIT) this.#connect("deaf");
-    if (this.#probing && now - this.#openedAt < SILENCE_LIMIT) return;
-    this.#probing = true;
-    this.#open();
+    this.#connect("deaf");
+    if (now - this.#openedAt >= DEAF_PAUSE) this.#open();
   }
 
   #connect(connection) {

@@ -28,7 +28,7 @@ export function Bar(element) {
     const shown = badge.querySelector(".connection__word");
     if (shown.textContent !== word) shown.textContent = word; // a status region speaks at every change
     badge.dataset.connection = state.connection;
-    badge.title = t(`connection.${state.connection}.reason`);
+    badge.title = t(`connection.${state.cause}.reason`);
     badge.querySelector("use").setAttribute("href", `#connection-${SHAPES[state.connection]}`);
     environment.textContent = state.summary?.environment ?? "";
     environment.hidden = environment.textContent === "";

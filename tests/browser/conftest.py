@@ -1,0 +1,119 @@
+"""Real Chromium, a real sidecar and real PostgreSQL; or only the page's own modules, where logic is what is tested.
+
+A page that logs an error, throws, or violates its content security policy fails its test, whatever else the test says.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from importlib import resources
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import Browser, ConsoleMessage, Page, Route, sync_playwright
+
+from tests.browser.narrator import Narrator
+from tests.local_processes import LocalSidecar
+
+CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+#: Nothing of the browser's own that would use the network.
+CHROMIUM_OPTIONS = (
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-sync",
+    "--no-first-run",
+)
+MODULES_ORIGIN = "http://modules.test"
+PATIENCE_MS = 10_000
+CONTENT_TYPES = {".js": "text/javascript", ".css": "text/css", ".json": "application/json", ".html": "text/html"}
+#: What the browser itself logs while a server is away.
+NETWORK_NOISE = "Failed to load resource"
+
+
+# One browser a module, not a session: while Playwright runs, no asynchronous test can.
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    found = next(filter(None, map(shutil.which, CHROMIUM_NAMES)), None)
+    if found is None:
+        pytest.fail("The browser tests need Chromium on PATH: `make test` installs it, or `apt-get install chromium`.")
+    options = [*CHROMIUM_OPTIONS, *(["--no-sandbox"] if os.geteuid() == 0 else [])]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found, args=options)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def sidecar(database: str, tmp_path: Path, start_sidecar: Callable[..., LocalSidecar]) -> LocalSidecar:
+    """A real one, on this test's database."""
+    env = {"PAGE_APP_DATABASE": database, "PAGE_APP_STATE": str(tmp_path / "state")}
+    return start_sidecar("tests.browser.page_app", env=env)
+
+
+@pytest.fixture
+def narrator(database: str) -> Iterator[Narrator]:
+    """Tells facts to this test's database as a worker's recorder would."""
+    narrator = Narrator(database)
+    yield narrator
+    narrator.close()
+
+
+@pytest.fixture
+def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
+    """Opens an address in a context of its own; keyword arguments are the context's (locale, color_scheme, …)."""
+    contexts = []
+    complaints: list[str] = []
+
+    def open_page(address: str, **options: Any) -> Page:
+        context = browser.new_context(**{"locale": "en-GB", "viewport": {"width": 1440, "height": 900}} | options)
+        contexts.append(context)
+        context.set_default_timeout(PATIENCE_MS)
+        page = context.new_page()
+        page.on("console", lambda message: _note_error(message, complaints))
+        page.on("pageerror", lambda error: complaints.append(f"uncaught: {error}"))
+        page.goto(address)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert complaints == []
+
+
+@pytest.fixture
+def page(sidecar: LocalSidecar, open_page: Callable[..., Page]) -> Page:
+    """The dashboard in English, live."""
+    page = open_page(sidecar.url)
+    page.locator('.connection[data-connection="live"]').wait_for()
+    return page
+
+
+@pytest.fixture
+def modules(browser: Browser) -> Iterator[Page]:
+    """An empty page on which `import("/state.js")` and the like give the dashboard's own modules."""
+    context = browser.new_context(locale="en-GB", timezone_id="Europe/Berlin")
+    page = context.new_page()
+    page.route(f"{MODULES_ORIGIN}/**", _serve_module)
+    page.goto(f"{MODULES_ORIGIN}/blank")
+    yield page
+    context.close()
+
+
+def _serve_module(route: Route) -> None:
+    path = urlsplit(route.request.url).path.lstrip("/").removeprefix("assets/-/")
+    if path == "blank":
+        route.fulfill(body="<!doctype html><title>modules</title>", content_type="text/html")
+        return
+    file = resources.files("oracle_celery.dashboard").joinpath(path)
+    route.fulfill(body=file.read_bytes(), content_type=CONTENT_TYPES[Path(path).suffix])
+
+
+def _note_error(message: ConsoleMessage, complaints: list[str]) -> None:
+    if message.type in {"error", "warning"} and NETWORK_NOISE not in message.text:
+        complaints.append(message.text)

@@ -1,0 +1,82 @@
+"""Tells a task's life to the database in few words, by the same door as a worker's recorder."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from typing import Any
+
+import msgspec
+
+from oracle_celery.database.store import Slice, Store
+from oracle_celery.records import Transition, encode_line
+from oracle_celery.states import Rank, Status
+
+NODE = "celery@shop-1"
+SECOND_NS = 1_000_000_000
+
+
+class Narrator:
+    """Every call is one transaction. Facts of one task may be told in any order, as in life."""
+
+    def __init__(self, database: str) -> None:
+        self._store = Store(database)
+        self._store.connect()
+        database_ns, monotonic_ns = self._store.clock()
+        self._offset_ns = database_ns - monotonic_ns
+        self._runs: dict[str, tuple[str, int]] = {}
+
+    def close(self) -> None:
+        self._store.close()
+
+    def sent(self, task_id: str, name: str = "shop.orders.charge_card", *, ago: float = 0.0, **fields: Any) -> None:
+        self.tell(sent(task_id, name, ago=ago, **fields))
+
+    def started(self, task_id: str, *, ago: float = 0.0, **fields: Any) -> None:
+        at = _at(ago)
+        self._runs[task_id] = (str(uuid.uuid4()), at)
+        self.tell(self._of_run(task_id, Status.IN_PROGRESS, Rank.STARTED, at, **fields), node=NODE)
+
+    def completed(self, task_id: str, result: object = None, *, ago: float = 0.0, **fields: Any) -> None:
+        payload = result if isinstance(result, msgspec.Raw) else msgspec.Raw(msgspec.json.encode(result))
+        fields = {"result_payload": payload, "runtime": 0.25} | fields
+        self.tell(self._of_run(task_id, Status.COMPLETED, Rank.REPORTED, _at(ago), **fields), node=NODE)
+
+    def failed(self, task_id: str, message: str = "no money", *, ago: float = 0.0, **fields: Any) -> None:
+        told = {
+            "error_type": "CardRefused",
+            "error_message": message,
+            "traceback": f"Traceback\nCardRefused: {message}",
+        }
+        fields = told | {"runtime": 0.5} | fields
+        self.tell(self._of_run(task_id, Status.FAILED, Rank.REPORTED, _at(ago), **fields), node=NODE)
+
+    def tell(self, *transitions: Transition, node: str | None = None) -> None:
+        body = b"".join(encode_line(transition) for transition in transitions).rstrip(b"\n")
+        origin = "7@shop-1" if node else "7@shop-web"
+        self._store.ingest(
+            [
+                Slice(
+                    file_id=str(uuid.uuid4()),
+                    start=0,
+                    end=len(body) + 1,
+                    offset_ns=self._offset_ns,
+                    node=node,
+                    origin=origin,
+                    body=body,
+                )
+            ]
+        )
+
+    def _of_run(self, task_id: str, status: Status, rank: Rank, at: int, **fields: Any) -> Transition:
+        run_id, run_at = self._runs[task_id]
+        return Transition(task_id=task_id, status=status, rank=rank, at=at, run_id=run_id, run_at=run_at, **fields)
+
+
+def sent(task_id: str, name: str = "shop.orders.charge_card", *, ago: float = 0.0, **fields: Any) -> Transition:
+    fields = {"queue": "default", "user_id": "anna"} | fields
+    return Transition(task_id=task_id, status=Status.PENDING, rank=Rank.SENT, at=_at(ago), name=name, **fields)
+
+
+def _at(ago: float) -> int:
+    return time.monotonic_ns() - int(ago * SECOND_NS)

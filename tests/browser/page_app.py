@@ -1,0 +1,13 @@
+"""The app whose sidecar the browser tests look at. Its database and folder are in the environment."""
+
+from __future__ import annotations
+
+import os
+
+from celery import Celery
+
+app = Celery("page", broker="memory://")
+app.conf.update(
+    oracle_url=os.environ["PAGE_APP_DATABASE"],
+    oracle_state_dir=os.environ["PAGE_APP_STATE"],
+)

@@ -1,0 +1,77 @@
+"""Numbers, durations and times as a reader sees them."""
+
+# ruff: noqa: RUF001  # Russian letters and en dashes are what is tested
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page
+
+CALL = """
+async ([language, name, argument]) => {
+  const { loadLanguage } = await import("/locale.js");
+  const format = await import("/format.js");
+  await loadLanguage(language);
+  const shown = format[name](argument ?? undefined);
+  return (typeof shown === "string" ? shown : `${shown.value}|${shown.unit}`).replaceAll("\\u00a0", " ");
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("seconds", "english", "russian"),
+    [
+        (None, "–", "–"),
+        (0, "0.0 ms", "0,0 мс"),
+        (0.0042, "4.2 ms", "4,2 мс"),
+        (0.812, "812 ms", "812 мс"),
+        (0.9996, "1.00 s", "1,00 с"),
+        (3.42, "3.42 s", "3,42 с"),
+        (9.996, "10.0 s", "10,0 с"),
+        (22.5, "22.5 s", "22,5 с"),
+        (59.96, "1 min", "1 мин"),
+        (171, "2 min 51 s", "2 мин 51 с"),
+        (3600, "1 h", "1 ч"),
+        (11_040, "3 h 4 min", "3 ч 4 мин"),
+        (93_600, "1 d 2 h", "1 д 2 ч"),
+    ],
+)
+def test_a_duration_keeps_the_figures_that_matter(
+    modules: Page, seconds: float | None, english: str, russian: str
+) -> None:
+    """Three figures up to a minute, two units beyond, a dash for what is not known."""
+    assert _show(modules, "en", "formatDuration", seconds) == english
+    assert _show(modules, "ru", "formatDuration", seconds) == russian
+
+
+def test_an_unknown_number_is_a_dash_and_zero_is_zero(modules: Page) -> None:
+    """The page says what it knows."""
+    assert _show(modules, "en", "formatCount", None) == "–"
+    assert _show(modules, "en", "formatCount", 0) == "0"
+    assert _show(modules, "en", "formatCount", 1_234_567) == "1,234,567"
+    assert _show(modules, "ru", "formatCount", 1_234_567) == "1 234 567"
+    assert _show(modules, "en", "formatPercent", None) == "–|"
+    assert _show(modules, "en", "formatPercent", 0) == "0|%"
+    assert _show(modules, "en", "formatPercent", 1.254) == "1.25|%"
+    assert _show(modules, "ru", "formatPercent", 12.34) == "12,3|%"
+
+
+def test_a_running_task_is_counted_in_whole_seconds(modules: Page) -> None:
+    """What ticks shows no figure that would only flicker."""
+    assert _show(modules, "en", "formatElapsed", 4.87) == "4 s"
+    assert _show(modules, "en", "formatElapsed", -0.3) == "0 s"
+    assert _show(modules, "en", "formatElapsed", 65.2) == "1 min 5 s"
+
+
+def test_times_are_the_readers_own(modules: Page) -> None:
+    """The reader's time zone, milliseconds where lines lie close; the day where it is not today."""
+    assert _show(modules, "en", "formatExactTime", "2026-03-01T23:04:12.031456Z") == "00:04:12.031"
+    assert _show(modules, "en", "formatTime", "2001-03-01T23:04:12.031456Z") == "Mar 2, 2001"
+    assert _show(modules, "en", "formatTime", None) == "–"
+
+
+def _show(page: Page, language: str, name: str, argument: Any) -> str:
+    shown: str = page.evaluate(CALL, [language, name, argument])
+    return shown

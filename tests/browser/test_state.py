@@ -1,0 +1,172 @@
+"""The pure core of the page, run where it lives: in the browser, without a server."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from playwright.sync_api import Page
+
+PRELUDE = """
+const { reduce, initialState, compareVersions, mergeTask, emptiness, isOvergrown, needsServerToShow } =
+  await import("/state.js");
+const { ROWS_LIMIT, WAITING_LIMIT } = await import("/state.js");
+const { queryFromAddress } = await import("/query.js");
+const task = (task_id, second, fields = {}) => ({
+  task_id, name: "shop.charge", status: "pending", user_id: null, queue: null, worker: null, retries: 0,
+  created_at: new Date(Date.UTC(2026, 0, 1) + second * 1000).toISOString().replace("Z", "000Z"),
+  version: [0, null, 0], ...fields,
+});
+const started = (given) => ({ ...given, status: "in_progress", version: [0, 1000, 20] });
+const completed = (given) => ({ ...given, status: "completed", version: [0, 1000, 80] });
+const fact = (one) => ({ task_id: one.task_id, task: one });
+const facts = (...tasks) => ({ type: "factsArrived", facts: tasks.map(fact) });
+const requested = { type: "listRequested", request: 1 };
+const arrived = (tasks, next_page = null) => ({ type: "listArrived", request: 1, page: { tasks, next_page } });
+const query = (search) => ({ type: "queryChanged", query: queryFromAddress(search) });
+const reading = { type: "readingChanged", reading: true };
+const settledDown = { type: "readingChanged", reading: false };
+const run = (...actions) => actions.reduce(reduce, initialState);
+const [A, B, C] = [task("a", 1), task("b", 2), task("c", 3)];
+"""
+
+
+def test_facts_in_any_order_and_twice_lead_to_one_outcome(modules: Page) -> None:
+    """Every order of six facts, each told twice, ends in the same rows and statuses."""
+    outcomes = evaluate(
+        modules,
+        """
+        const told = [A, started(A), completed(A), B, started(B), C];
+        const orders = (items) => items.length < 2 ? [items]
+          : items.flatMap((item, at) => orders(items.toSpliced(at, 1)).map((rest) => [item, ...rest]));
+        const outcomes = orders(told).map((order) => {
+          const state = run(requested, arrived([]), ...order.map((one) => facts(one)), facts(...order.toReversed()));
+          return JSON.stringify(state.rows.map((id) => [id, state.tasks.get(id).status]));
+        });
+        return [outcomes.length, [...new Set(outcomes)]];
+        """,
+    )
+    assert outcomes == [720, ['[["c","pending"],["b","in_progress"],["a","completed"]]']]
+
+
+def test_versions_compare_part_by_part_and_no_run_comes_first(modules: Page) -> None:
+    """Retries before runs, runs before ranks, and a task without a run before every run."""
+    script = """
+    const signs = (pairs) => pairs.map(([a, b]) => Math.sign(compareVersions(a, b)));
+    return signs([
+      [[0, null, 0], [0, 5, 0]], [[0, 5, 80], [1, null, 0]], [[0, 5, 20], [0, 5, 80]], [[0, 6, 20], [0, 5, 80]],
+      [[0, null, 0], [0, null, 0]], [[0, null, 10], [0, null, 0]],
+    ]);
+    """
+    assert evaluate(modules, script) == [-1, -1, -1, 1, 0, 1]
+
+
+def test_an_old_fact_adds_nothing_and_one_of_the_same_version_adds_what_was_unknown(modules: Page) -> None:
+    """A late sending tells the name of a task whose start was heard first, and takes nothing away."""
+    script = """
+    const known = { ...started(A), name: null, queue: "fast" };
+    const late = { ...started(A), name: "shop.charge", queue: null };
+    const both = mergeTask(known, late);
+    return [mergeTask(known, A) === known, both.name, both.queue, mergeTask(known, known) === known];
+    """
+    assert evaluate(modules, script) == [True, "shop.charge", "fast", True]
+
+
+def test_facts_that_come_while_the_list_is_fetched_are_in_it(modules: Page) -> None:
+    """Neither the list nor the stream alone is complete in that moment; together they are."""
+    script = """
+    const state = run(requested, facts(B), facts(started(A)), arrived([A]));
+    return [state.rows, state.tasks.get("a").status];
+    """
+    assert evaluate(modules, script) == [["b", "a"], "in_progress"]
+
+
+def test_an_answer_to_an_older_question_is_ignored(modules: Page) -> None:
+    """Only the last list asked for is shown."""
+    script = """
+    const old = { type: "listArrived", request: 1, page: { tasks: [A], next_page: null } };
+    const state = run(requested, { type: "listRequested", request: 2 }, old);
+    return [state.rows, state.list.phase];
+    """
+    assert evaluate(modules, script) == [[], "loading"]
+
+
+def test_rows_hold_still_under_a_reader(modules: Page) -> None:
+    """New ones wait, changes happen in place; what waits comes when it is asked for and no sooner."""
+    script = """
+    const held = run(requested, arrived([A]), reading, facts(B, started(A)), facts(C));
+    const shown = reduce(held, { type: "newShown" });
+    return [held.rows, [...held.waiting], held.tasks.get("a").status, shown.rows, shown.waiting.size, shown.reading];
+    """
+    assert evaluate(modules, script) == [["a"], ["b", "c"], "in_progress", ["c", "b", "a"], 0, True]
+
+
+def test_a_row_that_no_longer_matches_stays_until_the_reader_looks_up(modules: Page) -> None:
+    """It changes in place; then it goes, and a waiting one that stopped matching never comes."""
+    script = """
+    const filtered = run(query("?status=pending"), requested, arrived([A]));
+    const held = [reading, facts(B, C), facts(started(A), started(B))].reduce(reduce, filtered);
+    const looked = reduce(held, settledDown);
+    return [held.rows, [...held.waiting], looked.rows];
+    """
+    assert evaluate(modules, script) == [["a"], ["c"], ["c"]]
+
+
+def test_a_task_older_than_the_last_page_waits_for_its_page(modules: Page) -> None:
+    """A fact about a task far down the list does not put it at the end of what is loaded."""
+    script = """
+    const more = run(requested, arrived([C, B], "next"), facts(started(A)));
+    const all = run(requested, arrived([C, B]), facts(started(A)));
+    const older = reduce(more, { type: "olderArrived", request: 1, page: { tasks: [A], next_page: null } });
+    return [more.rows, all.rows, older.rows];
+    """
+    assert evaluate(modules, script) == [["c", "b"], ["c", "b", "a"], ["c", "b", "a"]]
+
+
+def test_in_another_order_only_the_server_knows_the_place(modules: Page) -> None:
+    """Under a sort by runtime new tasks are counted, not placed."""
+    script = """
+    const state = run(query("?sort=-runtime"), requested, arrived([A]), facts(B));
+    return [state.rows, state.waiting.size, needsServerToShow(state)];
+    """
+    assert evaluate(modules, script) == [["a"], 1, True]
+
+
+def test_a_page_left_open_stays_light(modules: Page) -> None:
+    """Thousands of facts: rows end in a new list, what waits is bounded, tasks that are shown nowhere are forgotten."""
+    script = """
+    const flood = Array.from({ length: 3000 }, (_, at) => task(`t${at}`, at));
+    const live = run(requested, arrived([]), facts(...flood.slice(0, ROWS_LIMIT + 1)));
+    const held = run(requested, arrived([A]), reading, ...flood.map((one) => facts(one)));
+    const pages = run(requested, arrived([task("top", 9999)], "next"), ...flood.map((one) => facts(one)));
+    const isBounded = held.waiting.size === WAITING_LIMIT && held.tasks.size === WAITING_LIMIT + 1;
+    return [isOvergrown(live), isOvergrown(held), isBounded, pages.tasks.size];
+    """
+    assert evaluate(modules, script) == [True, False, True, 1]
+
+
+def test_the_opened_task_is_remembered_without_a_row(modules: Page) -> None:
+    """It may be on no loaded page; its status follows the facts and its payload is kept only there."""
+    script = """
+    const opened = run(requested, arrived([B], "next"), { type: "taskOpened", taskId: "a" });
+    const detail = { task: { ...started(A), result_payload: null, arguments: [1] }, history: [] };
+    const read = reduce(opened, { type: "detailArrived", detail });
+    const after = reduce(read, facts(completed(A)));
+    const another = { ...detail, task: { ...detail.task, task_id: "b" } };
+    const isLeft = reduce(after, { type: "detailArrived", detail: another }) === after;
+    const { status, arguments: given } = after.detail.task;
+    return [opened.detail.phase, status, given, "arguments" in after.tasks.get("a"), isLeft];
+    """
+    assert evaluate(modules, script) == ["loading", "completed", [1], False, True]
+
+
+def test_why_the_list_is_empty(modules: Page) -> None:
+    """Nothing is there, the filters hide it, or it is not known yet."""
+    script = """
+    return [emptiness(run(requested)), emptiness(run(requested, arrived([]))),
+      emptiness(run(query("?user=anna"), requested, arrived([]))), emptiness(run(requested, arrived([A])))];
+    """
+    assert evaluate(modules, script) == [None, "nothing", "filtered", None]
+
+
+def evaluate(page: Page, script: str) -> Any:
+    return page.evaluate(f"async () => {{ {PRELUDE} {script} }}")

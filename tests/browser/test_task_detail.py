@@ -1,0 +1,111 @@
+"""The task view: everything about one task, exactly, and live."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+from playwright.sync_api import Page, expect
+
+from tests.browser.narrator import Narrator
+from tests.local_processes import LocalSidecar
+
+
+def test_the_state_history_tells_every_step_and_how_long_it_took(page: Page, narrator: Narrator) -> None:
+    """One line a state: the next one, the time between, who worked."""
+    narrator.sent("h-1", ago=10)
+    narrator.started("h-1", ago=8.8)
+    narrator.completed("h-1", ago=5.4, runtime=3.4)
+    page.locator('[data-task-id="h-1"] td.column-user').click()
+    lines = page.locator(".state-line")
+    expect(lines).to_have_count(3)
+    expect(lines.nth(0)).to_contain_text("Pending → In progress")
+    expect(lines.nth(0).locator(".state-line__duration")).to_have_text("1.20\u00a0s")
+    expect(lines.nth(1)).to_contain_text("In progress → Completed")
+    expect(lines.nth(1).locator(".state-line__duration")).to_have_text("3.40\u00a0s")
+    expect(lines.nth(1)).to_contain_text("celery@shop-1")
+    expect(lines.nth(2).locator(".state-line__word")).to_have_text("Completed")
+    expect(page.locator(".task-detail h2")).to_have_text("shop.orders.charge_card")
+    assert page.url.endswith("#/tasks/h-1")
+
+
+def test_the_result_is_shown_without_losing_a_digit(page: Page, narrator: Narrator) -> None:
+    """Integers beyond 2^53, long decimals, order of keys: as the worker wrote them."""
+    result = '{"z": 9007199254740993, "10": 12345678901234567890, "pi": 3.14159265358979323846, "word": "<b>"}'
+    narrator.sent("r-1", arguments=msgspec.Raw(b'{"args":[18446744073709551615],"kwargs":{}}'))
+    narrator.started("r-1")
+    narrator.completed("r-1", msgspec.Raw(result.encode()))
+    page.goto(page.url.split("#")[0] + "#/tasks/r-1")
+    shown = page.locator('[data-payload="result_payload"] pre')
+    for number in ("9007199254740993", "12345678901234567890", "3.14159265358979323846"):
+        expect(shown).to_contain_text(number)
+    expect(page.locator('[data-payload="arguments"] pre')).to_contain_text("18446744073709551615")
+
+
+def test_a_failure_shows_its_error_and_traceback(page: Page, narrator: Narrator) -> None:
+    """The error is told where the task is, in full."""
+    narrator.sent("f-1")
+    narrator.started("f-1")
+    narrator.failed("f-1", "card 4990 was refused")
+    page.locator('[data-task-id="f-1"] a').click()
+    expect(page.locator(".task-detail__status strong")).to_have_text("Failed")
+    expect(page.locator(".task-error__message code")).to_have_text("CardRefused")
+    expect(page.locator(".task-error__message p")).to_have_text("card 4990 was refused")
+    expect(page.locator(".task-error pre")).to_contain_text("Traceback")
+    expect(page.locator('[data-payload="result_payload"]')).to_be_hidden()
+
+
+def test_the_opened_task_follows_its_life(page: Page, narrator: Narrator) -> None:
+    """Status, history and result come while the view is open."""
+    narrator.sent("l-1")
+    page.locator('[data-task-id="l-1"] a').click()
+    expect(page.locator(".task-detail__status strong")).to_have_text("Pending")
+    narrator.started("l-1")
+    expect(page.locator(".task-detail__status strong")).to_have_text("In progress")
+    expect(page.locator(".state-line")).to_have_count(2)
+    narrator.completed("l-1", {"receipt": "R-1"})
+    expect(page.locator(".state-line")).to_have_count(3)
+    expect(page.locator('[data-payload="result_payload"] pre')).to_contain_text('"R-1"')
+
+
+def test_a_task_has_an_address_of_its_own(
+    sidecar: LocalSidecar, narrator: Narrator, open_page: Callable[..., Page]
+) -> None:
+    """Ids of any characters survive the address; an unknown one is told in words."""
+    strange = "order 7/ü?#%"
+    narrator.sent(strange)
+    page = open_page(sidecar.url)
+    page.locator(".task-row a").click()
+    expect(page.locator(".task-detail__id code")).to_have_text(strange)
+    page.reload()
+    expect(page.locator(".task-detail__id code")).to_have_text(strange)
+    expect(page.locator(".task-detail__status strong")).to_have_text("Pending")
+    page.goto(f"{sidecar.url}/#/tasks/unknown")
+    expect(page.locator(".task-detail__problem")).to_have_text(
+        "There is no task with this ID, or it is not yours to see."
+    )
+
+
+def test_a_value_in_the_task_view_is_a_filter(page: Page, narrator: Narrator) -> None:
+    """One click on the user shows the tasks of that user; the view stays open."""
+    narrator.sent("u-1", user_id="anna")
+    narrator.sent("u-2", user_id="igor")
+    page.locator('[data-task-id="u-1"] a').click()
+    page.locator(".task-detail__facts").get_by_role("button", name="anna").click()
+    expect(page.locator(".task-row")).to_have_count(1)
+    expect(page.get_by_label("User")).to_have_value("anna")
+    expect(page.locator(".task-detail__id code")).to_have_text("u-1")
+
+
+def test_an_id_is_copied_whole(sidecar: LocalSidecar, narrator: Narrator, open_page: Callable[..., Page]) -> None:
+    """The row shows the first block of a UUID and copies all of it."""
+    task_id = "7c1e4f92-0b1d-4c55-9a0e-3f6d2b71b0a4"
+    narrator.sent(task_id)
+    page = open_page(sidecar.url, permissions=["clipboard-read", "clipboard-write"])
+    row = page.locator(".task-row")
+    expect(row.locator(".column-id code")).to_have_text("7c1e4f92")
+    row.hover()
+    row.get_by_role("button", name="Copy the task ID").click()
+    expect(page.locator("#announcer")).to_have_text("Copied")
+    assert page.evaluate("navigator.clipboard.readText()") == task_id
+    expect(page.locator(".task-detail")).to_be_hidden()
