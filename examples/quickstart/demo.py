@@ -144,7 +144,7 @@ def _run(folder: Path, port: int) -> int:
                 part.check()
             pause()
     except Stopped:
-        say("\nStopping ...")
+        say("\nStopping; the worker ends its running tasks first ...")
     except (PartDied, EmbeddedUnavailable) as error:
         say(f"\n{error}\n")
         code = 1
