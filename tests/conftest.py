@@ -2,6 +2,6 @@
 
 from tests.docker_engine import finds_docker
 
-pytest_plugins = ["tests.postgresql_fixtures", "tests.broker_fixtures"]
+pytest_plugins = ["tests.postgresql_fixtures", "tests.broker_fixtures", "tests.sidecar_fixtures"]
 if not finds_docker():
     pytest_plugins.append("tests.local_clusters")

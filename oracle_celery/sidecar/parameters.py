@@ -12,7 +12,7 @@ from aiohttp import web
 
 from oracle_celery.errors import BadQuery
 
-__all__ = ["Parameters", "bad"]
+__all__ = ["ECHO_LIMIT", "Parameters", "bad"]
 
 VALUE_LIMIT = 2048
 #: Alternatives of one parameter.

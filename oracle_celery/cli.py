@@ -1,0 +1,113 @@
+"""``celery -A app oracle``: the sidecar, and what an operator does by hand.
+
+Celery imports this module in every command, so nothing heavy is imported before one of ours runs. Celery gives each
+option an environment variable: ``CELERY_ORACLE_PORT`` is ``--port``.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import click
+from celery.bin.base import CeleryOption, handle_preload_options
+
+__all__ = ["oracle"]
+
+DEFAULT_HOST = "127.0.0.1"
+DEFAULT_PORT = 5556
+
+
+def _explained(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What went wrong in one line on stderr and exit code 1: an operator has no use for our traceback."""
+
+    @functools.wraps(command)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        from oracle_celery.errors import OracleError
+
+        try:
+            return command(*args, **kwargs)
+        except OracleError as error:
+            click.echo(f"Error: {error}", err=True)
+            sys.exit(1)
+
+    return run
+
+
+@click.group(name="oracle", invoke_without_command=True)
+@click.option(
+    "--host",
+    default=DEFAULT_HOST,
+    show_default=True,
+    cls=CeleryOption,
+    help_group="Oracle Options",
+    help="Address to listen on.",
+)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65_535),
+    default=DEFAULT_PORT,
+    show_default=True,
+    cls=CeleryOption,
+    help_group="Oracle Options",
+    help="Port to listen on; 0 takes a free one.",
+)
+@click.option(
+    "--no-migrate",
+    is_flag=True,
+    cls=CeleryOption,
+    help_group="Oracle Options",
+    help="Refuse to start, instead of migrating, where the database's schema is not this version's.",
+)
+@click.pass_context
+@handle_preload_options  # type: ignore[untyped-decorator]  # Celery ships no types
+@_explained
+def oracle(ctx: click.Context, host: str, port: int, no_migrate: bool, **_preload: Any) -> None:
+    """Watch every task live in a browser: starts the sidecar."""
+    app = _app_of(ctx)
+    if ctx.invoked_subcommand is not None:
+        return
+    from oracle_celery.settings import Settings
+    from oracle_celery.sidecar.server import Sidecar, run
+
+    run(Sidecar(Settings.from_celery(app), host=host, port=port, app=app, migrates=not no_migrate))
+
+
+@oracle.command()
+@click.option("--dry-run", is_flag=True, help="Only list what would be done.")
+@click.pass_context
+@_explained
+def migrate(ctx: click.Context, dry_run: bool, **_preload: Any) -> None:
+    """Bring the database's schema to this version."""
+    from oracle_celery.database.opening import migrate_schema
+    from oracle_celery.settings import Settings
+
+    migrations = migrate_schema(_url_of(Settings.from_celery(_app_of(ctx))), dry_run=dry_run)
+    for migration in migrations:
+        click.echo(f"{'Would apply' if dry_run else 'Applied'} migration {migration.version}: {migration.name}")
+    if not migrations:
+        click.echo("Nothing to do: the schema is up to date.")
+
+
+def _app_of(ctx: click.Context) -> Any:
+    """The app that -A named; without it Celery silently makes up an empty one."""
+    app = ctx.obj.app
+    if app.main == "default" and not app.conf.broker_url:
+        raise click.UsageError("Tell which app to watch: celery -A <your app> oracle")
+    return app
+
+
+def _url_of(settings: Any) -> str:
+    """The address to work on by hand: the sidecar that owns an embedded database migrates it itself."""
+    from oracle_celery.errors import ConfigurationError
+
+    if settings.url is None:
+        raise ConfigurationError(
+            setting="oracle_url",
+            value=None,
+            expected="name a database; the embedded one is migrated by the sidecar that starts it",
+        )
+    url: str = settings.url
+    return url

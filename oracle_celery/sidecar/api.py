@@ -1,0 +1,84 @@
+"""The REST endpoints: query string in, one call of `Queries`, JSON out.
+
+Every call passes the viewer on; what a viewer may see is decided in SQL. A query that is not understood is a 400 that
+names the parameter and what it may be.
+"""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from oracle_celery.database.queries import SORT_KEYS, TaskFilter
+from oracle_celery.errors import TaskNotFound
+from oracle_celery.sidecar.answers import success
+from oracle_celery.sidecar.auth import viewer_of
+from oracle_celery.sidecar.backend import Backend
+from oracle_celery.sidecar.parameters import ECHO_LIMIT, Parameters, bad
+from oracle_celery.states import Status
+
+__all__ = ["Api"]
+
+FILTERS = ("status", "name", "user", "queue", "worker", "id")
+STATUS_WORDS = tuple(status.word for status in Status)
+DEFAULT_SORT = "-created_at"
+TASKS_LIMIT = 200
+TASKS_DEFAULT = 50
+LINES_LIMIT = 1_000
+LINES_DEFAULT = 200
+LAST_BIGINT = 2**63 - 1
+
+
+class Api:
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+
+    def routes(self) -> list[web.RouteDef]:
+        return [
+            web.get("/api/tasks", self._tasks, name="tasks"),
+            web.get("/api/tasks/subscribe", self._subscribe, name="subscribe", allow_head=False),
+            web.get("/api/tasks/{task_id}", self._task, name="task"),
+            web.get("/api/tasks/{task_id}/logs", self._logs, name="logs"),
+            web.get("/api/summary", self._summary, name="summary"),
+        ]
+
+    async def _tasks(self, request: web.Request) -> web.Response:
+        parameters = Parameters(request, (*FILTERS, "sort", "limit", "page"))
+        wanted = TaskFilter(
+            status=tuple(Status.from_word(word) for word in parameters.words("status", STATUS_WORDS)),
+            name=parameters.alternatives("name"),
+            user=parameters.alternatives("user"),
+            queue=parameters.alternatives("queue"),
+            worker=parameters.alternatives("worker"),
+            id=parameters.alternatives("id"),
+        )
+        sort = parameters.one("sort") or DEFAULT_SORT
+        if sort.removeprefix("-") not in SORT_KEYS:
+            raise bad("sort", sort, [sign + key for key in SORT_KEYS for sign in ("", "-")])
+        limit = parameters.number("limit", 1, TASKS_LIMIT, TASKS_DEFAULT)
+        page = parameters.one("page")
+        return success(await self._backend.parts.queries.list_tasks(viewer_of(request), wanted, sort, limit, page))
+
+    async def _task(self, request: web.Request) -> web.Response:
+        Parameters(request, ())
+        return success(await self._backend.parts.queries.task(viewer_of(request), _task_id(request)))
+
+    async def _logs(self, request: web.Request) -> web.Response:
+        parameters = Parameters(request, ("after", "limit"))
+        after = parameters.number("after", 0, LAST_BIGINT, 0)
+        limit = parameters.number("limit", 1, LINES_LIMIT, LINES_DEFAULT)
+        queries = self._backend.parts.queries
+        return success(await queries.logs(viewer_of(request), _task_id(request), after, limit))
+
+    async def _summary(self, request: web.Request) -> web.Response:
+        Parameters(request, ())
+        return success(await self._backend.parts.queries.summary(viewer_of(request)))
+
+    async def _subscribe(self, request: web.Request) -> web.StreamResponse:
+        return await self._backend.parts.streams.subscribe(request)
+
+
+def _task_id(request: web.Request) -> str:
+    task_id = request.match_info["task_id"]
+    if "\x00" in task_id:  # no task's: PostgreSQL has no such text
+        raise TaskNotFound(task_id=task_id[:ECHO_LIMIT])
+    return task_id

@@ -1,0 +1,94 @@
+"""What stands behind the HTTP side: the database and everything that lives on it, opened and closed as one.
+
+`parts` raises `DatabaseUnavailable` until `open` has succeeded once; after that a database that goes away is each
+part's own business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import AsyncExitStack
+from typing import Any, NamedTuple
+
+from oracle_celery.database.opening import migrate_schema, open_pool, require_schema
+from oracle_celery.database.queries import Queries
+from oracle_celery.errors import DatabaseUnavailable
+from oracle_celery.settings import Settings
+from oracle_celery.sidecar.broadcaster import Broadcaster
+from oracle_celery.sidecar.listener import Listener
+from oracle_celery.sidecar.resume import Resume
+from oracle_celery.sidecar.stream import Streams
+from oracle_celery.sidecar.summaries import Summaries
+
+__all__ = ["Backend", "Parts"]
+
+logger = logging.getLogger(__name__)
+
+
+class Parts(NamedTuple):
+    """What handlers use."""
+
+    queries: Queries
+    streams: Streams
+    broadcaster: Broadcaster
+    listener: Listener
+
+
+class Backend:
+    """`open` may be called again after it raised `DatabaseUnavailable`; `close` may be called twice."""
+
+    def __init__(self, settings: Settings, app: Any, *, migrates: bool) -> None:
+        self._settings = settings
+        self._app = app
+        self._migrates = migrates
+        self._parts: Parts | None = None
+        self._closing = AsyncExitStack()
+        self._embedded_url: str | None = None
+
+    @property
+    def is_open(self) -> bool:
+        return self._parts is not None
+
+    @property
+    def parts(self) -> Parts:
+        if self._parts is None:
+            raise DatabaseUnavailable(detail="it has not been reached yet")
+        return self._parts
+
+    async def open(self) -> None:
+        url = self._settings.url or await self._embedded()
+        if self._migrates:
+            for migration in await asyncio.to_thread(migrate_schema, url):
+                logger.info("Migrated the database to version %d: %s", migration.version, migration.name)
+        else:
+            await asyncio.to_thread(require_schema, url)
+        pool = await open_pool(url)
+        self._closing.push_async_callback(pool.close)
+        queries = Queries(pool)
+        broadcaster = Broadcaster(queries)
+        summaries = Summaries(queries, broadcaster)
+        listener = Listener(self._settings.listen_url or url, pool, broadcaster.wake)
+        streams = Streams(broadcaster, summaries, Resume(broadcaster, queries))
+        for part in (broadcaster, summaries, listener):
+            self._closing.push_async_callback(part.stop)
+            await part.start()
+        self._parts = Parts(queries, streams, broadcaster, listener)
+
+    def close_streams(self) -> None:
+        if self._parts is not None:
+            self._parts.streams.close()
+
+    async def close(self) -> None:
+        self._parts = None
+        await self._closing.aclose()
+
+    async def _embedded(self) -> str:
+        """Started once, stopped by `close`."""
+        if self._embedded_url is None:
+            from oracle_celery.embedded import EmbeddedPostgres
+
+            server = EmbeddedPostgres(self._settings.state_path)
+            self._closing.push_async_callback(asyncio.to_thread, server.stop)
+            self._embedded_url = await asyncio.to_thread(server.start)
+        return self._embedded_url

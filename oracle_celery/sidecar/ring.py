@@ -1,0 +1,131 @@
+"""The last few minutes of events, from which most reconnecting clients resume without the database.
+
+Guarantee: for a cursor that the ring `covers`, `after` returns exactly the events the cursor has not seen, up to the
+ring's end. Events are compared with cursors by transaction, never by number: numbers are not commit order.
+
+What bites: only whole reads are evicted. A read's events are in no order that a cursor could cut.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import NamedTuple
+
+from oracle_celery.database.cursor import Cursor
+
+__all__ = ["Event", "Ring", "includes", "sees"]
+
+AGE_LIMIT_SECONDS = 180.0
+BYTES_LIMIT = 32 * 1024 * 1024
+COUNT_LIMIT = 50_000
+
+
+class Event(NamedTuple):
+    """One transition, encoded, and what decides who gets it."""
+
+    txid: int
+    owner: str | None
+    block: bytes
+
+
+class _Read:
+    """The events of one read of the database, and the cursor after it once the read is complete."""
+
+    __slots__ = ("at", "cursor", "events", "highest", "lowest", "size")
+
+    def __init__(self, at: float) -> None:
+        self.at = at
+        self.events: list[Event] = []
+        self.cursor: Cursor | None = None
+        self.lowest = self.highest = 0
+        self.size = 0
+
+    def add(self, event: Event) -> None:
+        self.lowest = min(self.lowest, event.txid) if self.events else event.txid
+        self.highest = max(self.highest, event.txid)
+        self.size += len(event.block)
+        self.events.append(event)
+
+    def may_be_news_to(self, cursor: Cursor) -> bool:
+        return self.highest >= cursor.xmax or any(self.lowest <= txid <= self.highest for txid in cursor.xip)
+
+
+class Ring:
+    """Starts empty at `floor`: everything that `floor` has seen is not, and need not be, in the ring."""
+
+    def __init__(
+        self,
+        floor: Cursor,
+        *,
+        age_limit: float = AGE_LIMIT_SECONDS,
+        bytes_limit: int = BYTES_LIMIT,
+        count_limit: int = COUNT_LIMIT,
+    ) -> None:
+        self.floor = floor
+        #: Numbers of the first event held and of the one to come; they only grow.
+        self.start = 0
+        self.end = 0
+        self._age_limit = age_limit
+        self._bytes_limit = bytes_limit
+        self._count_limit = count_limit
+        self._size = 0
+        self._reads: deque[_Read] = deque()
+
+    def append(self, events: list[Event], now: float) -> None:
+        """Adds events of the read under way."""
+        if not self._reads or self._reads[-1].cursor is not None:
+            self._reads.append(_Read(now))
+        read = self._reads[-1]
+        for event in events:
+            read.add(event)
+            self._size += len(event.block)
+        self.end += len(events)
+
+    def seal(self, cursor: Cursor, now: float) -> None:
+        """Ends the read under way, then evicts what is too old or too much."""
+        if self._reads and self._reads[-1].cursor is None:
+            self._reads[-1].cursor = cursor
+        while self._reads and self._is_over_limits(now):
+            read = self._reads.popleft()
+            assert read.cursor is not None
+            self.floor = read.cursor
+            self.start += len(read.events)
+            self._size -= read.size
+
+    def covers(self, cursor: Cursor) -> bool:
+        """Whether all that `cursor` has not seen is in the ring or still to come."""
+        return includes(cursor, self.floor)
+
+    def after(self, cursor: Cursor, owner: str | None, position: int = 0) -> list[bytes]:
+        """Blocks of `owner` (None: of all) from `position` on that `cursor` has not seen, in the order they came."""
+        found: list[bytes] = []
+        number = self.start
+        for read in self._reads:
+            upcoming = number + len(read.events)
+            if upcoming > position and read.may_be_news_to(cursor):
+                found += [
+                    event.block
+                    for event in read.events[max(0, position - number) :]
+                    if (owner is None or event.owner == owner) and not sees(cursor, event.txid)
+                ]
+            number = upcoming
+        return found
+
+    def _is_over_limits(self, now: float) -> bool:
+        return (
+            self._size > self._bytes_limit
+            or self.end - self.start > self._count_limit
+            or now - self._reads[0].at > self._age_limit
+        )
+
+
+def sees(cursor: Cursor, txid: int) -> bool:
+    """Whether the transaction had finished when `cursor` was taken, so that its events came before it."""
+    return txid < cursor.xmax and txid not in cursor.xip
+
+
+def includes(later: Cursor, earlier: Cursor) -> bool:
+    """Whether `later` has seen everything that `earlier` has seen. False where the two do not compare."""
+    if (later.system_id, later.timeline) != (earlier.system_id, earlier.timeline):
+        return False
+    return later.xmax >= earlier.xmax and all(not sees(earlier, txid) for txid in later.xip)

@@ -1,0 +1,141 @@
+"""A real sidecar in the test's own event loop, and a client that reads its streams as a browser does."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, NamedTuple
+
+import aiohttp
+import msgspec
+import pytest
+from aiohttp import web
+
+from oracle_celery.settings import Settings
+from oracle_celery.sidecar import auth
+from oracle_celery.sidecar.server import Sidecar
+from oracle_celery.viewer import LOCAL_ADMIN, Viewer
+
+DEADLINE_SECONDS = 30.0
+#: Tests say who they are with this header; the sidecar itself knows no such thing.
+VIEWER_HEADER = "X-Test-Viewer"
+
+
+class Event(NamedTuple):
+    """One block of a stream."""
+
+    id: str | None
+    event: str
+    data: Any
+
+
+class Stream:
+    """Reads one open stream."""
+
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self.response = response
+
+    async def event(self) -> Event:
+        """The next block with a type; comments and bare ids are passed over."""
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while True:
+                fields = await self._block()
+                if "event" in fields:
+                    return Event(fields.get("id"), fields["event"], msgspec.json.decode(fields["data"]))
+
+    async def until(self, name: str) -> Event:
+        """The next event of that type."""
+        while True:
+            event = await self.event()
+            if event.event == name:
+                return event
+
+    async def tasks(self, count: int) -> list[Event]:
+        return [await self.until("task") for _ in range(count)]
+
+    async def _block(self) -> dict[str, str]:
+        fields: dict[str, str] = {}
+        while True:
+            line = (await self.response.content.readline()).decode()
+            if not line:
+                raise EOFError("the stream has ended")
+            line = line.rstrip("\n")
+            if not line:
+                return fields
+            name, _, value = line.partition(": ")
+            if name in fields:
+                raise AssertionError(f"{name} is twice in one block")
+            fields[name] = value
+
+
+class Client:
+    """HTTP requests to one sidecar, as one viewer."""
+
+    def __init__(self, session: aiohttp.ClientSession, address: str, viewer: str | None = None) -> None:
+        self._session = session
+        self._address = address.rstrip("/")
+        self._headers = {VIEWER_HEADER: viewer} if viewer else {}
+
+    def of(self, viewer: str) -> Client:
+        return Client(self._session, self._address, viewer)
+
+    async def get(self, path: str, headers: dict[str, str] | None = None, **query: Any) -> tuple[int, Any]:
+        """(status, decoded body)."""
+        url = self._address + path
+        async with self._session.get(url, params=query, headers={**self._headers, **(headers or {})}) as response:
+            return response.status, msgspec.json.decode(await response.read())
+
+    async def ok(self, path: str, **query: Any) -> Any:
+        status, body = await self.get(path, **query)
+        assert status == 200, body
+        return body
+
+    @asynccontextmanager
+    async def raw(self, path: str, **options: Any) -> AsyncIterator[aiohttp.ClientResponse]:
+        async with self._session.get(self._address + path, **options) as response:
+            yield response
+
+    @asynccontextmanager
+    async def subscribe(self, after: str | None = None, last_event_id: str | None = None) -> AsyncIterator[Stream]:
+        headers = {**self._headers, **({"Last-Event-ID": last_event_id} if last_event_id else {})}
+        query = {"after": after} if after else {}
+        url = f"{self._address}/api/tasks/subscribe"
+        async with self._session.get(url, params=query, headers=headers) as response:
+            assert response.status == 200, await response.text()
+            yield Stream(response)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Polls; what does not come true within the deadline fails the test."""
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+def viewers_by_header(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sidecar takes `VIEWER_HEADER` for the user_id of a viewer who is no admin."""
+
+    def viewer_of_request(request: web.Request) -> Viewer:
+        user_id = request.headers.get(VIEWER_HEADER)
+        return Viewer(user_id) if user_id else LOCAL_ADMIN
+
+    monkeypatch.setattr(auth, "_viewer_of_request", viewer_of_request)
+
+
+@pytest.fixture
+async def sidecar(database: str, viewers_by_header: None) -> AsyncIterator[Sidecar]:
+    """Started on a free port, on the test's own database."""
+    started = Sidecar(Settings.from_mapping({"oracle_url": database}), port=0)
+    await started.start()
+    yield started
+    await started.stop()
+
+
+@pytest.fixture
+async def client(sidecar: Sidecar) -> AsyncIterator[Client]:
+    """The admin's client of `sidecar`."""
+    timeout = aiohttp.ClientTimeout(total=None, connect=DEADLINE_SECONDS)
+    async with aiohttp.ClientSession(timeout=timeout) as session:
+        yield Client(session, sidecar.address)
