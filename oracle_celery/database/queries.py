@@ -1,8 +1,7 @@
 """The only reader of tasks. Every method takes the viewer who asks; what they may see is decided here, in SQL.
 
 Guarantee: rows and the cursor that comes with them are of one snapshot, so "this list, then everything after its
-cursor" has no gap and no overlap. What bites: psycopg cannot represent an infinite timestamp, so ``run_at`` is read as
-NULL where there is no run; and JSON is read as text, because a parsed number may not be what was stored.
+cursor" has no gap and no overlap. What bites: JSON is read as text, because a parsed number may not be what was stored.
 """
 
 from __future__ import annotations
@@ -221,7 +220,7 @@ def _task_fields(row: Sequence[Any]) -> dict[str, Any]:
         "parent_id": row[17],
         "group_id": row[18],
         "error_type": row[19],
-        "version": (row[7], 0 if row[20] is None else (row[20] - _EPOCH) // _MICROSECOND, row[21]),
+        "version": (row[7], (row[20] - _EPOCH) // _MICROSECOND, row[21]),
     }
 
 

@@ -227,6 +227,8 @@ class _LimitExceeded(BadBatch):
 
 
 def _parameters(slices: Sequence[Slice]) -> dict[str, Any]:
+    if any(SEPARATOR in piece.body for piece in slices):
+        raise BadBatch(detail="a control character outside of its JSON escape")
     try:
         bodies = SEPARATOR.join(b"[" + piece.body.strip(b"\n").replace(b"\n", b",") + b"]" for piece in slices).decode()
     except UnicodeDecodeError as error:

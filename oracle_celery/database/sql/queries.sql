@@ -21,7 +21,7 @@ WITH snapshot AS MATERIALIZED (
 t.task_id, t.name, t.status, t.reason, t.user_id, t.queue, t.worker, t.retries,
 t.created_at AT TIME ZONE 'UTC', t.received_at AT TIME ZONE 'UTC', t.started_at AT TIME ZONE 'UTC',
 t.finished_at AT TIME ZONE 'UTC', t.runtime, t.eta AT TIME ZONE 'UTC', t.expires AT TIME ZONE 'UTC',
-t.trace_id, t.root_id, t.parent_id, t.group_id, t.error_type, nullif(t.run_at, '-infinity') AT TIME ZONE 'UTC', t.rank
+t.trace_id, t.root_id, t.parent_id, t.group_id, t.error_type, t.run_at AT TIME ZONE 'UTC', t.rank
 
 -- name: start_cursor
 -- The cursor of now.
@@ -94,10 +94,10 @@ ORDER BY l.line_id;
 WITH counted AS (
     SELECT t.status, t.minute, t.tasks, t.timed, t.runtime FROM oracle.statistic_minute AS t
     WHERE t.everyone = %(everyone)s AND {visible}
-        AND (t.minute > now() - interval '24 hours' OR t.minute = '-infinity')
+        AND (t.minute > now() - interval '24 hours' OR t.minute = 'epoch')
     UNION ALL
     SELECT t.status, t.minute, t.tasks, t.timed, t.runtime FROM oracle.statistic_delta AS t
-    WHERE {visible} AND (t.minute > now() - interval '24 hours' OR t.minute = '-infinity')
+    WHERE {visible} AND (t.minute > now() - interval '24 hours' OR t.minute = 'epoch')
 )
 SELECT coalesce(sum(tasks) FILTER (WHERE status = 0), 0)::bigint AS queued,
     coalesce(sum(tasks) FILTER (WHERE status = 1), 0)::bigint AS active,

@@ -38,5 +38,5 @@ SELECT count(*) FROM gone;
 -- name: trim_statistics
 -- Removes gauges that stand at zero and minutes that nobody looks at any more.
 DELETE FROM oracle.statistic_minute
-WHERE minute = '-infinity' AND tasks = 0
-    OR minute > '-infinity' AND minute < now() - make_interval(secs => %(age)s);
+WHERE minute = 'epoch' AND tasks = 0
+    OR minute > 'epoch' AND minute < now() - make_interval(secs => %(age)s);

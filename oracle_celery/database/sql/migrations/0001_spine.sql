@@ -32,7 +32,7 @@ CREATE TABLE oracle.task_state_record (
     started_at      timestamptz,
     finished_at     timestamptz,
     changed_at      timestamptz      NOT NULL,  -- the current version's own time
-    run_at          timestamptz      NOT NULL,  -- when the current run was minted; -infinity: no run yet
+    run_at          timestamptz      NOT NULL,  -- when the current run was minted; 'epoch': no run yet
     runtime         double precision,           -- seconds
     eta             timestamptz,
     expires         timestamptz,
@@ -110,7 +110,7 @@ CREATE TABLE oracle.boot_clock (
 );
 
 -- One row per change of what a key counts; folded into statistic_minute, so that no counter is ever a hot row.
--- minute is -infinity for tasks that are not final: those sums are the gauges "queued" and "active".
+-- minute is 'epoch' for tasks that are not final: those sums are the gauges "queued" and "active".
 CREATE TABLE oracle.statistic_delta (
     minute  timestamptz      NOT NULL,
     runtime double precision NOT NULL,  -- sum of seconds
@@ -242,7 +242,7 @@ BEGIN
         SELECT
             x.i AS task_id, x.s AS status, x.k AS rank, x.e AS reason, coalesce(x.r, 0) AS retries, x.v AS run_id,
             to_timestamp((x.m + f.o) / 1000 / 1e6::float8) AS at,
-            coalesce(to_timestamp((x.u + f.ro) / 1000 / 1e6::float8), '-infinity') AS run_at,
+            coalesce(to_timestamp((x.u + f.ro) / 1000 / 1e6::float8), 'epoch') AS run_at,
             x.d AS runtime, x.n AS name, x.q AS queue, nullif(x.o, '') AS user_id, x.a AS arguments, x.p AS result_payload,
             x.g AS error_type, x.f AS error_message, x.b AS traceback, x.t AS trace_id,
             x.h AS eta, x.x AS expires, x.ro AS root_id, x.pa AS parent_id, x.gr AS group_id,
@@ -297,7 +297,7 @@ BEGIN
             was_counted = CASE WHEN t.status > 1 OR t.name > excluded.name OR t.queue > excluded.queue OR t.user_id > excluded.user_id
                  OR t.name IS NULL AND excluded.name IS NOT NULL OR t.queue IS NULL AND excluded.queue IS NOT NULL
                  OR t.user_id IS NULL AND excluded.user_id IS NOT NULL
-              THEN ROW (coalesce(date_bin('1 minute', t.finished_at, 'epoch'), '-infinity'), t.user_id, t.name, t.queue, t.runtime)::oracle.contribution END,
+              THEN ROW (coalesce(date_bin('1 minute', t.finished_at, 'epoch'), 'epoch'), t.user_id, t.name, t.queue, t.runtime)::oracle.contribution END,
             created_at = least(t.created_at, excluded.created_at),
             eta = greatest(t.eta, excluded.eta), expires = greatest(t.expires, excluded.expires),
             name = least(t.name, excluded.name), queue = least(t.queue, excluded.queue),
@@ -333,16 +333,16 @@ BEGIN
         INSERT INTO oracle.statistic_delta (minute, runtime, tasks, timed, status, user_id, name, queue)
         SELECT minute, coalesce(sum(runtime * sign), 0), sum(sign), coalesce(sum(sign) FILTER (WHERE runtime IS NOT NULL), 0), status, user_id, name, queue
         FROM (
-            SELECT 1 AS sign, coalesce(date_bin('1 minute', finished_at, 'epoch'), '-infinity') AS minute, status, runtime,
+            SELECT 1 AS sign, coalesce(date_bin('1 minute', finished_at, 'epoch'), 'epoch') AS minute, status, runtime,
                 coalesce(user_id, '') AS user_id, coalesce(name, '') AS name, coalesce(queue, '') AS queue
             FROM changed
             UNION ALL
-            SELECT -1, '-infinity', was_status, NULL, coalesce(user_id, ''), coalesce(name, ''), coalesce(queue, '')
-            FROM changed WHERE was_status IS NOT NULL AND was_counted IS NULL
+            SELECT -1, 'epoch', was_status, NULL, coalesce(user_id, ''), coalesce(name, ''), coalesce(queue, '')
+            FROM changed WHERE was_status IS NOT NULL AND was_counted IS NOT DISTINCT FROM NULL
             UNION ALL
             SELECT -1, (was_counted).minute, was_status, (was_counted).runtime, coalesce((was_counted).user_id, ''),
                 coalesce((was_counted).name, ''), coalesce((was_counted).queue, '')
-            FROM changed WHERE was_counted IS NOT NULL
+            FROM changed WHERE was_counted IS DISTINCT FROM NULL
         ) AS x
         GROUP BY minute, status, user_id, name, queue
         HAVING sum(sign) <> 0 OR coalesce(sum(runtime * sign), 0) <> 0
@@ -407,7 +407,7 @@ BEGIN
     SELECT array_agg(r.task_id), string_agg(json_build_object(
             'i', r.task_id, 's', 3, 'k', 30, 'e', 'worker_lost', 'r', r.retries, 'v', r.run_id,
             'm', (extract(epoch FROM clock_timestamp()) * 1000000)::bigint * 1000,
-            'u', (extract(epoch FROM nullif(r.run_at, '-infinity')) * 1000000)::bigint * 1000,
+            'u', (extract(epoch FROM nullif(r.run_at, 'epoch')) * 1000000)::bigint * 1000,
             'g', 'WorkerLostError', 'f', format('Worker %s fell silent.', v_worker.node))::text, ',')
     INTO v_tasks, v_lines
     FROM (
