@@ -169,7 +169,8 @@ class Unprintable:
     """A result that must not be asked for its text."""
 
     def __repr__(self) -> str:
-        Path(os.environ["SIGNALS_WITNESS_DIR"], "repr-was-called").touch()
+        with Path(os.environ["SIGNALS_WITNESS_DIR"], "repr-was-called").open("a") as file:
+            file.write("asked\n")
         return "asked"
 
 

@@ -105,6 +105,15 @@ class Station:
             look, f"{task_id} is {' or '.join(statuses)} {reason or ''}", lambda: self.detail(task_id), timeout
         )
 
+    def wait_for_reason(self, task_id: str, reason: str) -> Any:
+        """The task's detail once its history has an entry with that reason."""
+
+        def look() -> Any:
+            detail = self.detail(task_id)
+            return detail if reason in [entry["reason"] for entry in detail.get("history", [])] else None
+
+        return self.poll(look, f"{task_id} has {reason} in its history", lambda: self.detail(task_id))
+
     def poll(
         self,
         look: Callable[[], Any],
