@@ -1,0 +1,78 @@
+"""Pools other than prefork: everything happens in the worker's one process, and the facts are the same."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.acceptance.station import Station
+
+POOLS = ["threads", "gevent", "solo"]
+
+
+def reasons(detail: Any) -> list[str | None]:
+    return [entry["reason"] for entry in detail["history"]]
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_life_of_a_task(rabbitmq_station: Station, pool: str) -> None:
+    """Success, failure, retry, ignore, reject, and a task sent inside a task."""
+    station = rabbitmq_station
+    station.start_sidecar()
+    station.start_worker(pool=pool)
+    succeeded = station.send("succeed", 1)
+    failed = station.send("fail")
+    retried = station.send("retry_once", station.witness("retry"))
+    ignored = station.send("ignore")
+    rejected = station.send("reject")
+    parent = station.send("spawn", 2)
+    detail = station.wait_for(succeeded, "completed")
+    assert [reason for reason in reasons(detail) if reason != "sent"] == ["received", "started", None]
+    assert detail["task"]["worker"] == station.workers[0].node
+    assert station.wait_for(failed, "failed")["task"]["error_type"] == "ValueError"
+    assert station.wait_for(retried, "completed")["task"]["retries"] == 1
+    assert station.wait_for(ignored, "completed")["task"]["reason"] == "ignored"
+    assert station.wait_for(rejected, "failed")["task"]["reason"] == "rejected"
+    child = station.wait_for(parent, "completed")["task"]["result_payload"]
+    assert station.wait_for(child, "completed")["task"]["parent_id"] == parent
+
+
+def test_hard_time_limit_on_gevent(rabbitmq_station: Station) -> None:
+    """The greenlet is killed: a time limit, not a mere interruption."""
+    station = rabbitmq_station
+    station.start_sidecar()
+    station.start_worker(pool="gevent")
+    detail = station.wait_for(station.send("overrun"), "failed", reason="time_limit")
+    assert detail["task"]["error_type"].endswith("TimeLimitExceeded")
+
+
+def test_terminated_on_gevent(rabbitmq_station: Station) -> None:
+    """Revoked while it ran: cancelled."""
+    station = rabbitmq_station
+    station.start_sidecar()
+    station.start_worker(pool="gevent")
+    task_id = station.send("sleep", 60)
+    station.wait_for(task_id, "in_progress")
+    station.app.control.revoke(task_id, terminate=True)
+    assert station.wait_for(task_id, "cancelled")["task"]["reason"] == "terminated"
+
+
+def test_exit_on_threads(rabbitmq_station: Station) -> None:
+    """No main process tells of a thread that was left: the run's own process does, and the worker's end is right."""
+    station = rabbitmq_station
+    station.start_sidecar()
+    station.start_worker(pool="threads")
+    detail = station.wait_for(station.send("leave"), "failed")
+    assert detail["task"]["reason"] in ("interrupted", "process_lost")
+
+
+def test_warm_shutdown_tells_everything(rabbitmq_station: Station) -> None:
+    """SIGTERM while a task runs: the worker finishes it, and its last facts are stored before it is gone."""
+    station = rabbitmq_station
+    station.start_sidecar()
+    worker = station.start_worker()
+    task_id = station.send("sleep", 2)
+    station.wait_for(task_id, "in_progress")
+    worker.terminate()
+    assert station.detail(task_id)["task"]["status"] == "completed"
