@@ -65,10 +65,15 @@ def narrator(database: str) -> Iterator[Narrator]:
 
 
 @pytest.fixture
-def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
+def complaints() -> list[str]:
+    """What the pages of this test complained about. A test that provokes a complaint takes it out."""
+    return []
+
+
+@pytest.fixture
+def open_page(browser: Browser, complaints: list[str]) -> Iterator[Callable[..., Page]]:
     """Opens an address in a context of its own; keyword arguments are the context's (locale, color_scheme, …)."""
     contexts = []
-    complaints: list[str] = []
 
     def open_page(address: str, **options: Any) -> Page:
         context = browser.new_context(**{"locale": "en-GB", "viewport": {"width": 1440, "height": 900}} | options)

@@ -1,4 +1,8 @@
-"""Tells a task's life to the database in few words, by the same door as a worker's recorder."""
+"""Tells a task's life to the database in few words, by the same door as a worker's recorder.
+
+`ago` is in seconds before the narrator was made, so that durations between two facts are exact; 0 is the moment of the
+call.
+"""
 
 from __future__ import annotations
 
@@ -24,23 +28,32 @@ class Narrator:
         self._store.connect()
         database_ns, monotonic_ns = self._store.clock()
         self._offset_ns = database_ns - monotonic_ns
+        self._made_at = time.monotonic_ns()
         self._runs: dict[str, tuple[str, int]] = {}
 
     def close(self) -> None:
         self._store.close()
 
     def sent(self, task_id: str, name: str = "shop.orders.charge_card", *, ago: float = 0.0, **fields: Any) -> None:
-        self.tell(sent(task_id, name, ago=ago, **fields))
+        self.tell(self.sending(task_id, name, ago=ago, **fields))
+
+    def sending(
+        self, task_id: str, name: str = "shop.orders.charge_card", *, ago: float = 0.0, **fields: Any
+    ) -> Transition:
+        """For `tell`, which takes many at once."""
+        fields = {"queue": "default", "user_id": "anna"} | fields
+        at = self._at(ago)
+        return Transition(task_id=task_id, status=Status.PENDING, rank=Rank.SENT, at=at, name=name, **fields)
 
     def started(self, task_id: str, *, ago: float = 0.0, **fields: Any) -> None:
-        at = _at(ago)
+        at = self._at(ago)
         self._runs[task_id] = (str(uuid.uuid4()), at)
         self.tell(self._of_run(task_id, Status.IN_PROGRESS, Rank.STARTED, at, **fields), node=NODE)
 
     def completed(self, task_id: str, result: object = None, *, ago: float = 0.0, **fields: Any) -> None:
         payload = result if isinstance(result, msgspec.Raw) else msgspec.Raw(msgspec.json.encode(result))
         fields = {"result_payload": payload, "runtime": 0.25} | fields
-        self.tell(self._of_run(task_id, Status.COMPLETED, Rank.REPORTED, _at(ago), **fields), node=NODE)
+        self.tell(self._of_run(task_id, Status.COMPLETED, Rank.REPORTED, self._at(ago), **fields), node=NODE)
 
     def failed(self, task_id: str, message: str = "no money", *, ago: float = 0.0, **fields: Any) -> None:
         told = {
@@ -49,7 +62,7 @@ class Narrator:
             "traceback": f"Traceback\nCardRefused: {message}",
         }
         fields = told | {"runtime": 0.5} | fields
-        self.tell(self._of_run(task_id, Status.FAILED, Rank.REPORTED, _at(ago), **fields), node=NODE)
+        self.tell(self._of_run(task_id, Status.FAILED, Rank.REPORTED, self._at(ago), **fields), node=NODE)
 
     def tell(self, *transitions: Transition, node: str | None = None) -> None:
         body = b"".join(encode_line(transition) for transition in transitions).rstrip(b"\n")
@@ -72,11 +85,5 @@ class Narrator:
         run_id, run_at = self._runs[task_id]
         return Transition(task_id=task_id, status=status, rank=rank, at=at, run_id=run_id, run_at=run_at, **fields)
 
-
-def sent(task_id: str, name: str = "shop.orders.charge_card", *, ago: float = 0.0, **fields: Any) -> Transition:
-    fields = {"queue": "default", "user_id": "anna"} | fields
-    return Transition(task_id=task_id, status=Status.PENDING, rank=Rank.SENT, at=_at(ago), name=name, **fields)
-
-
-def _at(ago: float) -> int:
-    return time.monotonic_ns() - int(ago * SECOND_NS)
+    def _at(self, ago: float) -> int:
+        return self._made_at - int(ago * SECOND_NS) if ago else time.monotonic_ns()

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from playwright.sync_api import Locator, Page, expect
 
-from tests.browser.narrator import Narrator, sent
+from tests.browser.narrator import Narrator
 from tests.local_processes import LocalSidecar
 
 
@@ -48,7 +48,7 @@ def test_everything_missed_while_the_sidecar_was_dead_is_shown_once(
     expect(page.locator(".connection__word")).to_have_text("Reconnecting")
     narrator.completed("before")
     missed = [f"missed-{number}" for number in range(20)]
-    narrator.tell(*(sent(task_id) for task_id in missed))
+    narrator.tell(*(narrator.sending(task_id) for task_id in missed))
     for task_id in missed[:5]:
         narrator.started(task_id)
         narrator.failed(task_id)
@@ -105,7 +105,7 @@ def test_a_filtered_list_takes_what_comes_to_match_and_lets_go_what_does_not(pag
 def test_older_tasks_load_while_scrolling(page: Page, narrator: Narrator) -> None:
     """Every task can be reached by scrolling, each once, newest first."""
     wanted = [f"page-{number:03}" for number in range(250)]
-    narrator.tell(*(sent(task_id, ago=(250 - number)) for number, task_id in enumerate(wanted)))
+    narrator.tell(*(narrator.sending(task_id, ago=(250 - number)) for number, task_id in enumerate(wanted)))
     page.reload()
     expect(page.locator(".task-row")).to_have_count(100)
     for _ in range(3):

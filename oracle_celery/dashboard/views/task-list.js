@@ -1,8 +1,9 @@
 /**
  * The live list. Asks with `sortTasks` {column}, `holdRows` {reading}, `showNew`, `loadOlder`, `filterTasks`.
  *
- * Somebody reads while the list is scrolled, the pointer rests on a row, or a row has the focus: then nothing may move.
- * Rows are kept by task id, so focus, hover and selection survive every update; one link per row is in the tab order.
+ * Somebody reads while the list is scrolled, the pointer rests on it (on its head too: the chip must not vanish on the
+ * way there), or a row has the focus: then nothing may move. Rows are kept by task id, so focus, hover and selection
+ * survive every update; one link per row is in the tab order.
  */
 
 import { formatCount } from "../format.js";
@@ -37,8 +38,8 @@ export function TaskList(element) {
   body.addEventListener("click", openUnlessSelecting);
   body.addEventListener("focusin", (event) => makeCurrent(event.target.closest("tr")?.dataset.taskId ?? null));
   body.addEventListener("focusout", () => queueMicrotask(noticeReading));
-  body.addEventListener("pointerover", (event) => noticeHover(event.pointerType === "mouse"));
-  body.addEventListener("pointerleave", () => noticeHover(false));
+  scroller.addEventListener("pointerover", (event) => noticeHover(event.pointerType === "mouse"));
+  scroller.addEventListener("pointerleave", () => noticeHover(false));
   scroller.addEventListener("scroll", noticeReading, { passive: true });
   document.addEventListener("scroll", noticeReading, { passive: true });
   const observer = new IntersectionObserver((entries) => {
