@@ -36,8 +36,9 @@ class Api:
         return [
             web.get("/api/tasks", self._tasks, name="tasks"),
             web.get("/api/tasks/subscribe", self._subscribe, name="subscribe", allow_head=False),
-            web.get("/api/tasks/{task_id}", self._task, name="task"),
-            web.get("/api/tasks/{task_id}/logs", self._logs, name="logs"),
+            # aiohttp's own pattern takes no braces, and an id may hold any character (a slash comes as %2F)
+            web.get("/api/tasks/{task_id:[^/]+}", self._task, name="task"),
+            web.get("/api/tasks/{task_id:[^/]+}/logs", self._logs, name="logs"),
             web.get("/api/summary", self._summary, name="summary"),
         ]
 
