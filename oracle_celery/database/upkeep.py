@@ -33,6 +33,7 @@ class SilentWorker(msgspec.Struct, frozen=True):
     worker_id: str
     node: str
     silence: float  # seconds since its last beat
+    is_replaced: bool  # a newer worker has taken its name: an answer under the name is not its own
 
 
 class LostTask(msgspec.Struct, frozen=True):

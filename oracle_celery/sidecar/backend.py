@@ -9,14 +9,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any, NamedTuple
 
+from oracle_celery import control
 from oracle_celery.database.opening import migrate_schema, open_pool, require_schema
 from oracle_celery.database.queries import Queries
+from oracle_celery.database.upkeep import Upkeep
 from oracle_celery.errors import DatabaseUnavailable
 from oracle_celery.settings import Settings
 from oracle_celery.sidecar.broadcaster import Broadcaster
 from oracle_celery.sidecar.listener import Listener
+from oracle_celery.sidecar.maintenance import Maintenance
 from oracle_celery.sidecar.resume import Resume
 from oracle_celery.sidecar.stream import Streams
 from oracle_celery.sidecar.summaries import Summaries
@@ -69,8 +73,11 @@ class Backend:
         broadcaster = Broadcaster(queries)
         summaries = Summaries(queries, broadcaster)
         listener = Listener(self._settings.listen_url or url, pool, broadcaster.wake)
+        maintenance = Maintenance(
+            Upkeep(self._settings.listen_url or url), self._settings.worker_timeout, partial(control.ping, self._app)
+        )
         streams = Streams(broadcaster, summaries, Resume(broadcaster, queries))
-        for part in (broadcaster, summaries, listener):
+        for part in (broadcaster, summaries, listener, maintenance):
             self._closing.push_async_callback(part.stop)
             await part.start()
         self._parts = Parts(queries, streams, broadcaster, listener)

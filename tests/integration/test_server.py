@@ -44,23 +44,21 @@ async def test_every_answer_carries_the_headers(client: Client, path: str) -> No
         assert "Server" not in response.headers
 
 
-@pytest.mark.parametrize("host", ["localhost", "127.0.0.1:5556", "[::1]:80", "LOCALHOST:1"])
-async def test_its_own_names_are_served(client: Client, host: str) -> None:
+async def test_its_own_names_are_served(client: Client) -> None:
     """Whatever the port: a tunnel may end on any."""
-    async with client.raw("/healthz", headers={"Host": host}) as response:
-        assert response.status == 200
+    for host in ("localhost", "127.0.0.1:5556", "[::1]:80", "LOCALHOST:1"):
+        async with client.raw("/healthz", headers={"Host": host}) as response:
+            assert response.status == 200, host
 
 
-@pytest.mark.parametrize(
-    "host",
-    ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example:5556", "", "[::1", "localhost:", "a@localhost"],
-)
-@pytest.mark.parametrize("path", ["/", "/api/tasks", "/api/tasks/subscribe", "/healthz"])
-async def test_other_names_are_refused(client: Client, host: str, path: str) -> None:
+async def test_other_names_are_refused(client: Client) -> None:
     """A page whose name was rebound to loopback gets nothing at all."""
-    async with client.raw(path, headers={"Host": host}) as response:
-        assert response.status == 421
-        assert (await response.json())["error"]["code"] == "wrong_host"
+    strange = ("evil.example", "127.0.0.1.evil.example", "localhost.evil:5556", "", "[::1", "localhost:", "a@localhost")
+    for host in strange:
+        for path in ("/", "/api/tasks", "/api/tasks/subscribe", "/healthz"):
+            async with client.raw(path, headers={"Host": host}) as response:
+                assert response.status == 421, (host, path)
+                assert (await response.json())["error"]["code"] == "wrong_host"
 
 
 async def test_a_wrong_method_is_a_json_error(client: Client) -> None:

@@ -6,7 +6,8 @@ SELECT pg_try_advisory_lock(%(key)s);
 
 -- name: silent_workers
 -- Workers whose beats are missing, by the database's clock; none before the database itself has been up as long.
-SELECT w.worker_id::text, w.node, extract(epoch FROM clock_timestamp() - w.beat_at)::float8
+SELECT w.worker_id::text, w.node, extract(epoch FROM clock_timestamp() - w.beat_at)::float8,
+    EXISTS (SELECT FROM oracle.worker AS n WHERE n.node = w.node AND n.started_at > w.started_at)
 FROM oracle.worker AS w
 WHERE w.stopped_at IS NULL AND w.lost_at IS NULL
     AND w.beat_at < clock_timestamp() - make_interval(secs => %(timeout)s)

@@ -1,0 +1,130 @@
+"""What one sidecar of all does for the others: folds statistics, and gives up workers that are gone.
+
+A worker is given up only when three things are true: its beats have been missing for the whole timeout on the
+database's clock; this sidecar has itself been able to see beats for a whole timeout, without a break; and it does not
+answer a ping over the broker. The second is why a database's own absence, a sidecar's start or a suspended laptop
+never makes healthy workers look lost. Where the broker cannot be asked nobody is given up.
+
+What bites: a restarted worker answers under its predecessor's node name. If a newer incarnation of the name has
+registered, an answer says nothing about the older one, so it is not asked for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import math
+import time
+from collections.abc import Awaitable, Callable, Collection
+
+from oracle_celery.database.upkeep import FOLD_LIMIT, SilentWorker, Upkeep
+from oracle_celery.errors import DatabaseUnavailable
+
+__all__ = ["Maintenance"]
+
+logger = logging.getLogger(__name__)
+
+ROUND_SECONDS = 1.0
+#: A round that begins this late means that this process, or the whole machine, was suspended.
+SUSPENDED_SECONDS = 5.0
+#: A silent worker that answers is asked again after this part of the timeout.
+ASK_AGAIN_FRACTION = 1 / 3
+TRIM_SECONDS = 3600.0
+
+Ping = Callable[[Collection[str]], Awaitable[set[str]]]
+
+
+class Maintenance:
+    """`start` and `stop` bracket its task. Every sidecar has one; only the leader's does anything."""
+
+    def __init__(
+        self,
+        upkeep: Upkeep,
+        worker_timeout: float,
+        ping: Ping,
+        *,
+        round_seconds: float = ROUND_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._upkeep = upkeep
+        self._worker_timeout = worker_timeout
+        self._ping = ping
+        self._round_seconds = round_seconds
+        self._clock = clock
+        self._watching_since = clock()
+        self._last_round = clock()
+        self._asked: dict[str, float] = {}
+        self._trim_at = clock()
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name="oracle-maintenance")
+
+    async def stop(self) -> None:
+        """Gives the lead up."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        await self._upkeep.close()
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                await self.round()
+            except DatabaseUnavailable as error:
+                logger.debug("No maintenance for now: %s", error)
+                self._watching_since = self._clock()
+            except Exception:  # whatever it was: the next round must come
+                logger.exception("A round of maintenance failed")
+                self._watching_since = self._clock()
+            await asyncio.sleep(self._round_seconds)
+
+    async def round(self) -> None:
+        """Everything that is due now, if this sidecar leads."""
+        now = self._clock()
+        if now - self._last_round > self._round_seconds + SUSPENDED_SECONDS:
+            self._watching_since = now
+        self._last_round = now
+        if await self._upkeep.try_lead():
+            while await self._upkeep.fold_statistics() >= FOLD_LIMIT:
+                await asyncio.sleep(0)
+            if now >= self._trim_at:
+                self._trim_at = now + TRIM_SECONDS
+                await self._upkeep.trim_statistics()
+            await self._give_up_lost_workers()
+        self._last_round = self._clock()
+
+    async def _give_up_lost_workers(self) -> None:
+        if self._clock() - self._watching_since < self._worker_timeout:
+            return
+        silent = await self._upkeep.silent_workers(self._worker_timeout)
+        self._asked = {worker.worker_id: self._asked.get(worker.worker_id, -math.inf) for worker in silent}
+        for worker in [worker for worker in silent if worker.is_replaced]:
+            await self._give_up(worker, "a newer worker has its name")
+        await self._ask([worker for worker in silent if not worker.is_replaced])
+
+    async def _ask(self, silent: list[SilentWorker]) -> None:
+        now = self._clock()
+        due = [w for w in silent if now - self._asked[w.worker_id] > self._worker_timeout * ASK_AGAIN_FRACTION]
+        if not due:
+            return
+        for worker in due:
+            self._asked[worker.worker_id] = now
+        try:
+            answering = await self._ping({worker.node for worker in due})
+        except Exception as error:  # noqa: BLE001  # whatever the broker's client raises
+            logger.warning("Silent workers cannot be asked over the broker, so none is given up: %r", error)
+            return
+        for worker in due:
+            if worker.node not in answering:
+                await self._give_up(worker, "it does not answer")
+
+    async def _give_up(self, worker: SilentWorker, why: str) -> None:
+        tasks = await self._upkeep.mark_lost(worker.worker_id, self._worker_timeout)
+        logger.warning(
+            "Worker %s (%s) is lost: no beat for %.0f s, and %s. Tasks that it ran and that are now failed: %d",
+            *(worker.node, worker.worker_id, worker.silence, why, len(tasks)),
+        )

@@ -1,0 +1,267 @@
+"""The leader's work on real PostgreSQL, with a clock and a broker of the test's own."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Collection
+
+import psycopg
+import pytest
+
+from oracle_celery.database.store import WorkerRegistration
+from oracle_celery.database.upkeep import Upkeep
+from oracle_celery.errors import DatabaseUnavailable
+from oracle_celery.sidecar.maintenance import Maintenance
+from oracle_celery.states import Status
+from tests.factories import Feeder, transition
+
+TIMEOUT_SECONDS = 0.2
+
+
+class Broker:
+    """Which nodes answer, and who was asked."""
+
+    def __init__(self) -> None:
+        self.answering: set[str] = set()
+        self.asked: list[set[str]] = []
+        self.is_away = False
+
+    async def ping(self, nodes: Collection[str]) -> set[str]:
+        self.asked.append(set(nodes))
+        if self.is_away:
+            raise ConnectionRefusedError
+        return self.answering & set(nodes)
+
+
+class Clock:
+    """Monotonic time that only the test moves."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Worker:
+    """A worker that runs one task and falls silent."""
+
+    def __init__(self, database: str, node: str = "celery@one") -> None:
+        self.id = str(uuid.uuid4())
+        self.task_id = f"task of {self.id}"
+        self._database = database
+        self._feeder = Feeder(database, node=node, worker_id=self.id)
+        with self._feeder:
+            registration = WorkerRegistration(
+                worker_id=self.id, node=node, origin="1@test", pool="prefork", concurrency=1
+            )
+            self._feeder.store.register_worker(registration)
+            self.started = transition(self.task_id, Status.IN_PROGRESS)
+            self._feeder.tell(self.started)
+
+    def beat(self) -> None:
+        with self._feeder:
+            self._feeder.store.beat(self.id, active=1)
+
+    async def silent(self) -> None:
+        """Returns when its beats are missing for the whole timeout on the database's clock."""
+        async with await psycopg.AsyncConnection.connect(self._database, autocommit=True) as connection:
+            await connection.execute(
+                "SELECT pg_sleep(greatest(0, %s - extract(epoch FROM clock_timestamp() - beat_at) + 0.01))"
+                " FROM oracle.worker WHERE worker_id = %s",
+                (TIMEOUT_SECONDS, self.id),
+            )
+
+    async def status(self) -> tuple[int, str | None]:
+        """Of its task: (status, reason)."""
+        async with await psycopg.AsyncConnection.connect(self._database, autocommit=True) as connection:
+            cursor = await connection.execute(
+                "SELECT status, reason FROM oracle.task_state_record WHERE task_id = %s", (self.task_id,)
+            )
+            row = await cursor.fetchone()
+            assert row is not None
+            return row[0], row[1]
+
+
+LOST = (int(Status.FAILED), "worker_lost")
+RUNNING = (int(Status.IN_PROGRESS), None)
+
+
+@pytest.fixture
+def broker() -> Broker:
+    return Broker()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def maintenance(database: str, broker: Broker, clock: Clock) -> AsyncIterator[Maintenance]:
+    """Has been watching for longer than the timeout."""
+    made = Maintenance(Upkeep(database), TIMEOUT_SECONDS, broker.ping, clock=clock)
+    clock.now += TIMEOUT_SECONDS
+    yield made
+    await made.stop()
+
+
+async def test_a_silent_worker_that_does_not_answer_is_given_up(
+    database: str, maintenance: Maintenance, broker: Broker
+) -> None:
+    """Its running task fails with the reason, once."""
+    worker = Worker(database)
+    await worker.silent()
+    await maintenance.round()
+    assert await worker.status() == LOST
+    await maintenance.round()
+    assert broker.asked == [{"celery@one"}]
+
+
+async def test_a_worker_that_beats_is_not_even_asked(database: str, maintenance: Maintenance, broker: Broker) -> None:
+    """Silence is measured from the last beat, not from the start."""
+    worker = Worker(database)
+    await worker.silent()
+    worker.beat()
+    await maintenance.round()
+    assert not broker.asked
+    assert await worker.status() == RUNNING
+
+
+async def test_a_silent_worker_that_answers_is_alive(
+    database: str, maintenance: Maintenance, broker: Broker, clock: Clock
+) -> None:
+    """Its way to the database is broken, not the worker; it is asked again later, not every second."""
+    worker = Worker(database)
+    broker.answering = {"celery@one"}
+    await worker.silent()
+    await maintenance.round()
+    await maintenance.round()
+    assert len(broker.asked) == 1
+    clock.now += TIMEOUT_SECONDS
+    await maintenance.round()
+    assert len(broker.asked) == 2
+    assert await worker.status() == RUNNING
+
+
+async def test_where_the_broker_is_away_nobody_is_given_up(
+    database: str, maintenance: Maintenance, broker: Broker
+) -> None:
+    """A question that could not be asked has no answer."""
+    worker = Worker(database)
+    broker.is_away = True
+    await worker.silent()
+    await maintenance.round()
+    assert len(broker.asked) == 1
+    assert await worker.status() == RUNNING
+
+
+async def test_a_restarted_workers_answer_is_not_its_predecessors(
+    database: str, maintenance: Maintenance, broker: Broker
+) -> None:
+    """The old incarnation is given up without a ping; the new one under the same name is alive."""
+    old = Worker(database)
+    await old.silent()
+    new = Worker(database)
+    broker.answering = {"celery@one"}
+    await maintenance.round()
+    assert await old.status() == LOST
+    assert await new.status() == RUNNING
+    assert not broker.asked
+
+
+async def test_a_sidecar_that_has_just_started_waits(database: str, broker: Broker, clock: Clock) -> None:
+    """It cannot know yet whether it was the worker or the whole system that was away."""
+    worker = Worker(database)
+    maintenance = Maintenance(Upkeep(database), TIMEOUT_SECONDS, broker.ping, clock=clock)
+    try:
+        await worker.silent()
+        await maintenance.round()
+        assert not broker.asked
+        clock.now += TIMEOUT_SECONDS
+        await maintenance.round()
+        assert await worker.status() == LOST
+    finally:
+        await maintenance.stop()
+
+
+async def test_a_suspended_machine_waits_again(
+    database: str, maintenance: Maintenance, broker: Broker, clock: Clock
+) -> None:
+    """Everything was silent while the lid was closed."""
+    worker = Worker(database)
+    await worker.silent()
+    clock.now += 3600.0
+    await maintenance.round()
+    assert not broker.asked
+    clock.now += 2 * TIMEOUT_SECONDS
+    await maintenance.round()
+    assert await worker.status() == LOST
+
+
+class InterruptedUpkeep(Upkeep):
+    """Its first round finds the database away; `rounds` counts those that did not."""
+
+    rounds = -1
+
+    async def fold_statistics(self) -> int:
+        self.rounds += 1
+        if self.rounds == 0:
+            raise DatabaseUnavailable(detail="for a moment")
+        return await super().fold_statistics()
+
+
+async def test_an_interrupted_connection_waits_again(database: str, broker: Broker, clock: Clock) -> None:
+    """While the database was away no beat could be seen."""
+    upkeep = InterruptedUpkeep(database)
+    maintenance = Maintenance(upkeep, TIMEOUT_SECONDS, broker.ping, round_seconds=0.01, clock=clock)
+    clock.now += TIMEOUT_SECONDS
+    worker = Worker(database)
+    await worker.silent()
+    await maintenance.start()
+    try:
+        async with asyncio.timeout(30):
+            while upkeep.rounds < 3:
+                await asyncio.sleep(0.01)
+        assert not broker.asked
+        assert await worker.status() == RUNNING
+    finally:
+        await maintenance.stop()
+        await maintenance.stop()
+
+
+async def test_only_one_of_two_leads(database: str, maintenance: Maintenance, broker: Broker, clock: Clock) -> None:
+    """The other takes over when the leader stops."""
+    worker = Worker(database)
+    await maintenance.round()
+    other = Maintenance(Upkeep(database), TIMEOUT_SECONDS, broker.ping, clock=clock)
+    clock.now += TIMEOUT_SECONDS
+    try:
+        await worker.silent()
+        await other.round()
+        assert await worker.status() == RUNNING
+        await maintenance.stop()
+        async with asyncio.timeout(30):
+            while await worker.status() == RUNNING:
+                await other.round()
+    finally:
+        await other.stop()
+    assert await worker.status() == LOST
+
+
+async def test_statistics_are_folded(database: str, maintenance: Maintenance) -> None:
+    """What ingest left as deltas is in minutes after a round."""
+    with Feeder(database) as feeder:
+        feeder.tell(transition("t", Status.COMPLETED, runtime=1.0))
+    async with await psycopg.AsyncConnection.connect(database, autocommit=True) as connection:
+
+        async def count(table: str) -> int:
+            row = await (await connection.execute(f"SELECT count(*) FROM oracle.{table}")).fetchone()  # type: ignore[arg-type]
+            assert row is not None
+            return int(row[0])
+
+        assert await count("statistic_delta") > 0
+        await maintenance.round()
+        assert await count("statistic_delta") == 0
+        assert await count("statistic_minute") > 0
