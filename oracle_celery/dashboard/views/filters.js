@@ -61,7 +61,7 @@ export function Filters(element) {
     problem.hidden = refused === null;
     const message = refused?.code === "unreachable" ? t("server.unreachable") : refused?.message;
     const text = refused === null ? "" : t("list.failed", { message });
-    if (problem.textContent !== text) problem.textContent = text;
+    if (problem.textContent !== text) Object.assign(problem, { textContent: text, title: text });
   }
 
   return { update, focus: () => inputs[0].focus() };

@@ -63,19 +63,19 @@ export function TaskDetail(element) {
     status.querySelector("code").textContent = cause ?? "";
     const retries = { count: task.retries, formatted: formatCount(task.retries) };
     status.querySelector("p span").textContent = task.retries > 0 ? t("task.retries", retries) : "";
-    updateFacts(task, now);
+    updateFacts(task, entries, now);
     history.update({ entries, now, isKnown: phase === "ready" || entries.length > 0 });
     updateFailure(task);
     for (const payload of payloads) payload.update(task);
   }
 
-  function updateFacts(task, now) {
+  function updateFacts(task, entries, now) {
     const wanted = [
       ["fact.user", task.user_id, { field: "user" }],
       ["fact.queue", task.queue, { field: "queue" }],
       ["fact.worker", task.worker, { field: "worker" }],
       ["fact.created", formatTime(task.created_at), { title: formatFullTime(task.created_at) }],
-      ["fact.wait", formatDuration(waited(task))],
+      ["fact.wait", formatDuration(waited(entries))],
       ["fact.runtime", formatRuntime(task, now)],
       ...optional("fact.eta", task.eta && formatTime(task.eta), { title: formatFullTime(task.eta) }),
       ...optional("fact.expires", task.expires && formatTime(task.expires), { title: formatFullTime(task.expires) }),
@@ -116,10 +116,10 @@ function optional(key, text, how) {
   return text ? [[key, text, how]] : [];
 }
 
-/** Seconds from the sending to the first work of the current run; unknown while it waits. */
-function waited(task) {
-  if (!task.created_at || !task.started_at) return null;
-  return (Date.parse(task.started_at) - Date.parse(task.created_at)) / 1000;
+/** Seconds that the task spent pending, in all its attempts; unknown until something came after a wait. */
+function waited(entries) {
+  const waits = entries.filter((entry) => entry.status === "pending" && entry.duration !== null);
+  return waits.length === 0 ? null : waits.reduce((sum, entry) => sum + entry.duration, 0);
 }
 
 /** A value that can be filtered by is a button, another task a link, everything else text. */

@@ -1,0 +1,64 @@
+"""The page fits every screen, in both languages and both themes, and every control has a name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.narrator import Narrator
+from tests.local_processes import LocalSidecar
+
+WITHOUT_NAME = """
+() => [...document.querySelectorAll("button, a, input, [role=group], table, section, aside, dialog")]
+  .filter((element) => {
+    const labelled = element.getAttribute("aria-labelledby");
+    const name = element.getAttribute("aria-label") || (labelled && document.getElementById(labelled)?.textContent);
+    return !(name || (element.matches("button, a") && element.textContent)).trim();
+  })
+  .map((element) => element.outerHTML.slice(0, 80))
+"""
+
+
+@pytest.mark.parametrize("locale", ["en-GB", "ru-RU"])
+@pytest.mark.parametrize("width", [1440, 1000, 390, 320])
+def test_nothing_sticks_out(
+    sidecar: LocalSidecar, narrator: Narrator, open_page: Callable[..., Page], width: int, locale: str
+) -> None:
+    """No sideways scrolling, with a long name, a long id and a task open."""
+    narrator.sent("x" * 200, "shop." * 20 + "a_function_with_a_rather_long_name", user_id="u" * 60, queue="q" * 60)
+    page = open_page(f"{sidecar.url}/#/tasks/{'x' * 200}", viewport={"width": width, "height": 800}, locale=locale)
+    page.locator(".state-line").first.wait_for()
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.evaluate("document.querySelector('.task-detail__body').scrollWidth") <= width
+    page.keyboard.press("Escape")
+    page.locator(".task-row").wait_for()
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.evaluate(WITHOUT_NAME) == []
+
+
+def test_on_a_phone_the_task_is_a_page_of_its_own(
+    sidecar: LocalSidecar, narrator: Narrator, open_page: Callable[..., Page]
+) -> None:
+    """It covers the list, takes the focus, and gives it back to the row."""
+    narrator.sent("p-1")
+    page = open_page(sidecar.url, viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    page.locator(".task-row").tap()
+    expect(page.locator(".task-detail h2")).to_be_focused()
+    box = page.locator(".task-detail").bounding_box()
+    assert box is not None
+    assert (box["x"], box["y"], box["width"]) == (0, 0, 390)
+    assert page.evaluate("document.querySelector('#task-list').inert") is True
+    page.locator(".task-detail__close").tap()
+    expect(page.locator(".task-detail")).to_be_hidden()
+    expect(page.locator('[data-task-id="p-1"] a')).to_be_focused()
+
+
+def test_motion_stops_for_who_asks(sidecar: LocalSidecar, narrator: Narrator, open_page: Callable[..., Page]) -> None:
+    """With reduced motion nothing turns and nothing fades."""
+    narrator.sent("m-1")
+    narrator.started("m-1")
+    page = open_page(f"{sidecar.url}/#/tasks/m-1", reduced_motion="reduce")
+    page.locator(".state-line").first.wait_for()
+    assert page.evaluate("document.getAnimations().length") == 0

@@ -1,0 +1,131 @@
+"""The stream's own promises, with a false EventSource and a clock that is moved by hand; and a fresh start for real."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from playwright.sync_api import Page, Route, expect
+
+from tests.browser.narrator import Narrator
+from tests.local_processes import LocalSidecar
+
+SETTING = """
+async () => {
+  window.sources = [];
+  window.EventSource = class extends EventTarget {
+    static CONNECTING = 0; static OPEN = 1; static CLOSED = 2;
+    constructor(url) { super(); this.url = url; this.readyState = 0; sources.push(this); }
+    close() { this.readyState = 2; }
+    open() { this.readyState = 1; this.dispatchEvent(new Event("open")); }
+    fail(readyState) { this.readyState = readyState; this.dispatchEvent(new Event("error")); }
+    tell(type, data, lastEventId = "") {
+      this.dispatchEvent(new MessageEvent(type, { data: JSON.stringify(data), lastEventId }));
+    }
+  };
+  const { TaskStream } = await import("/stream.js");
+  window.stream = new TaskStream();
+  window.heard = [];
+  for (const type of ["facts", "summary", "resync", "connection"]) {
+    stream.addEventListener(type, (event) => heard.push([type, event.detail]));
+  }
+  stream.start("cursor-0");
+}
+"""
+
+
+def test_a_silent_stream_is_deaf_until_it_brings_an_event(modules: Page) -> None:
+    """Open is not live: after 45 s without a heartbeat the page says so, tries anew, and believes only an event."""
+    _set(modules)
+    modules.evaluate("sources[0].open()")
+    modules.clock.run_for(40_000)
+    assert _connections(modules) == ["live"]
+    modules.evaluate("sources[0].tell('heartbeat', {}, 'cursor-1')")
+    modules.clock.run_for(40_000)
+    assert _connections(modules) == ["live"]
+    modules.clock.run_for(10_000)
+    assert _connections(modules) == ["live", "deaf"]
+    modules.evaluate("sources.at(-1).open()")
+    assert _connections(modules) == ["live", "deaf"]
+    assert modules.evaluate("sources.at(-1).url") == "/api/tasks/subscribe?after=cursor-1"
+    modules.evaluate("sources.at(-1).tell('summary', {})")
+    assert _connections(modules) == ["live", "deaf", "live"]
+
+
+def test_a_stream_that_the_browser_gave_up_goes_on_from_the_last_id(modules: Page) -> None:
+    """After an answer other than 200 a new one is opened, after a pause that grows."""
+    _set(modules)
+    modules.evaluate("sources[0].open()")
+    modules.evaluate("sources[0].tell('task', { history_id: 1, task_id: 'a' }, 'cursor-9')")
+    modules.evaluate("sources[0].fail(2)")
+    assert _connections(modules) == ["live", "reconnecting"]
+    assert modules.evaluate("sources.length") == 1
+    modules.clock.run_for(1_000)
+    assert modules.evaluate("sources.at(-1).url") == "/api/tasks/subscribe?after=cursor-9"
+    for _ in range(6):
+        modules.evaluate("sources.at(-1).fail(2)")
+        modules.clock.run_for(30_000)
+    before = modules.evaluate("sources.length")
+    modules.evaluate("sources.at(-1).fail(2)")
+    modules.clock.run_for(10_000)
+    assert modules.evaluate("sources.length") == before
+
+
+def test_the_browsers_own_reconnect_is_left_alone(modules: Page) -> None:
+    """While it tries by itself, with Last-Event-ID, nobody opens a second stream."""
+    _set(modules)
+    modules.evaluate("sources[0].open()")
+    modules.evaluate("sources[0].fail(0)")
+    modules.clock.run_for(120_000)
+    assert modules.evaluate("sources.length") == 1
+    assert _connections(modules) == ["live", "reconnecting"]
+
+
+def test_a_replay_is_told_once_and_bursts_together(modules: Page) -> None:
+    """What a reconnect repeats is dropped; facts of one moment are one event."""
+    _set(modules)
+    modules.evaluate("[1, 2, 2, 3, 1].forEach((id) => sources[0].tell('task', { history_id: id, task_id: 'a' }))")
+    modules.clock.run_for(1_000)
+    facts = [detail for kind, detail in modules.evaluate("heard") if kind == "facts"]
+    assert [[fact["history_id"] for fact in burst] for burst in facts] == [[1, 2, 3]]
+
+
+def test_a_cursor_that_nobody_can_serve_leads_to_a_fresh_start(
+    sidecar: LocalSidecar, narrator: Narrator, open_page: Callable[..., Page]
+) -> None:
+    """The server says resync, the page reads everything again and goes on live, without a reload."""
+    page = open_page("about:blank")
+    narrator.sent("before")
+    page.route("**/api/tasks?*", _with_a_foreign_cursor, times=1)
+    page.goto(sidecar.url)
+    expect(page.locator('.connection[data-connection="live"]')).to_be_visible()
+    expect(page.locator(".task-row")).to_have_count(1)
+    narrator.sent("after")
+    expect(page.locator(".task-row")).to_have_count(2)
+
+
+def test_a_sidecar_that_cannot_hear_is_told_as_such(sidecar: LocalSidecar, open_page: Callable[..., Page]) -> None:
+    """A live stream of a deaf server is no live page."""
+    page = open_page("about:blank")
+    body = json.dumps({"status": "ok", "database": "ok", "listener": "deaf", "schema": "ok"})
+    page.route("**/readyz", lambda route: route.fulfill(body=body, content_type="application/json"))
+    page.goto(sidecar.url)
+    expect(page.locator(".connection__word")).to_have_text("Cannot hear")
+    expect(page.locator(".connection")).to_have_attribute(
+        "title", "The server is there but does not hear PostgreSQL. Changes may come late."
+    )
+
+
+def _with_a_foreign_cursor(route: Route) -> None:
+    answer = route.fetch()
+    route.fulfill(response=answer, json=answer.json() | {"cursor": "not-a-cursor-of-this-database"})
+
+
+def _set(page: Page) -> None:
+    page.clock.install()
+    page.evaluate(SETTING)
+
+
+def _connections(page: Page) -> list[Any]:
+    return [detail for kind, detail in page.evaluate("heard") if kind == "connection"]
