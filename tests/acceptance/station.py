@@ -85,7 +85,8 @@ class Station:
         connection = http.client.HTTPConnection("127.0.0.1", self.sidecar.port, timeout=DEADLINE)
         try:
             connection.request("GET", path)
-            return json.loads(connection.getresponse().read())
+            with connection.getresponse() as answer:
+                return json.loads(answer.read())
         finally:
             connection.close()
 
@@ -136,11 +137,11 @@ class Station:
         assert self.sidecar is not None
         connection = http.client.HTTPConnection("127.0.0.1", self.sidecar.port, timeout=DEADLINE)
         query = f"?after={urllib.parse.quote(after)}" if after else ""
-        connection.request("GET", f"/api/tasks/subscribe{query}", headers={"Accept": "text/event-stream"})
-        answer = connection.getresponse()
-        assert answer.status == 200, answer.read()
         try:
-            yield _events(answer)
+            connection.request("GET", f"/api/tasks/subscribe{query}", headers={"Accept": "text/event-stream"})
+            with connection.getresponse() as answer:
+                assert answer.status == 200, answer.read()
+                yield _events(answer)
         finally:
             connection.close()
 

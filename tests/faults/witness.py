@@ -1,0 +1,84 @@
+"""What really happened, told by the tasks themselves and kept apart from Oracle: a file of ids, one a line."""
+
+from __future__ import annotations
+
+import collections
+import threading
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from tests.acceptance.station import Station
+
+__all__ = ["Crowd"]
+
+
+class Crowd:
+    """Many small tasks, sent in the background while something is killed."""
+
+    def __init__(self, station: Station, tasks: int) -> None:
+        self.station = station
+        self.path = Path(station.folder, "witness")
+        self.path.touch()
+        self.tasks = tasks
+        self.ids: list[str] = []
+        self._sender = threading.Thread(target=self._send, name="sender")
+
+    def start(self) -> None:
+        self._sender.start()
+
+    def wait_for_done(self, tasks: int, timeout: float = 120) -> None:
+        """Until so many tasks have witnessed that they ran to their end."""
+        self.station.poll(lambda: len(self.done()) >= tasks, f"{tasks} tasks are done", timeout=timeout)
+
+    def done(self) -> set[str]:
+        return set(self.path.read_text().split())
+
+    def settle(self, timeout: float = 120) -> dict[str, tuple[str, str | None]]:
+        """All tasks' (status, reason) in the database, once every one of them is final."""
+        self._sender.join()
+        self.station.app.oracle.flush()
+        settled: dict[str, tuple[str, str | None]] = {}
+
+        def look() -> bool:
+            settled.update(self._rows())
+            return (
+                len(settled) >= self.tasks
+                and all(status != "pending" for status, _ in settled.values())
+                and not ({"in_progress"} & {status for status, _ in settled.values()})
+            )
+
+        self.station.poll(look, "every task is final", lambda: self._summary(settled), timeout)
+        return {task_id: settled[task_id] for task_id in self.ids}
+
+    def check(self, settled: dict[str, tuple[str, str | None]], *, may_lose: int, reasons: set[str]) -> None:
+        """No completed task without its witness; none failed but the few that ran in what was killed."""
+        done = self.done()
+        unwitnessed = [
+            task_id for task_id, (status, _) in settled.items() if status == "completed" and task_id not in done
+        ]
+        assert unwitnessed == []
+        others = collections.Counter(settled.values())
+        completed = others.pop(("completed", None), 0)
+        assert {status for status, _ in others} <= {"failed"}, others
+        assert {reason for _, reason in others} <= reasons, others
+        assert sum(others.values()) <= may_lose, others
+        assert completed + sum(others.values()) == self.tasks
+
+    def _send(self) -> None:
+        for _ in range(self.tasks):
+            self.ids.append(self.station.send("witness", str(self.path), ignore_result=True))
+
+    def _rows(self) -> dict[str, tuple[str, str | None]]:
+        try:
+            with psycopg.connect(self.station.database) as connection:
+                rows = connection.execute(
+                    "SELECT task_id, oracle.status_word(status), reason FROM oracle.task_state_record"
+                ).fetchall()
+        except psycopg.OperationalError:
+            return {}
+        return {task_id: (status, reason) for task_id, status, reason in rows}
+
+    def _summary(self, settled: dict[str, tuple[str, str | None]]) -> Any:
+        return [[*outcome, count] for outcome, count in collections.Counter(settled.values()).items()]
