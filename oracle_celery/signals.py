@@ -48,9 +48,13 @@ SENT, RECEIVED, STARTED, REPORTED = int(Rank.SENT), int(Rank.RECEIVED), int(Rank
 
 _NOTHING: dict[str, Any] = {}
 
+#: In a second.
+NANOSECONDS = 1e9
+
 #: Keys of a run in ``request.request_dict``, and so attributes of ``task.request``.
 RUN_ID = "oracle_run_id"
 RUN_AT = "oracle_run_at"
+STARTED_AT = "oracle_started_at"
 #: Marks a run whose end this process has recorded already.
 ENDED = "oracle_ended"
 #: Header of a message whose sender has recorded what it says: receivers need not tell it again.
@@ -118,7 +122,7 @@ class TaskSignals:
         if headers is None or not self._is_mine(sender):
             return
         if RUN_ID in headers:
-            for key in (RUN_ID, RUN_AT, ENDED, REPLACED):
+            for key in (RUN_ID, RUN_AT, STARTED_AT, ENDED, REPLACED):
                 headers.pop(key, None)  # a retry copies the headers of its run
         ownership.stamp(headers, self.oracle.settings.user_header)
         headers[SENT_BY_ORACLE] = True
@@ -242,6 +246,7 @@ class TaskSignals:
             return
         request = sender.request
         fields = request.__dict__
+        now = fields[STARTED_AT] = time.monotonic_ns()
         description = _NOTHING
         if RUN_ID not in fields:
             self._mint_run(fields)
@@ -254,6 +259,7 @@ class TaskSignals:
             task_id,
             status=IN_PROGRESS,
             rank=STARTED,
+            at=now,
             reason="eager" if request.is_eager else "started",
             retries=request.retries or 0,
             run_id=fields[RUN_ID],
@@ -344,13 +350,17 @@ class TaskSignals:
             if received.get(ENDED) == known.get(RUN_ID) is not None:
                 return
             received[ENDED] = known.get(RUN_ID)
+        now = time.monotonic_ns()
+        if "runtime" not in fields and STARTED_AT in known:
+            fields["runtime"] = (now - known[STARTED_AT]) / NANOSECONDS
         mark = self._record(
             task_id,
             status=status,
             rank=rank,
+            at=now,
             retries=known.get("retries") or 0,
             run_id=known.get(RUN_ID),
-            run_at=known.get(RUN_AT) or time.monotonic_ns(),
+            run_at=known.get(RUN_AT) or now,
             **fields,
         )
         if mark is not None and rank == REPORTED:
