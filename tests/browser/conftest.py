@@ -99,9 +99,19 @@ def page(sidecar: LocalSidecar, open_page: Callable[..., Page]) -> Page:
     return page
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def modules(browser: Browser) -> Iterator[Page]:
     """An empty page on which `import("/state.js")` and the like give the dashboard's own modules."""
+    yield from _modules_page(browser)
+
+
+@pytest.fixture
+def fresh_modules(browser: Browser) -> Iterator[Page]:
+    """The same, of one test alone: for tests that change the page's clock or globals."""
+    yield from _modules_page(browser)
+
+
+def _modules_page(browser: Browser) -> Iterator[Page]:
     context = browser.new_context(locale="en-GB", timezone_id="Europe/Berlin")
     page = context.new_page()
     page.route(f"{MODULES_ORIGIN}/**", _serve_module)

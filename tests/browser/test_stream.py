@@ -35,59 +35,59 @@ async () => {
 """
 
 
-def test_a_silent_stream_is_deaf_until_it_brings_an_event(modules: Page) -> None:
+def test_a_silent_stream_is_deaf_until_it_brings_an_event(fresh_modules: Page) -> None:
     """Open is not live: after 45 s without a heartbeat the page says so, tries anew, and believes only an event."""
-    _set(modules)
-    modules.evaluate("sources[0].open()")
-    modules.clock.run_for(40_000)
-    assert _connections(modules) == ["live"]
-    modules.evaluate("sources[0].tell('heartbeat', {}, 'cursor-1')")
-    modules.clock.run_for(40_000)
-    assert _connections(modules) == ["live"]
-    modules.clock.run_for(10_000)
-    assert _connections(modules) == ["live", "deaf"]
-    modules.evaluate("sources.at(-1).open()")
-    assert _connections(modules) == ["live", "deaf"]
-    assert modules.evaluate("sources.at(-1).url") == "/api/tasks/subscribe?after=cursor-1"
-    modules.evaluate("sources.at(-1).tell('summary', {})")
-    assert _connections(modules) == ["live", "deaf", "live"]
+    _set(fresh_modules)
+    fresh_modules.evaluate("sources[0].open()")
+    fresh_modules.clock.run_for(40_000)
+    assert _connections(fresh_modules) == ["live"]
+    fresh_modules.evaluate("sources[0].tell('heartbeat', {}, 'cursor-1')")
+    fresh_modules.clock.run_for(40_000)
+    assert _connections(fresh_modules) == ["live"]
+    fresh_modules.clock.run_for(10_000)
+    assert _connections(fresh_modules) == ["live", "deaf"]
+    fresh_modules.evaluate("sources.at(-1).open()")
+    assert _connections(fresh_modules) == ["live", "deaf"]
+    assert fresh_modules.evaluate("sources.at(-1).url") == "/api/tasks/subscribe?after=cursor-1"
+    fresh_modules.evaluate("sources.at(-1).tell('summary', {})")
+    assert _connections(fresh_modules) == ["live", "deaf", "live"]
 
 
-def test_a_stream_that_the_browser_gave_up_goes_on_from_the_last_id(modules: Page) -> None:
+def test_a_stream_that_the_browser_gave_up_goes_on_from_the_last_id(fresh_modules: Page) -> None:
     """After an answer other than 200 a new one is opened, after a pause that grows."""
-    _set(modules)
-    modules.evaluate("sources[0].open()")
-    modules.evaluate("sources[0].tell('task', { history_id: 1, task_id: 'a' }, 'cursor-9')")
-    modules.evaluate("sources[0].fail(2)")
-    assert _connections(modules) == ["live", "reconnecting"]
-    assert modules.evaluate("sources.length") == 1
-    modules.clock.run_for(1_000)
-    assert modules.evaluate("sources.at(-1).url") == "/api/tasks/subscribe?after=cursor-9"
+    _set(fresh_modules)
+    fresh_modules.evaluate("sources[0].open()")
+    fresh_modules.evaluate("sources[0].tell('task', { history_id: 1, task_id: 'a' }, 'cursor-9')")
+    fresh_modules.evaluate("sources[0].fail(2)")
+    assert _connections(fresh_modules) == ["live", "reconnecting"]
+    assert fresh_modules.evaluate("sources.length") == 1
+    fresh_modules.clock.run_for(1_000)
+    assert fresh_modules.evaluate("sources.at(-1).url") == "/api/tasks/subscribe?after=cursor-9"
     for _ in range(6):
-        modules.evaluate("sources.at(-1).fail(2)")
-        modules.clock.run_for(30_000)
-    before = modules.evaluate("sources.length")
-    modules.evaluate("sources.at(-1).fail(2)")
-    modules.clock.run_for(10_000)
-    assert modules.evaluate("sources.length") == before
+        fresh_modules.evaluate("sources.at(-1).fail(2)")
+        fresh_modules.clock.run_for(30_000)
+    before = fresh_modules.evaluate("sources.length")
+    fresh_modules.evaluate("sources.at(-1).fail(2)")
+    fresh_modules.clock.run_for(10_000)
+    assert fresh_modules.evaluate("sources.length") == before
 
 
-def test_the_browsers_own_reconnect_is_left_alone(modules: Page) -> None:
+def test_the_browsers_own_reconnect_is_left_alone(fresh_modules: Page) -> None:
     """While it tries by itself, with Last-Event-ID, nobody opens a second stream."""
-    _set(modules)
-    modules.evaluate("sources[0].open()")
-    modules.evaluate("sources[0].fail(0)")
-    modules.clock.run_for(120_000)
-    assert modules.evaluate("sources.length") == 1
-    assert _connections(modules) == ["live", "reconnecting"]
+    _set(fresh_modules)
+    fresh_modules.evaluate("sources[0].open()")
+    fresh_modules.evaluate("sources[0].fail(0)")
+    fresh_modules.clock.run_for(120_000)
+    assert fresh_modules.evaluate("sources.length") == 1
+    assert _connections(fresh_modules) == ["live", "reconnecting"]
 
 
-def test_a_replay_is_told_once_and_bursts_together(modules: Page) -> None:
+def test_a_replay_is_told_once_and_bursts_together(fresh_modules: Page) -> None:
     """What a reconnect repeats is dropped; facts of one moment are one event."""
-    _set(modules)
-    modules.evaluate("[1, 2, 2, 3, 1].forEach((id) => sources[0].tell('task', { history_id: id, task_id: 'a' }))")
-    modules.clock.run_for(1_000)
-    facts = [detail for kind, detail in modules.evaluate("heard") if kind == "facts"]
+    _set(fresh_modules)
+    fresh_modules.evaluate("[1, 2, 2, 3, 1].forEach((id) => sources[0].tell('task', { history_id: id, task_id: 'a' }))")
+    fresh_modules.clock.run_for(1_000)
+    facts = [detail for kind, detail in fresh_modules.evaluate("heard") if kind == "facts"]
     assert [[fact["history_id"] for fact in burst] for burst in facts] == [[1, 2, 3]]
 
 
