@@ -14,7 +14,7 @@ import psycopg
 from psycopg_pool import AsyncConnectionPool
 
 from oracle_celery.database import schema
-from oracle_celery.errors import DatabaseUnavailable
+from oracle_celery.errors import ConfigurationError, DatabaseUnavailable
 
 __all__ = ["migrate_schema", "open_pool", "require_schema"]
 
@@ -77,4 +77,12 @@ def _connection(url: str) -> Iterator[psycopg.Connection[Any]]:
         with psycopg.connect(url, **_OPTIONS) as connection:
             yield connection
     except psycopg.OperationalError as error:
-        raise DatabaseUnavailable(detail=" ".join(str(error).split())) from error
+        raise DatabaseUnavailable(detail=_one_line(error)) from error
+    except psycopg.Error as error:  # waiting would not help: a role without rights, an address that is none
+        raise ConfigurationError(
+            setting="oracle_url", value="(not shown)", expected=f"PostgreSQL says: {_one_line(error)}"
+        ) from error
+
+
+def _one_line(error: psycopg.Error) -> str:
+    return " ".join(str(error).split())

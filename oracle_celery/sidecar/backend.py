@@ -97,5 +97,10 @@ class Backend:
 
             server = EmbeddedPostgres(self._settings.state_path)
             self._closing.push_async_callback(asyncio.to_thread, server.stop)
-            self._embedded_url = await asyncio.to_thread(server.start)
+            starting = asyncio.ensure_future(asyncio.to_thread(server.start))
+            try:
+                self._embedded_url = await asyncio.shield(starting)
+            except asyncio.CancelledError:
+                await asyncio.wait({starting})  # its thread goes on, and only a started server can be stopped
+                raise
         return self._embedded_url

@@ -72,8 +72,6 @@ class Broadcaster:
         self.changed_owners: set[str | None] = set()
         self._source = source
         self._ring: Ring | None = None
-        #: False while one read's events are handed out in several turns: no cursor may be told to clients then.
-        self._is_between_reads = True
         self._resync_reason = ""
         self._subscriptions: dict[str | None, set[Subscription]] = defaultdict(set)
         self._woken = asyncio.Event()
@@ -133,7 +131,7 @@ class Broadcaster:
         owner = subscription.viewer.owner
         backlog = self._ring.after(after, owner, mark.number if mark else 0)
         if includes(self.cursor, after):
-            if backlog and self._is_between_reads:
+            if backlog:
                 backlog[-1] = events.identified(backlog[-1], self.cursor)
         else:
             subscription.after = after
@@ -151,7 +149,7 @@ class Broadcaster:
         """The cursor from which a client that was given everything offered so far misses nothing."""
         if self.cursor is not None and subscription.after is not None and includes(self.cursor, subscription.after):
             subscription.after = None
-        return self.cursor if subscription.after is None and self._is_between_reads else None
+        return self.cursor if subscription.after is None else None
 
     async def _run(self) -> None:
         failures = 0
@@ -215,7 +213,6 @@ class Broadcaster:
         previous = self.cursor
         if turn:
             self._ring.append(turn, now)
-        self._is_between_reads = cursor is not None
         if cursor is not None:
             self._ring.seal(cursor, now)
             self.cursor = cursor
