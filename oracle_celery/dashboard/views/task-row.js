@@ -5,6 +5,9 @@ import { currentLanguage } from "../locale.js";
 import { showStatus } from "./glyph.js";
 import { showName } from "./task-name.js";
 
+/** Steps that every task takes: the status says as much, so a row is silent about them. */
+const USUAL_REASONS = new Set(["sent", "received", "started"]);
+
 /** @param {HTMLTemplateElement} template */
 export function TaskRow(template) {
   const element = template.content.cloneNode(true).firstElementChild;
@@ -32,8 +35,9 @@ export function TaskRow(template) {
     showName(link, task.name);
     link.href = `#/tasks/${encodeURIComponent(task.task_id)}`;
     link.title = task.name ?? "";
-    tag.textContent = task.reason ?? "";
-    tag.hidden = !task.reason;
+    const isTelling = Boolean(task.reason) && !USUAL_REASONS.has(task.reason);
+    tag.textContent = isTelling ? task.reason : "";
+    tag.hidden = !isTelling;
     showStatus(status, status.querySelector(".status-word"), task.status);
     element.dataset.status = task.status;
     showText(user, task.user_id);
