@@ -84,6 +84,8 @@ def _fact(draw: st.DrawFn, task_id: str, rank: Rank, status: Status, at: int, **
         fields |= {"result_payload": msgspec.Raw(str(at).encode()), "runtime": at / 4}
     if status is Status.FAILED:
         fields |= {"error_type": "Error", "error_message": str(at), "runtime": draw(st.sampled_from([None, 0.5]))}
+    if rank is Rank.GIVEN_BACK:
+        fields["runtime"] = 0.125
     if draw(st.integers(0, 3)) == 0:
         fields["eta"] = at / 2
     return Transition(task_id=task_id, rank=rank, status=status, at=at * MICROSECOND, **fields)

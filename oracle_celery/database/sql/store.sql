@@ -46,13 +46,15 @@ VALUES (%(worker_id)s, %(node)s, %(origin)s, %(pool)s, %(concurrency)s, %(queues
     clock_timestamp(), clock_timestamp())
 ON CONFLICT (worker_id) DO UPDATE
 SET node = excluded.node, origin = excluded.origin, pool = excluded.pool, concurrency = excluded.concurrency,
-    queues = excluded.queues, versions = excluded.versions, beat_at = excluded.beat_at, stopped_at = NULL, lost_at = NULL;
+    queues = excluded.queues, versions = excluded.versions, beat_at = excluded.beat_at, stopped_at = NULL,
+    lost_at = NULL;
 
 -- name: beat
 -- A worker is alive. Returns no row for an unknown one, which must register again.
 UPDATE oracle.worker
 SET beat_at = clock_timestamp(), active = %(active)s, reserved = %(reserved)s,
-    queues = coalesce(%(queues)s::text[], queues), counts = coalesce(%(counts)s::json, counts), stopped_at = NULL, lost_at = NULL
+    queues = coalesce(%(queues)s::text[], queues), counts = coalesce(%(counts)s::json, counts),
+    stopped_at = NULL, lost_at = NULL
 WHERE worker_id = %(worker_id)s
 RETURNING worker_id;
 

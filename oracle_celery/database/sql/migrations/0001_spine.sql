@@ -70,6 +70,9 @@ CREATE INDEX task_created ON oracle.task_state_record (created_at);
 CREATE INDEX task_owner ON oracle.task_state_record (user_id, created_at) WHERE user_id IS NOT NULL;
 CREATE INDEX task_active ON oracle.task_state_record (status, created_at) WHERE status < 2;
 CREATE INDEX task_failed ON oracle.task_state_record (created_at) WHERE status = 3;
+CREATE INDEX task_expiring ON oracle.task_state_record (expires) WHERE status = 0 AND expires IS NOT NULL;
+-- What a broker may have dropped: tasks that were sent with a last moment. Few have one, and it never changes.
+CREATE INDEX task_expiring ON oracle.task_state_record (expires) WHERE status = 0 AND expires IS NOT NULL;
 
 -- Every fact as it was told. Readers follow txid (see cursor.py): history_id is not commit order.
 CREATE TABLE oracle.task_transition (
@@ -185,7 +188,8 @@ RETURN '{"task_id":' || to_json(task_id) || ',"new_status":"' || oracle.status_w
 
 -- The fence: the files whose next range this is. Their position is moved to the range's end, so that the same range
 -- sent again, after a COMMIT whose answer was lost, applies nothing.
-CREATE FUNCTION oracle.move_fence(p_files uuid[], p_starts bigint[], p_ends bigint[]) RETURNS uuid[] LANGUAGE plpgsql AS $$
+CREATE FUNCTION oracle.move_fence(p_files uuid[], p_starts bigint[], p_ends bigint[]) RETURNS uuid[]
+LANGUAGE plpgsql AS $$
 DECLARE
     v_files uuid[];
 BEGIN
@@ -226,39 +230,49 @@ BEGIN
 END
 $$;
 
--- Facts become rows. Body n of p_bodies is a JSON array, of the clock, node and origin that the n-th elements tell; an
--- element of p_applies that is false leaves its body out.
-CREATE FUNCTION oracle.apply(
-    p_offsets bigint[], p_run_offsets bigint[], p_nodes text[], p_workers uuid[], p_origins text[], p_applies boolean[],
-    p_bodies text, p_notify text,
-    OUT applied integer, OUT notified integer, OUT notifications text[]
+-- What a recorder sends: at most one range of each file. p_bodies holds a JSON array for each, separated by a control
+-- character that no JSON text contains.
+CREATE FUNCTION oracle.ingest(
+    p_files uuid[], p_starts bigint[], p_ends bigint[], p_offsets bigint[], p_run_offsets bigint[],
+    p_nodes text[], p_workers uuid[], p_origins text[], p_bodies text, p_notify text,
+    OUT applied integer, OUT skipped uuid[], OUT notified integer, OUT notifications text[]
 ) LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan SET jit = off SET enable_nestloop = off SET work_mem = '32MB'
 AS $$
 DECLARE
-    v_txid xid8 := pg_current_xact_id();
+    v_txid  xid8;
+    v_files uuid[] := oracle.move_fence(p_files, p_starts, p_ends);
 BEGIN
+    applied := 0;
+    notified := 0;
+    skipped := oracle.already_in(p_files, p_starts, p_ends, v_files);
+    IF v_files = '{}' THEN
+        RETURN;
+    END IF;
+    v_txid := pg_current_xact_id();
+
+    -- Parsed, in the database's time, each with the clock and the node of its file.
     WITH line AS (
-        SELECT
-            x.i AS task_id, x.s AS status, x.k AS rank, x.e AS reason, coalesce(x.r, 0) AS retries, x.v AS run_id,
+        SELECT x.i AS task_id, x.s AS status, x.k AS rank, x.e AS reason, coalesce(x.r, 0) AS retries, x.v AS run_id,
+            -- exact to the microsecond: the quotient has 51 bits
             to_timestamp((x.m + f.o) / 1000 / 1e6::float8) AS at,
             coalesce(to_timestamp((x.u + f.ro) / 1000 / 1e6::float8), 'epoch') AS run_at,
-            x.d AS runtime, x.n AS name, x.q AS queue, nullif(x.o, '') AS user_id, x.a AS arguments, x.p AS result_payload,
-            x.g AS error_type, x.f AS error_message, x.b AS traceback, x.t AS trace_id,
+            x.d AS runtime, x.n AS name, x.q AS queue, nullif(x.o, '') AS user_id, x.a AS arguments,
+            x.p AS result_payload, x.g AS error_type, x.f AS error_message, x.b AS traceback, x.t AS trace_id,
             x.h AS eta, x.x AS expires, x.ro AS root_id, x.pa AS parent_id, x.gr AS group_id,
             f.node, f.worker, f.origin
-        FROM unnest(p_offsets, p_run_offsets, p_nodes, p_workers, p_origins, p_applies, string_to_array(p_bodies, chr(30)))
-                AS f (o, ro, node, worker, origin, applies, body),
+        FROM unnest(p_files, p_offsets, p_run_offsets, p_nodes, p_workers, p_origins,
+                string_to_array(p_bodies, chr(30))) AS f (file_id, o, ro, node, worker, origin, body),
             json_to_recordset(f.body::json) AS x (
                 i text COLLATE "C", s smallint, k smallint, m bigint, e text COLLATE "C", r integer,
                 v text COLLATE "C", u bigint, n text COLLATE "C", q text COLLATE "C", o text COLLATE "C",
                 a text COLLATE "C", p json, g text, f text, b text, t text COLLATE "C", d double precision,
                 h double precision, x double precision, ro text COLLATE "C", pa text COLLATE "C", gr text COLLATE "C")
-        WHERE f.applies
+        WHERE f.file_id = ANY (v_files)
     ),
+    -- Each task's facts in the order of their versions; the last one wins the batch.
     fact AS MATERIALIZED (
-        SELECT line.*,
-            lead(true) OVER task IS NULL AS wins,
+        SELECT line.*, lead(true) OVER task IS NULL AS wins,
             retries = last_value(retries) OVER task AND run_at = last_value(run_at) OVER task AS of_winning_run
         FROM line
         WINDOW task AS (PARTITION BY task_id ORDER BY retries, run_at, rank, status, at
@@ -267,9 +281,11 @@ BEGIN
     history AS (
         INSERT INTO oracle.task_transition (txid, at, run_at, runtime, retries, status, rank, task_id, reason, run_id,
             worker, origin, error_type, error_message)
-        SELECT v_txid, at, run_at, runtime, retries, status, rank, task_id, reason, run_id, node, origin, error_type, error_message
+        SELECT v_txid, at, run_at, runtime, retries, status, rank, task_id, reason, run_id,
+            node, origin, error_type, error_message
         FROM fact
     ),
+    -- What any fact of a task may tell: least and greatest, so that their order does not matter.
     merged AS (
         SELECT task_id, min(at) AS created_at, max(eta) AS eta, max(expires) AS expires,
             min(name) AS name, min(queue) AS queue, min(user_id) AS user_id, min(trace_id) AS trace_id,
@@ -281,36 +297,64 @@ BEGIN
             min(node) FILTER (WHERE of_winning_run) AS worker
         FROM fact GROUP BY task_id
     ),
+    -- The same fold again, of the batch's outcome with the row's. Sorted, so that two recorders never wait for each
+    -- other; was_* tell the version that was there before.
     changed AS (
         INSERT INTO oracle.task_state_record AS t (
             created_at, received_at, started_at, finished_at, changed_at, run_at, runtime, eta, expires,
             retries, status, rank, worker_id, task_id, name, queue, user_id, worker, reason, run_id, origin, trace_id,
             root_id, parent_id, group_id, error_type, error_message, traceback, arguments, result_payload)
-        SELECT m.created_at, m.received_at, m.started_at, CASE WHEN w.status > 1 THEN w.at END, w.at, w.run_at, w.runtime,
-            to_timestamp(m.eta), to_timestamp(m.expires), w.retries, w.status, w.rank, w.worker, m.task_id, m.name,
-            m.queue, m.user_id, m.worker, w.reason, m.run_id, w.origin, m.trace_id, m.root_id, m.parent_id, m.group_id,
-            w.error_type, w.error_message, w.traceback, m.arguments::json, w.result_payload
+        SELECT m.created_at, m.received_at, m.started_at, CASE WHEN w.status > 1 THEN w.at END, w.at, w.run_at,
+            w.runtime, to_timestamp(m.eta), to_timestamp(m.expires), w.retries, w.status, w.rank, w.worker, m.task_id,
+            m.name, m.queue, m.user_id, m.worker, w.reason, m.run_id, w.origin, m.trace_id, m.root_id, m.parent_id,
+            m.group_id, w.error_type, w.error_message, w.traceback, m.arguments::json, w.result_payload
         FROM merged AS m JOIN fact AS w ON w.task_id = m.task_id AND w.wins
         ORDER BY m.task_id
         ON CONFLICT (task_id) DO UPDATE SET
-            was_status = t.status, was_rank = t.rank, was_retries = t.retries, was_run_at = t.run_at, was_changed_at = t.changed_at,
-            was_counted = CASE WHEN t.status > 1 OR t.name > excluded.name OR t.queue > excluded.queue OR t.user_id > excluded.user_id
-                 OR t.name IS NULL AND excluded.name IS NOT NULL OR t.queue IS NULL AND excluded.queue IS NOT NULL
-                 OR t.user_id IS NULL AND excluded.user_id IS NOT NULL
-              THEN ROW (coalesce(date_bin('1 minute', t.finished_at, 'epoch'), 'epoch'), t.user_id, t.name, t.queue, t.runtime)::oracle.contribution END,
+            was_status = t.status,
+            was_rank = t.rank,
+            was_retries = t.retries,
+            was_run_at = t.run_at,
+            was_changed_at = t.changed_at,
+            -- only where it does not follow from was_status and the new row: the task was final, or changes its key
+            was_counted = CASE
+                WHEN t.status > 1
+                    OR least(t.name, excluded.name) IS DISTINCT FROM t.name
+                    OR least(t.queue, excluded.queue) IS DISTINCT FROM t.queue
+                    OR least(t.user_id, excluded.user_id) IS DISTINCT FROM t.user_id
+                THEN ROW (coalesce(date_bin('1 minute', t.finished_at, 'epoch'), 'epoch'), t.user_id, t.name, t.queue,
+                    CASE WHEN t.status > 1 THEN t.runtime END)::oracle.contribution
+            END,
             created_at = least(t.created_at, excluded.created_at),
-            eta = greatest(t.eta, excluded.eta), expires = greatest(t.expires, excluded.expires),
-            name = least(t.name, excluded.name), queue = least(t.queue, excluded.queue),
-            user_id = least(t.user_id, excluded.user_id), trace_id = least(t.trace_id, excluded.trace_id),
-            root_id = least(t.root_id, excluded.root_id), parent_id = least(t.parent_id, excluded.parent_id),
+            eta = greatest(t.eta, excluded.eta),
+            expires = greatest(t.expires, excluded.expires),
+            name = least(t.name, excluded.name),
+            queue = least(t.queue, excluded.queue),
+            user_id = least(t.user_id, excluded.user_id),
+            trace_id = least(t.trace_id, excluded.trace_id),
+            root_id = least(t.root_id, excluded.root_id),
+            parent_id = least(t.parent_id, excluded.parent_id),
             group_id = least(t.group_id, excluded.group_id),
-            arguments = CASE WHEN t.arguments IS NULL OR excluded.arguments::text COLLATE "C" < t.arguments::text THEN excluded.arguments ELSE t.arguments END,
-            (received_at, started_at, worker, worker_id, run_id, finished_at, changed_at, run_at, runtime, retries, status, rank, reason, origin, error_type, error_message, traceback, result_payload) = (
-             SELECT CASE WHEN same_run THEN least(t.received_at, excluded.received_at) WHEN newer THEN excluded.received_at ELSE t.received_at END,
-                    CASE WHEN same_run THEN least(t.started_at, excluded.started_at) WHEN newer THEN excluded.started_at ELSE t.started_at END,
-                    CASE WHEN same_run THEN least(t.worker, excluded.worker) WHEN newer THEN excluded.worker ELSE t.worker END,
-                    CASE WHEN same_run THEN least(t.worker_id, excluded.worker_id) WHEN newer THEN excluded.worker_id ELSE t.worker_id END,
-                    CASE WHEN same_run THEN least(t.run_id, excluded.run_id) WHEN newer THEN excluded.run_id ELSE t.run_id END,
+            arguments = CASE
+                WHEN t.arguments IS NULL OR excluded.arguments::text COLLATE "C" < t.arguments::text
+                THEN excluded.arguments ELSE t.arguments
+            END,
+            (received_at, started_at, worker, worker_id, run_id,
+             finished_at, changed_at, run_at, runtime, retries, status, rank, reason, origin,
+             error_type, error_message, traceback, result_payload) = (
+                SELECT
+                    -- of the current run
+                    CASE WHEN same_run THEN least(t.received_at, excluded.received_at)
+                        WHEN newer THEN excluded.received_at ELSE t.received_at END,
+                    CASE WHEN same_run THEN least(t.started_at, excluded.started_at)
+                        WHEN newer THEN excluded.started_at ELSE t.started_at END,
+                    CASE WHEN same_run THEN least(t.worker, excluded.worker)
+                        WHEN newer THEN excluded.worker ELSE t.worker END,
+                    CASE WHEN same_run THEN least(t.worker_id, excluded.worker_id)
+                        WHEN newer THEN excluded.worker_id ELSE t.worker_id END,
+                    CASE WHEN same_run THEN least(t.run_id, excluded.run_id)
+                        WHEN newer THEN excluded.run_id ELSE t.run_id END,
+                    -- of the current version
                     CASE WHEN newer THEN excluded.finished_at ELSE t.finished_at END,
                     CASE WHEN newer THEN excluded.changed_at ELSE t.changed_at END,
                     CASE WHEN newer THEN excluded.run_at ELSE t.run_at END,
@@ -324,16 +368,23 @@ BEGIN
                     CASE WHEN newer THEN excluded.error_message ELSE t.error_message END,
                     CASE WHEN newer THEN excluded.traceback ELSE t.traceback END,
                     CASE WHEN newer THEN excluded.result_payload ELSE t.result_payload END
-             FROM (SELECT (excluded.retries, excluded.run_at, excluded.rank, excluded.status, excluded.changed_at) > (t.retries, t.run_at, t.rank, t.status, t.changed_at),
-                          (excluded.retries, excluded.run_at) = (t.retries, t.run_at) OFFSET 0) AS c (newer, same_run))
+                FROM (SELECT
+                    (excluded.retries, excluded.run_at, excluded.rank, excluded.status, excluded.changed_at)
+                        > (t.retries, t.run_at, t.rank, t.status, t.changed_at),
+                    (excluded.retries, excluded.run_at) = (t.retries, t.run_at)
+                    OFFSET 0  -- once a row, not once a column
+                ) AS c (newer, same_run))
         RETURNING t.task_id, t.status, t.name, t.queue, t.user_id, t.finished_at, t.runtime, t.changed_at,
             t.was_status, t.was_rank, t.was_retries, t.was_run_at, t.was_changed_at, t.was_counted
     ),
+    -- What each row counts now, less what it counted before. (A composite IS NOT NULL only if all its parts are.)
     counted AS (
         INSERT INTO oracle.statistic_delta (minute, runtime, tasks, timed, status, user_id, name, queue)
-        SELECT minute, coalesce(sum(runtime * sign), 0), sum(sign), coalesce(sum(sign) FILTER (WHERE runtime IS NOT NULL), 0), status, user_id, name, queue
+        SELECT minute, coalesce(sum(runtime * sign), 0), sum(sign),
+            coalesce(sum(sign) FILTER (WHERE runtime IS NOT NULL), 0), status, user_id, name, queue
         FROM (
-            SELECT 1 AS sign, coalesce(date_bin('1 minute', finished_at, 'epoch'), 'epoch') AS minute, status, runtime,
+            SELECT 1 AS sign, coalesce(date_bin('1 minute', finished_at, 'epoch'), 'epoch') AS minute, status,
+                CASE WHEN status > 1 THEN runtime END AS runtime,
                 coalesce(user_id, '') AS user_id, coalesce(name, '') AS name, coalesce(queue, '') AS queue
             FROM changed
             UNION ALL
@@ -346,46 +397,45 @@ BEGIN
         ) AS x
         GROUP BY minute, status, user_id, name, queue
         HAVING sum(sign) <> 0 OR coalesce(sum(runtime * sign), 0) <> 0
+            OR coalesce(sum(sign) FILTER (WHERE runtime IS NOT NULL), 0) <> 0
     ),
-    effective AS (
-        SELECT f.task_id, f.status, f.at, lag(f.status, 1, c.was_status) OVER (PARTITION BY f.task_id ORDER BY f.retries, f.run_at, f.rank, f.status, f.at) AS before
+    -- The facts that were news, with the status before each of them.
+    news AS (
+        SELECT f.task_id, f.status, f.at, lag(f.status, 1, c.was_status) OVER (
+            PARTITION BY f.task_id ORDER BY f.retries, f.run_at, f.rank, f.status, f.at) AS before
         FROM fact AS f JOIN changed AS c USING (task_id)
-        WHERE c.was_status IS NULL OR (f.retries, f.run_at, f.rank, f.status, f.at) > (c.was_retries, c.was_run_at, c.was_rank, c.was_status, c.was_changed_at)
+        WHERE c.was_status IS NULL OR (f.retries, f.run_at, f.rank, f.status, f.at)
+            > (c.was_retries, c.was_run_at, c.was_rank, c.was_status, c.was_changed_at)
     ),
+    -- Every change of status; where there is none, one ring for all, so that readers look.
     rung AS (
-        SELECT task_id, status, at FROM effective WHERE status IS DISTINCT FROM before
+        SELECT task_id, status, at FROM news WHERE status IS DISTINCT FROM before
         UNION ALL
         (SELECT task_id, status, changed_at FROM changed
-         WHERE NOT EXISTS (SELECT FROM effective WHERE status IS DISTINCT FROM before) LIMIT 1)
+         WHERE NOT EXISTS (SELECT FROM news WHERE status IS DISTINCT FROM before) LIMIT 1)
     ),
     payload AS (
-        SELECT oracle.notification(task_id, status, at) AS payload
-        FROM rung WHERE p_notify <> 'never'
+        SELECT oracle.notification(task_id, status, at) AS payload FROM rung WHERE p_notify <> 'never'
     )
     SELECT (SELECT count(*) FROM fact),
-        CASE p_notify WHEN 'transactional' THEN (SELECT count(pg_notify('oracle_channel', payload)) FROM payload) ELSE 0 END,
+        CASE p_notify WHEN 'transactional'
+            THEN (SELECT count(pg_notify('oracle_channel', payload)) FROM payload) ELSE 0 END,
         CASE p_notify WHEN 'after_commit' THEN (SELECT array_agg(payload) FROM payload) END
     INTO applied, notified, notifications;
 END
 $$;
 
--- What a recorder sends: at most one range of each file.
-CREATE FUNCTION oracle.ingest(
-    p_files uuid[], p_starts bigint[], p_ends bigint[], p_offsets bigint[], p_run_offsets bigint[],
-    p_nodes text[], p_workers uuid[], p_origins text[], p_bodies text, p_notify text,
-    OUT applied integer, OUT skipped uuid[], OUT notified integer, OUT notifications text[]
-) LANGUAGE plpgsql AS $$
+-- Facts that nobody journalled: the sidecar's own inferences, through the same fold. p_lines is a JSON array; times in it
+-- are the database's, in nanoseconds since the epoch.
+CREATE FUNCTION oracle.infer(p_node text, p_worker uuid, p_lines text) RETURNS integer LANGUAGE plpgsql AS $$
 DECLARE
-    v_files uuid[] := oracle.move_fence(p_files, p_starts, p_ends);
+    v_file    uuid := gen_random_uuid();
+    v_applied integer;
 BEGIN
-    applied := 0;
-    notified := 0;
-    skipped := oracle.already_in(p_files, p_starts, p_ends, v_files);
-    IF v_files <> '{}' THEN
-        SELECT a.applied, a.notified, a.notifications INTO applied, notified, notifications
-        FROM oracle.apply(p_offsets, p_run_offsets, p_nodes, p_workers, p_origins,
-            ARRAY(SELECT f <> ALL (skipped) FROM unnest(p_files) AS f), p_bodies, p_notify) AS a;
-    END IF;
+    v_applied := applied FROM oracle.ingest(ARRAY[v_file], '{0}', '{0}', '{0}', '{0}', ARRAY[p_node], ARRAY[p_worker],
+        '{oracle}', p_lines, 'transactional');
+    DELETE FROM oracle.journal_fence WHERE file_id = v_file;
+    RETURN v_applied;
 END
 $$;
 
@@ -417,8 +467,7 @@ BEGIN
     IF v_tasks IS NULL THEN
         RETURN;
     END IF;
-    PERFORM oracle.apply('{0}', '{0}', ARRAY[v_worker.node], ARRAY[p_worker], '{oracle}', '{true}',
-        '[' || v_lines || ']', 'transactional');
+    PERFORM oracle.infer(v_worker.node, p_worker, '[' || v_lines || ']');
     RETURN QUERY SELECT t.task_id, t.name, t.user_id FROM oracle.task_state_record AS t
         WHERE t.task_id = ANY (v_tasks) ORDER BY t.task_id;
 END
@@ -456,7 +505,8 @@ BEGIN
         WHERE t.task_id = (SELECT task_id FROM line LIMIT 1) AND p_notify <> 'never'
     )
     SELECT (SELECT count(*) FROM line),
-        CASE p_notify WHEN 'transactional' THEN (SELECT count(pg_notify('oracle_channel', payload)) FROM payload) ELSE 0 END,
+        CASE p_notify WHEN 'transactional'
+            THEN (SELECT count(pg_notify('oracle_channel', payload)) FROM payload) ELSE 0 END,
         CASE p_notify WHEN 'after_commit' THEN (SELECT array_agg(payload) FROM payload) END
     INTO applied, notified, notifications;
 END
