@@ -1,4 +1,4 @@
-"""What has to be done once for a whole fleet, by the sidecar that leads: give up silent workers, fold statistics.
+"""What has to be done once for a whole fleet, by the sidecar that leads: silent workers, expired tasks, statistics.
 
 Guarantee: everything here may be done twice, or by two at once, without harm; leading only saves work. A worker is
 silent by the database's clock alone, and never because the database itself was away. What bites: the lead is a lock of
@@ -7,6 +7,7 @@ this connection, so the connection must be direct and its own, not one of a pool
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -27,6 +28,10 @@ CONNECT_TIMEOUT = 5  # seconds
 STATEMENT_TIMEOUT = 30_000  # milliseconds
 #: Seconds that minutes of statistics are kept.
 STATISTICS_AGE = 30 * 24 * 3600.0
+#: Seconds after a task's last moment in which a worker may still say that it has it.
+EXPIRY_GRACE = 30.0
+#: Tasks cancelled at once: bounds the transaction after a long absence.
+EXPIRY_LIMIT = 1_000
 
 
 class SilentWorker(msgspec.Struct, frozen=True):
@@ -75,6 +80,20 @@ class Upkeep:
         within the last `timeout` seconds, or said goodbye."""
         rows = await self._fetch("mark_lost", {"worker_id": worker_id, "timeout": timeout})
         return [LostTask(*row) for row in rows]
+
+    async def expire_overdue(self, grace: float = EXPIRY_GRACE) -> int:
+        """Cancels tasks that expired, by `grace` seconds and the database's clock, where no worker has them: a broker
+        drops their messages and tells nobody. Returns how many: call again at once where it is EXPIRY_LIMIT."""
+        file_id = str(uuid.uuid4())
+        async with self._translated():
+            connection = await self._connect()
+            async with connection.transaction():
+                parameters = {"grace": grace, "limit": EXPIRY_LIMIT, "file": file_id}
+                told = await (await connection.execute(statement("expire_overdue"), parameters)).fetchone()
+                if told is None:
+                    return 0
+                await connection.execute(statement("forget_files"), {"files": [file_id]})
+                return int(told[0])
 
     async def fold_statistics(self) -> int:
         """How many deltas became part of minutes: fold again at once where it is FOLD_LIMIT."""

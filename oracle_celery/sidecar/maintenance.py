@@ -1,4 +1,4 @@
-"""What one sidecar of all does for the others: folds statistics, and gives up workers that are gone.
+"""What one sidecar of all does for the others: folds statistics, gives up workers that are gone and tasks that expired.
 
 A worker is given up only when three things are true: its beats have been missing for the whole timeout on the
 database's clock; this sidecar has itself been able to see beats for a whole timeout, without a break; and it does not
@@ -18,7 +18,7 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Collection
 
-from oracle_celery.database.upkeep import FOLD_LIMIT, SilentWorker, Upkeep
+from oracle_celery.database.upkeep import EXPIRY_LIMIT, FOLD_LIMIT, SilentWorker, Upkeep
 from oracle_celery.errors import DatabaseUnavailable
 
 __all__ = ["Maintenance"]
@@ -31,6 +31,8 @@ SUSPENDED_SECONDS = 5.0
 #: A silent worker that answers is asked again after this part of the timeout.
 ASK_AGAIN_FRACTION = 1 / 3
 TRIM_SECONDS = 3600.0
+#: Between two looks for tasks that expired in the broker.
+EXPIRY_SECONDS = 5.0
 
 Ping = Callable[[Collection[str]], Awaitable[set[str]]]
 
@@ -56,6 +58,7 @@ class Maintenance:
         self._last_round = clock()
         self._asked: dict[str, float] = {}
         self._trim_at = clock()
+        self._expire_at = clock()
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -94,6 +97,10 @@ class Maintenance:
             if now >= self._trim_at:
                 self._trim_at = now + TRIM_SECONDS
                 await self._upkeep.trim_statistics()
+            if now >= self._expire_at:
+                self._expire_at = now + EXPIRY_SECONDS
+                while await self._upkeep.expire_overdue(self._worker_timeout) >= EXPIRY_LIMIT:
+                    await asyncio.sleep(0)
             await self._give_up_lost_workers()
         self._last_round = self._clock()
 

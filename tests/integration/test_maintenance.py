@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
 from collections.abc import AsyncIterator, Collection
 
@@ -12,7 +13,7 @@ import pytest
 from oracle_celery.database.store import WorkerRegistration
 from oracle_celery.database.upkeep import Upkeep
 from oracle_celery.errors import DatabaseUnavailable
-from oracle_celery.sidecar.maintenance import Maintenance
+from oracle_celery.sidecar.maintenance import EXPIRY_SECONDS, Maintenance
 from oracle_celery.states import Status
 from tests.factories import Feeder, transition
 
@@ -248,6 +249,31 @@ async def test_only_one_of_two_leads(database: str, maintenance: Maintenance, br
     finally:
         await other.stop()
     assert await worker.status() == LOST
+
+
+async def test_tasks_that_expired_in_the_broker_are_cancelled(
+    database: str, maintenance: Maintenance, clock: Clock
+) -> None:
+    """At the first round, and again some seconds later, not every second."""
+    async with await psycopg.AsyncConnection.connect(database, autocommit=True) as connection:
+
+        async def expired() -> set[str]:
+            cursor = await connection.execute(
+                "SELECT task_id FROM oracle.task_state_record WHERE status = 4 AND reason = 'expired'"
+            )
+            return {task_id for (task_id,) in await cursor.fetchall()}
+
+        with Feeder(database) as feeder:
+            overdue = time.time() - 60
+            feeder.tell(transition("first", expires=overdue))
+            await maintenance.round()
+            assert await expired() == {"first"}
+            feeder.tell(transition("second", expires=overdue))
+            await maintenance.round()
+            assert await expired() == {"first"}
+            clock.now += EXPIRY_SECONDS
+            await maintenance.round()
+            assert await expired() == {"first", "second"}
 
 
 async def test_statistics_are_folded(database: str, maintenance: Maintenance) -> None:

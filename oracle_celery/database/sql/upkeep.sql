@@ -18,6 +18,27 @@ ORDER BY w.beat_at;
 -- Gives a worker up unless it beat in the meantime.
 SELECT task_id, name, user_id FROM oracle.mark_lost(%(worker_id)s::uuid, make_interval(secs => %(timeout)s));
 
+-- name: expire_overdue
+-- Tasks whose time was over before a worker had them, or whose worker is gone with them unstarted: the broker drops
+-- such messages in silence. A newer run beats this. Rows that are being changed now are left for the next call.
+-- The file stands for the journal that nobody wrote; it is to be forgotten in the same transaction.
+WITH overdue AS MATERIALIZED (
+    SELECT t.task_id, t.retries, t.run_at, t.run_id FROM oracle.task_state_record AS t
+    WHERE t.status = 0 AND t.expires < now() - make_interval(secs => %(grace)s)
+        AND (t.rank = 0 OR t.rank = 10 AND EXISTS (SELECT FROM oracle.worker AS w
+            WHERE w.worker_id = t.worker_id
+                AND coalesce(w.stopped_at, w.lost_at) < now() - make_interval(secs => %(grace)s)))
+    ORDER BY t.expires LIMIT %(limit)s FOR UPDATE OF t SKIP LOCKED
+),
+told AS (
+    SELECT '[' || string_agg(json_build_object('i', task_id, 's', 4, 'k', 30, 'e', 'expired', 'r', retries, 'v', run_id,
+            'm', (extract(epoch FROM clock_timestamp()) * 1000000)::bigint * 1000,
+            'u', (extract(epoch FROM nullif(run_at, 'epoch')) * 1000000)::bigint * 1000)::text, ',') || ']' AS body
+    FROM overdue HAVING count(*) > 0
+)
+SELECT i.applied FROM told, oracle.ingest(ARRAY[%(file)s::uuid], '{0}', '{0}', '{0}', '{0}', '{NULL}', '{NULL}',
+    '{oracle}', told.body, 'transactional') AS i;
+
 -- name: fold_statistics
 -- Deltas become minutes, for their users and for everyone.
 WITH gone AS (
@@ -27,7 +48,8 @@ WITH gone AS (
 ),
 folded AS (
     INSERT INTO oracle.statistic_minute AS m (minute, runtime, tasks, timed, status, everyone, user_id, name, queue)
-    SELECT minute, sum(runtime), sum(tasks), sum(timed), status, grouping(user_id) = 1, coalesce(user_id, ''), name, queue
+    SELECT minute, sum(runtime), sum(tasks), sum(timed), status, grouping(user_id) = 1, coalesce(user_id, ''), name,
+        queue
     FROM gone
     GROUP BY minute, status, name, queue, GROUPING SETS ((user_id), ())
     ORDER BY 6, 7, 1, 8, 9, 5
