@@ -70,7 +70,6 @@ CREATE INDEX task_created ON oracle.task_state_record (created_at);
 CREATE INDEX task_owner ON oracle.task_state_record (user_id, created_at) WHERE user_id IS NOT NULL;
 CREATE INDEX task_active ON oracle.task_state_record (status, created_at) WHERE status < 2;
 CREATE INDEX task_failed ON oracle.task_state_record (created_at) WHERE status = 3;
-CREATE INDEX task_expiring ON oracle.task_state_record (expires) WHERE status = 0 AND expires IS NOT NULL;
 -- What a broker may have dropped: tasks that were sent with a last moment. Few have one, and it never changes.
 CREATE INDEX task_expiring ON oracle.task_state_record (expires) WHERE status = 0 AND expires IS NOT NULL;
 
@@ -425,7 +424,7 @@ BEGIN
 END
 $$;
 
--- Facts that nobody journalled: the sidecar's own inferences, through the same fold. p_lines is a JSON array; times in it
+-- Facts that nobody journalled: the sidecar's own inferences, by the same fold. p_lines is a JSON array; times in it
 -- are the database's, in nanoseconds since the epoch.
 CREATE FUNCTION oracle.infer(p_node text, p_worker uuid, p_lines text) RETURNS integer LANGUAGE plpgsql AS $$
 DECLARE
