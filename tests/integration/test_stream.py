@@ -10,6 +10,7 @@ import psycopg
 import pytest
 
 from oracle_celery.settings import Settings
+from oracle_celery.sidecar import stream as stream_module
 from oracle_celery.sidecar.server import Sidecar
 from oracle_celery.states import Status
 from tests.factories import Feeder, transition
@@ -65,6 +66,16 @@ async def test_it_begins_with_a_summary_and_a_resume_point(client: Client) -> No
         first = [await stream.event(), await stream.event()]
     assert {event.event for event in first} == {"heartbeat", "summary"}
     assert any(event.id for event in first)
+
+
+async def test_silence_has_heartbeats(client: Client, feeder: Feeder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are events that a page can see, and their ids are as good as any."""
+    monkeypatch.setattr(stream_module, "HEARTBEAT_SECONDS", 0.05)
+    async with client.subscribe() as stream:
+        beats = [await stream.until("heartbeat") for _ in range(3)]
+    await asyncio.to_thread(feeder.tell, transition("t-1"))
+    async with client.subscribe(last_event_id=beats[-1].id) as stream:
+        assert [event.data["task_id"] for event in await stream.tasks(1)] == ["t-1"]
 
 
 async def test_the_summary_follows_changes(client: Client, feeder: Feeder) -> None:
@@ -175,21 +186,23 @@ async def test_nothing_is_lost_or_told_twice(database: str, client: Client) -> N
     """Concurrent writers whose transactions commit out of order, readers that come and go at random moments."""
     start = await _list_cursor(client)
     dice = random.Random(20)
-    writing = [asyncio.create_task(_write(database, writer, dice.random())) for writer in range(WRITERS)]
-    writing += [asyncio.create_task(_write_slowly(database, dice.random())) for _ in range(LONG_TRANSACTIONS)]
     done = asyncio.Event()
     readers = [Reader(client, start, random.Random(number)) for number in range(READERS)]
-    reading = [asyncio.create_task(reader.run(done)) for reader in readers]
-    await asyncio.gather(*writing)
-    async with await psycopg.AsyncConnection.connect(database) as connection:
-        rows = await (await connection.execute("SELECT history_id FROM oracle.task_transition")).fetchall()
-    expected = {row[0] for row in rows}
-    assert len(expected) > WRITERS * BATCHES_PER_WRITER
-    for reader in readers:
-        reader.expected = expected
-    done.set()
-    async with asyncio.timeout(DEADLINE_SECONDS):
-        await asyncio.gather(*reading)
+    async with asyncio.timeout(DEADLINE_SECONDS), asyncio.TaskGroup() as reading:
+        for reader in readers:
+            reading.create_task(reader.run(done))
+        async with asyncio.TaskGroup() as writing:
+            for writer in range(WRITERS):
+                writing.create_task(_write(database, writer, dice.random()))
+            for _ in range(LONG_TRANSACTIONS):
+                writing.create_task(_write_slowly(database, dice.random()))
+        async with await psycopg.AsyncConnection.connect(database) as connection:
+            rows = await (await connection.execute("SELECT history_id FROM oracle.task_transition")).fetchall()
+        expected = {row[0] for row in rows}
+        assert len(expected) > WRITERS * BATCHES_PER_WRITER
+        for reader in readers:
+            reader.expected = expected
+        done.set()
     assert all(reader.received == expected for reader in readers)
     assert sum(reader.reconnects for reader in readers) > READERS
 
@@ -254,7 +267,7 @@ async def _write_slowly(database: str, seed: float) -> None:
                 for _ in range(2):
                     await connection.execute(
                         "WITH task AS (INSERT INTO oracle.task_state_record (created_at, changed_at, run_at, retries,"
-                        " status, rank, task_id) VALUES (now(), now(), '-infinity', 0, 0, 0, gen_random_uuid()::text)"
+                        " status, rank, task_id) VALUES (now(), now(), 'epoch', 0, 0, 0, gen_random_uuid()::text)"
                         " RETURNING *)"
                         " INSERT INTO oracle.task_transition (txid, at, run_at, retries, status, rank, task_id)"
                         " SELECT pg_current_xact_id(), changed_at, run_at, retries, status, rank, task_id FROM task"

@@ -1,0 +1,124 @@
+"""The broadcaster on real PostgreSQL: found without being told, read once, encoded once, handed to the right ones."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from oracle_celery.database.cursor import Cursor
+from oracle_celery.database.opening import open_pool
+from oracle_celery.database.queries import Changes, Queries
+from oracle_celery.sidecar.broadcaster import Broadcaster
+from oracle_celery.sidecar.subscription import Subscription
+from oracle_celery.viewer import LOCAL_ADMIN, Viewer
+from tests.factories import Feeder, transition
+
+DEADLINE_SECONDS = 30.0
+
+
+class CountingQueries(Queries):
+    """How often rows were found."""
+
+    finds = 0
+
+    async def changes(self, cursor: Cursor, limit: int = 1_000) -> Changes:
+        changes = await super().changes(cursor, limit)
+        self.finds += bool(changes.transitions)
+        return changes
+
+
+@pytest.fixture
+async def queries(database: str) -> AsyncIterator[CountingQueries]:
+    pool = await open_pool(database)
+    yield CountingQueries(pool)
+    await pool.close()
+
+
+@pytest.fixture
+async def broadcaster(queries: CountingQueries) -> AsyncIterator[Broadcaster]:
+    """Started, online, and with no listener to wake it."""
+    started = Broadcaster(queries)
+    await started.start()
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while not started.is_online:
+            await asyncio.sleep(0.01)
+    yield started
+    await started.stop()
+
+
+def _joined(broadcaster: Broadcaster, viewer: Viewer) -> Subscription:
+    subscription = Subscription(viewer)
+    assert broadcaster.join(subscription, None) == []
+    return subscription
+
+
+async def test_polling_finds_what_nobody_told(database: str, broadcaster: Broadcaster) -> None:
+    """A deaf listener makes changes later, not lost."""
+    subscription = _joined(broadcaster, LOCAL_ADMIN)
+    with Feeder(database) as feeder:
+        await asyncio.to_thread(feeder.tell, transition("t"))
+    assert b'"task_id":"t"' in await subscription.take(DEADLINE_SECONDS)
+
+
+async def test_one_read_and_one_encoding_serve_everybody(
+    database: str, broadcaster: Broadcaster, queries: CountingQueries
+) -> None:
+    """A hundred admins share one piece of memory."""
+    admins = [_joined(broadcaster, LOCAL_ADMIN) for _ in range(100)]
+    with Feeder(database) as feeder:
+        await asyncio.to_thread(feeder.tell, transition("t"))
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while admins[0].is_drained:
+            await asyncio.sleep(0.01)
+    assert queries.finds == 1
+    assert len({id(admin._pending[0]) for admin in admins}) == 1
+
+
+async def test_owners_are_handed_their_own(database: str, broadcaster: Broadcaster) -> None:
+    """An admin all, an owner theirs, somebody without tasks nothing; only the last of a read has the cursor."""
+    admin, ann, eve = (_joined(broadcaster, viewer) for viewer in (LOCAL_ADMIN, Viewer("ann"), Viewer("eve")))
+    with Feeder(database) as feeder:
+        await asyncio.to_thread(
+            feeder.tell,
+            transition("a", user_id="ann"),
+            transition("b", user_id="bob"),
+            transition("c"),
+            transition("d", user_id="ann"),
+        )
+    everything = await admin.take(DEADLINE_SECONDS)
+    hers = await ann.take(DEADLINE_SECONDS)
+    assert everything.count(b"event: task") == 4
+    assert hers.count(b"event: task") == 2
+    for chunk in (everything, hers):
+        blocks = chunk.split(b"\n\n")[:-1]
+        assert [block.startswith(b"id: ") for block in blocks] == [False] * (len(blocks) - 1) + [True]
+    assert eve.is_drained
+
+
+async def test_a_large_transaction_overflows_nobody_who_reads(database: str, broadcaster: Broadcaster) -> None:
+    """Megabytes at once are handed out in turns, and streams get to send between them."""
+    subscription = _joined(broadcaster, LOCAL_ADMIN)
+    facts = [transition(f"t-{number}", name="x" * 500) for number in range(2_000)]
+    with Feeder(database) as feeder:
+        await asyncio.to_thread(feeder.tell, *facts)
+    received = 0
+    while received < len(facts):
+        chunk = await subscription.take(DEADLINE_SECONDS)
+        assert b"event: resync" not in chunk
+        received += chunk.count(b"event: task")
+
+
+async def test_stop_closes_subscriptions_and_is_safe_twice(queries: CountingQueries) -> None:
+    """Also before the first read."""
+    broadcaster = Broadcaster(queries)
+    await broadcaster.stop()
+    await broadcaster.start()
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while not broadcaster.is_online:
+            await asyncio.sleep(0.01)
+    subscription = _joined(broadcaster, LOCAL_ADMIN)
+    await broadcaster.stop()
+    await broadcaster.stop()
+    assert subscription.closed
