@@ -180,7 +180,7 @@ async def test_one_task_with_its_history(client: Client, feeder: Feeder) -> None
 
 async def test_an_unknown_task_is_a_404(client: Client) -> None:
     """With a body that a program can read, for logs too."""
-    for path in ("/api/tasks/nobody", "/api/tasks/nobody/logs"):
+    for path in ("/api/tasks/nobody", "/api/tasks/nobody/logs", "/api/tasks/no%00body", "/api/tasks/no%00body/logs"):
         status, body = await client.get(path)
         assert (status, body["error"]["code"]) == (404, "task_not_found")
 
