@@ -153,6 +153,15 @@ def test_expired_on_arrival(station: Station) -> None:
     assert detail["task"]["reason"] == "expired"
 
 
+@pytest.mark.parametrize("expires", [-5, 0.2])
+def test_expired_in_the_broker(station: Station, expires: float) -> None:
+    """No worker ever sees it and no signal tells of it; RabbitMQ has dropped it, Redis keeps it for nobody."""
+    task_id = station.send("succeed", expires=expires, queue="nobody-consumes")
+    detail = station.wait_for(task_id, "cancelled", timeout=60)
+    assert detail["task"]["reason"] == "expired"
+    assert reasons(detail) == ["sent", "expired"]
+
+
 def test_expired_while_waiting(station: Station) -> None:
     """Received in time, over when its ETA came."""
     detail = station.wait_for(station.send("succeed", countdown=2, expires=1), "cancelled", timeout=60)
