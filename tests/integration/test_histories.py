@@ -52,7 +52,8 @@ def histories(draw: st.DrawFn) -> list[Fact]:
         task_id = str(uuid.uuid4())
         for retries in range(draw(st.integers(1, 3))):
             if draw(st.booleans()) or retries == 0:
-                facts.append((_fact(draw, task_id, Rank.SENT, Status.PENDING, next(clock), retries=retries), None))
+                fact = _fact(draw, task_id, Rank.SENT, Status.PENDING, next(clock), retries=retries)
+                facts.append((fact, draw(st.sampled_from(NODES))))  # tasks send tasks
             for _ in range(draw(st.integers(0, 2))):
                 facts += _run(draw, task_id, retries, clock)
     return facts
@@ -193,7 +194,7 @@ def _expected(facts: list[Fact]) -> dict[str, Any]:
         "started_at": of_rank(Rank.STARTED),
         "finished_at": _moment(newest.at) if newest.status in FINAL else None,
         "changed_at": _moment(newest.at),
-        "worker": min((node for _, node in run if node is not None), default=None),
+        "worker": min((node for fact, node in run if node is not None and fact.rank > Rank.SENT), default=None),
         "run_id": least("run_id", run),
         "run_at": datetime.fromtimestamp(0, UTC) if newest.run_at is None else _moment(newest.run_at),
         "status": newest.status,

@@ -259,7 +259,8 @@ BEGIN
             x.d AS runtime, x.n AS name, x.q AS queue, nullif(x.o, '') AS user_id, x.a AS arguments,
             x.p AS result_payload, x.g AS error_type, x.f AS error_message, x.b AS traceback, x.t AS trace_id,
             x.h AS eta, x.x AS expires, x.ro AS root_id, x.pa AS parent_id, x.gr AS group_id,
-            f.node, f.worker, f.origin
+            -- a task may be sent from within another one: that worker is not this task's
+            CASE WHEN x.k > 0 THEN f.node END AS node, CASE WHEN x.k > 0 THEN f.worker END AS worker, f.origin
         FROM unnest(p_files, p_offsets, p_run_offsets, p_nodes, p_workers, p_origins,
                 string_to_array(p_bodies, chr(30))) AS f (file_id, o, ro, node, worker, origin, body),
             json_to_recordset(f.body::json) AS x (
