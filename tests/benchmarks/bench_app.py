@@ -15,7 +15,7 @@ SLOT = struct.Struct("<QQ")  # pid, tasks
 
 
 def make_app(variant: str) -> Celery:
-    """`variant` is one of bare, events, flower, backend, oracle; addresses come from the environment."""
+    """`variant` is one of `throughput.VARIANTS`; addresses come from the environment."""
     app = Celery("bench", broker=os.environ["BENCH_BROKER_URL"], set_as_current=True)
     app.conf.update(
         task_default_queue=os.environ["BENCH_QUEUE"],
@@ -26,7 +26,7 @@ def make_app(variant: str) -> Celery:
     )
     if variant == "backend":
         app.conf.result_backend = os.environ["BENCH_RESULT_BACKEND"]
-    if variant == "oracle":
+    if variant.startswith("oracle"):
         from oracle_celery import Oracle
 
         app.conf.oracle_url = os.environ["BENCH_DATABASE_URL"]
