@@ -264,6 +264,17 @@ def test_no_notifications(store: Store, connection: Connection) -> None:
     assert heard(connection) == []
 
 
+def test_a_full_queue_of_notifications_stops_no_facts(store: Store, connection: Connection) -> None:
+    """PostgreSQL refuses to notify: the batch goes in without, and says so."""
+    connection.execute(
+        """CREATE OR REPLACE FUNCTION oracle.notification(task_id text, status smallint, at timestamptz) RETURNS text
+        LANGUAGE plpgsql AS $$ BEGIN RAISE program_limit_exceeded; END $$"""
+    )
+    result = store.ingest([Source("w@h").slice(life("a", 0))])
+    assert (result.applied, result.notified) == (4, 0)
+    assert count(connection, "task_transition") == 4
+
+
 def test_the_longest_id_fits_a_notification(store: Store, connection: Connection) -> None:
     """PostgreSQL takes less than 8,000 bytes."""
     connection.execute("LISTEN oracle_channel")
