@@ -8,7 +8,7 @@ this connection, so the connection must be direct and its own, not one of a pool
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -32,6 +32,8 @@ STATISTICS_AGE = 30 * 24 * 3600.0
 EXPIRY_GRACE = 30.0
 #: Tasks cancelled at once: bounds the transaction after a long absence.
 EXPIRY_LIMIT = 1_000
+#: Tasks of gone workers failed at once.
+STRANDED_LIMIT = 1_000
 
 
 class SilentWorker(msgspec.Struct, frozen=True):
@@ -81,19 +83,19 @@ class Upkeep:
         rows = await self._fetch("mark_lost", {"worker_id": worker_id, "timeout": timeout})
         return [LostTask(*row) for row in rows]
 
+    async def stranded_workers(self) -> set[str]:
+        """Workers that are gone, by goodbye or given up, or were never known, and yet have tasks in progress."""
+        return {worker_id for (worker_id,) in await self._fetch("stranded_workers", {})}
+
+    async def fail_stranded(self, worker_ids: Collection[str]) -> int:
+        """Fails what those workers are said to run, as `mark_lost` does, unless they are back. Returns how many: call
+        again at once where it is STRANDED_LIMIT."""
+        return await self._tell("fail_stranded", {"workers": list(worker_ids), "limit": STRANDED_LIMIT})
+
     async def expire_overdue(self, grace: float = EXPIRY_GRACE) -> int:
         """Cancels tasks that expired, by `grace` seconds and the database's clock, where no worker has them: a broker
         drops their messages and tells nobody. Returns how many: call again at once where it is EXPIRY_LIMIT."""
-        file_id = str(uuid.uuid4())
-        async with self._translated():
-            connection = await self._connect()
-            async with connection.transaction():
-                parameters = {"grace": grace, "limit": EXPIRY_LIMIT, "file": file_id}
-                told = await (await connection.execute(statement("expire_overdue"), parameters)).fetchone()
-                if told is None:
-                    return 0
-                await connection.execute(statement("forget_files"), {"files": [file_id]})
-                return int(told[0])
+        return await self._tell("expire_overdue", {"grace": grace, "limit": EXPIRY_LIMIT})
 
     async def fold_statistics(self) -> int:
         """How many deltas became part of minutes: fold again at once where it is FOLD_LIMIT."""
@@ -105,6 +107,18 @@ class Upkeep:
         async with self._translated():
             connection = await self._connect()
             await connection.execute(statement("trim_statistics"), {"age": age})
+
+    async def _tell(self, name: str, parameters: Mapping[str, Any]) -> int:
+        """Facts that no journal holds, in one transaction with the fence's row that stands for one."""
+        file_id = str(uuid.uuid4())
+        async with self._translated():
+            connection = await self._connect()
+            async with connection.transaction():
+                told = await (await connection.execute(statement(name), {**parameters, "file": file_id})).fetchone()
+                if told is None:
+                    return 0
+                await connection.execute(statement("forget_files"), {"files": [file_id]})
+                return int(told[0])
 
     async def _fetch(self, name: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         async with self._translated():

@@ -5,6 +5,9 @@ database's clock; this sidecar has itself been able to see beats for a whole tim
 answer a ping over the broker. The second is why a database's own absence, a sidecar's start or a suspended laptop
 never makes healthy workers look lost. Where the broker cannot be asked nobody is given up.
 
+Tasks that expired in the broker, and those that a journal found late says a gone worker runs, are ended after the same
+full watch: what workers had to say in a database's absence must have had the time to come in.
+
 What bites: a restarted worker answers under its predecessor's node name. If a newer incarnation of the name has
 registered, an answer says nothing about the older one, so it is not asked for.
 """
@@ -18,7 +21,7 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Collection
 
-from oracle_celery.database.upkeep import EXPIRY_LIMIT, FOLD_LIMIT, SilentWorker, Upkeep
+from oracle_celery.database.upkeep import EXPIRY_LIMIT, FOLD_LIMIT, STRANDED_LIMIT, SilentWorker, Upkeep
 from oracle_celery.errors import DatabaseUnavailable
 
 __all__ = ["Maintenance"]
@@ -31,8 +34,8 @@ SUSPENDED_SECONDS = 5.0
 #: A silent worker that answers is asked again after this part of the timeout.
 ASK_AGAIN_FRACTION = 1 / 3
 TRIM_SECONDS = 3600.0
-#: Between two looks for tasks that expired in the broker.
-EXPIRY_SECONDS = 5.0
+#: Between two looks for tasks that expired in the broker, and for those that workers long gone are said to run.
+LOOK_SECONDS = 5.0
 
 Ping = Callable[[Collection[str]], Awaitable[set[str]]]
 
@@ -57,8 +60,9 @@ class Maintenance:
         self._watching_since = clock()
         self._last_round = clock()
         self._asked: dict[str, float] = {}
+        self._stranded_since: dict[str, float] = {}
         self._trim_at = clock()
-        self._expire_at = clock()
+        self._look_at = clock()
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -97,16 +101,16 @@ class Maintenance:
             if now >= self._trim_at:
                 self._trim_at = now + TRIM_SECONDS
                 await self._upkeep.trim_statistics()
-            if now >= self._expire_at:
-                self._expire_at = now + EXPIRY_SECONDS
-                while await self._upkeep.expire_overdue(self._worker_timeout) >= EXPIRY_LIMIT:
-                    await asyncio.sleep(0)
-            await self._give_up_lost_workers()
+            if now - self._watching_since >= self._worker_timeout:
+                await self._give_up_lost_workers()
+                if now >= self._look_at:
+                    self._look_at = now + LOOK_SECONDS
+                    await self._fail_stranded_tasks()
+                    while await self._upkeep.expire_overdue(self._worker_timeout) >= EXPIRY_LIMIT:
+                        await asyncio.sleep(0)
         self._last_round = self._clock()
 
     async def _give_up_lost_workers(self) -> None:
-        if self._clock() - self._watching_since < self._worker_timeout:
-            return
         silent = await self._upkeep.silent_workers(self._worker_timeout)
         self._asked = {worker.worker_id: self._asked.get(worker.worker_id, -math.inf) for worker in silent}
         for worker in [worker for worker in silent if worker.is_replaced]:
@@ -128,6 +132,17 @@ class Maintenance:
         for worker in due:
             if worker.node not in answering:
                 await self._give_up(worker, "it does not answer")
+
+    async def _fail_stranded_tasks(self) -> None:
+        """Not at once: the rest of a journal that was found late may be on its way, and say how they ended."""
+        now = self._clock()
+        found = await self._upkeep.stranded_workers()
+        self._stranded_since = {worker_id: self._stranded_since.get(worker_id, now) for worker_id in found}
+        due = [worker_id for worker_id, since in self._stranded_since.items() if now - since >= self._worker_timeout]
+        while due and (failed := await self._upkeep.fail_stranded(due)):
+            logger.warning("Tasks that workers long gone were said to run and that are now failed: %d", failed)
+            if failed < STRANDED_LIMIT:
+                break
 
     async def _give_up(self, worker: SilentWorker, why: str) -> None:
         tasks = await self._upkeep.mark_lost(worker.worker_id, self._worker_timeout)

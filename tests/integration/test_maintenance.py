@@ -13,7 +13,7 @@ import pytest
 from oracle_celery.database.store import WorkerRegistration
 from oracle_celery.database.upkeep import Upkeep
 from oracle_celery.errors import DatabaseUnavailable
-from oracle_celery.sidecar.maintenance import EXPIRY_SECONDS, Maintenance
+from oracle_celery.sidecar.maintenance import LOOK_SECONDS, Maintenance
 from oracle_celery.states import Status
 from tests.factories import Feeder, transition
 
@@ -65,6 +65,20 @@ class Worker:
         with self._feeder:
             self._feeder.store.beat(self.id, active=1)
 
+    def keep_beating(self) -> None:
+        """As `beat`, and it is not silent again before the test ends, however slow the machine is."""
+        self.beat()
+        with psycopg.connect(self._database, autocommit=True) as connection:
+            connection.execute(
+                "UPDATE oracle.worker SET beat_at = beat_at + interval '1 hour' WHERE worker_id = %s", (self.id,)
+            )
+
+    def report(self) -> None:
+        """It has completed its task after all."""
+        with self._feeder:
+            run = self.started
+            self._feeder.tell(transition(self.task_id, Status.COMPLETED, run_at=run.run_at, run_id=run.run_id))
+
     async def silent(self) -> None:
         """Returns when its beats are missing for the whole timeout on the database's clock."""
         async with await psycopg.AsyncConnection.connect(self._database, autocommit=True) as connection:
@@ -86,6 +100,7 @@ class Worker:
 
 
 LOST = (int(Status.FAILED), "worker_lost")
+COMPLETED = (int(Status.COMPLETED), None)
 RUNNING = (int(Status.IN_PROGRESS), None)
 
 
@@ -124,7 +139,7 @@ async def test_a_worker_that_beats_is_not_even_asked(database: str, maintenance:
     """Silence is measured from the last beat, not from the start."""
     worker = Worker(database)
     await worker.silent()
-    worker.beat()
+    worker.keep_beating()
     await maintenance.round()
     assert not broker.asked
     assert await worker.status() == RUNNING
@@ -165,6 +180,7 @@ async def test_a_restarted_workers_answer_is_not_its_predecessors(
     old = Worker(database)
     await old.silent()
     new = Worker(database)
+    new.keep_beating()
     broker.answering = {"celery@one"}
     await maintenance.round()
     assert await old.status() == LOST
@@ -251,6 +267,39 @@ async def test_only_one_of_two_leads(database: str, maintenance: Maintenance, br
     assert await worker.status() == LOST
 
 
+@pytest.mark.parametrize("gone", ["given up", "goodbye", "never known"])
+async def test_what_a_gone_worker_is_said_to_run_later_is_failed(
+    database: str, maintenance: Maintenance, clock: Clock, gone: str
+) -> None:
+    """Its journal was found after it was given up; a whole timeout is left for the rest of it."""
+    worker = Worker(database)
+    async with await psycopg.AsyncConnection.connect(database, autocommit=True) as connection:
+        if gone == "never known":
+            await connection.execute("DELETE FROM oracle.worker")
+        else:
+            column = "lost_at" if gone == "given up" else "stopped_at"
+            await connection.execute(f"UPDATE oracle.worker SET {column} = now()")  # type: ignore[arg-type]
+    await maintenance.round()
+    assert await worker.status() == RUNNING
+    clock.now += LOOK_SECONDS
+    await maintenance.round()
+    assert await worker.status() == LOST
+    worker.report()
+    assert await worker.status() == COMPLETED
+
+
+async def test_a_gone_worker_that_is_back_is_left_alone(database: str, maintenance: Maintenance, clock: Clock) -> None:
+    """It beats again before its time is over."""
+    worker = Worker(database)
+    async with await psycopg.AsyncConnection.connect(database, autocommit=True) as connection:
+        await connection.execute("UPDATE oracle.worker SET lost_at = now()")
+    await maintenance.round()
+    worker.keep_beating()
+    clock.now += LOOK_SECONDS
+    await maintenance.round()
+    assert await worker.status() == RUNNING
+
+
 async def test_tasks_that_expired_in_the_broker_are_cancelled(
     database: str, maintenance: Maintenance, clock: Clock
 ) -> None:
@@ -271,7 +320,7 @@ async def test_tasks_that_expired_in_the_broker_are_cancelled(
             feeder.tell(transition("second", expires=overdue))
             await maintenance.round()
             assert await expired() == {"first"}
-            clock.now += EXPIRY_SECONDS
+            clock.now += LOOK_SECONDS
             await maintenance.round()
             assert await expired() == {"first", "second"}
 

@@ -18,6 +18,34 @@ ORDER BY w.beat_at;
 -- Gives a worker up unless it beat in the meantime.
 SELECT task_id, name, user_id FROM oracle.mark_lost(%(worker_id)s::uuid, make_interval(secs => %(timeout)s));
 
+-- name: stranded_workers
+-- Workers that are gone or were never known, for which tasks are under way: their facts came after the giving up, from
+-- a journal that was found later. As many rows are read as tasks run.
+SELECT t.worker_id::text FROM oracle.task_state_record AS t LEFT JOIN oracle.worker AS w USING (worker_id)
+WHERE t.status = 1 AND t.worker_id IS NOT NULL
+    AND (w.worker_id IS NULL OR w.stopped_at IS NOT NULL OR w.lost_at IS NOT NULL)
+GROUP BY t.worker_id;
+
+-- name: fail_stranded
+-- What mark_lost would have done. The file is as in expire_overdue.
+WITH stranded AS MATERIALIZED (
+    SELECT t.task_id, t.retries, t.run_at, t.run_id, t.worker
+    FROM oracle.task_state_record AS t LEFT JOIN oracle.worker AS w USING (worker_id)
+    WHERE t.status = 1 AND t.worker_id = ANY (%(workers)s::uuid[])
+        AND (w.worker_id IS NULL OR w.stopped_at IS NOT NULL OR w.lost_at IS NOT NULL)
+    LIMIT %(limit)s FOR UPDATE OF t SKIP LOCKED
+),
+told AS (
+    SELECT '[' || string_agg(json_build_object(
+            'i', task_id, 's', 3, 'k', 30, 'e', 'worker_lost', 'r', retries, 'v', run_id,
+            'm', (extract(epoch FROM clock_timestamp()) * 1000000)::bigint * 1000,
+            'u', (extract(epoch FROM nullif(run_at, 'epoch')) * 1000000)::bigint * 1000,
+            'g', 'WorkerLostError', 'f', format('Worker %%s is gone.', worker))::text, ',') || ']' AS body
+    FROM stranded HAVING count(*) > 0
+)
+SELECT i.applied FROM told, oracle.ingest(ARRAY[%(file)s::uuid], '{0}', '{0}', '{0}', '{0}', '{NULL}', '{NULL}',
+    '{oracle}', told.body, 'transactional') AS i;
+
 -- name: expire_overdue
 -- Tasks whose time was over before a worker had them, or whose worker is gone with them unstarted: the broker drops
 -- such messages in silence. A newer run beats this. Rows that are being changed now are left for the next call.
