@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import sys
 from typing import Any
 
 import msgspec
@@ -33,6 +34,7 @@ _TYPES = {
     "runtime": "double precision",
 }
 SORT_KEYS = tuple(_TYPES)
+_SURROGATES, _AFTER_SURROGATES = 0xD800, 0xE000  # code points that no text in PostgreSQL has
 _NEVER_NULL = frozenset({"created_at", "task_id", "status", "retries"})
 
 
@@ -69,8 +71,14 @@ def condition(wanted: TaskFilter, parameters: dict[str, Any]) -> str:
             parameters[f"{field}_like"] = [_like(value) for value in values if "*" in value]
             parts.append(f"(t.{field} = ANY (%({field})s) OR t.{field} LIKE ANY (%({field}_like)s))")
     if wanted.id:
-        parameters["id"] = [_like(prefix, wildcard=False) + "%" for prefix in wanted.id]
-        parts.append("t.task_id LIKE ANY (%(id)s)")
+        ranges = []
+        for number, prefix in enumerate(wanted.id):
+            parameters[f"id_{number}"] = prefix
+            ranges.append(f"t.task_id >= %(id_{number})s")
+            if end := _end_of(prefix):
+                parameters[f"id_{number}_end"] = end
+                ranges[-1] += f" AND t.task_id < %(id_{number}_end)s"
+        parts.append(f"({' OR '.join(ranges)})")
     return " AND ".join(parts) or "true"
 
 
@@ -119,6 +127,16 @@ def _column(sort: str) -> tuple[str, str]:
     return column, "DESC" if sort.startswith("-") else "ASC"
 
 
-def _like(value: str, *, wildcard: bool = True) -> str:
+def _like(value: str) -> str:
     escaped = value.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-    return escaped.replace("*", "%") if wildcard else escaped
+    return escaped.replace("*", "%")
+
+
+def _end_of(prefix: str) -> str | None:
+    """The first text after all that begin with `prefix`, in the order of code points; None where there is none. A range
+    is found by the index whatever the number of alternatives, which LIKE is not."""
+    shortened = prefix.rstrip(chr(sys.maxunicode))
+    if not shortened:
+        return None
+    following = ord(shortened[-1]) + 1
+    return shortened[:-1] + chr(_AFTER_SURROGATES if following == _SURROGATES else following)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import sys
 from collections.abc import AsyncIterator, Iterator
 
 import msgspec
@@ -94,6 +96,8 @@ async def test_filters(store: Store, queries: Queries) -> None:
     assert await ids(queries, id=("wait%",)) == ["wait%2"]
     assert await ids(queries, id=("%",)) == []
     assert await ids(queries, id=("d*",)) == []
+    assert await ids(queries, id=(chr(sys.maxunicode), "\ud7ff", "run-1\U0010ffff")) == []
+    assert await ids(queries, id=("run-1", "run")) == ["run-1"]
     assert await ids(queries, name=("'; --\\",)) == []
 
 
@@ -178,8 +182,6 @@ async def test_pages_that_are_none(store: Store, queries: Queries) -> None:
     fill(store)
     page = (await queries.list_tasks(LOCAL_ADMIN, TaskFilter(), "name", 2)).next_page
     forged = msgspec.json.encode(["-created_at", "no time", "x"])
-    import base64
-
     for sort, bad in (
         ("-name", page),
         ("created_at", "@@"),
