@@ -50,6 +50,8 @@ BACKOFF_FIRST = 0.1
 BACKOFF_LONGEST = 5.0
 #: Seconds that a stopping process waits where PostgreSQL is known to be away.
 AWAY_FLUSH_TIMEOUT = 0.2
+#: Seconds beyond its time in which a stopping thread may still end what it is in the middle of.
+END_GRACE = 0.25
 #: Seconds between two readings of the database's clock.
 CLOCK_INTERVAL = 60.0
 #: Nanoseconds by which a new reading must differ to be believed: below that it is the network's noise.
@@ -83,7 +85,6 @@ class Recorder:
         self.settings = settings
         self.folder = folder
         self.counts = RecorderCounts()
-        self.started = threading.Event()
         self._connect = connect or self._open_store
         self._duties: list[tuple[float, Duty]] = []
         self._due: dict[int, float] = {}
@@ -121,7 +122,7 @@ class Recorder:
         self._deadline = time.monotonic() + timeout
         self._stopping = True
         self._wake.set()
-        thread.join(timeout + 1.0)
+        thread.join(timeout + END_GRACE)
 
     # -- the thread ----------------------------------------------------------------------------------------------
 
@@ -130,29 +131,31 @@ class Recorder:
         while True:
             started = time.monotonic()
             pause = self._interval
+            is_last = self._stopping  # asked before reading: what was recorded before `stop` is in the last flush
             try:
                 self._take_folders()
                 if self._store is None and self._has_work():
                     self._store = self._connect()
                     self._next_clock = 0.0
                     self._run_offsets.clear()
+                self._perform_duties()  # first: a batch in trouble must not make a living worker look dead
                 is_full = self._store is not None and self._flush(self._store)
-                self._perform_duties()
                 backoff, self._complaint = BACKOFF_FIRST, ""
                 if is_full:
                     pause = 0.0
-                elif self._stopping:
+                elif is_last:
                     break
             except OracleError as error:
                 self._disconnect()
                 self._complain(error)
+                if is_last:
+                    self._deadline = min(self._deadline, time.monotonic() + AWAY_FLUSH_TIMEOUT)
                 pause = backoff * random.uniform(0.5, 1.0)  # noqa: S311  # spreads reconnects, keeps no secret
                 backoff = min(backoff * 2, BACKOFF_LONGEST)
             except Exception:
                 self._disconnect()
                 logger.exception("Oracle's recorder met a mistake of its own; it goes on.")
                 pause = backoff = BACKOFF_LONGEST
-            self.started.set()
             if self._stopping and time.monotonic() + pause >= self._deadline:
                 break
             remaining = pause - (time.monotonic() - started if pause == self._interval else 0.0)
@@ -188,7 +191,7 @@ class Recorder:
                 logger.debug("Oracle reads the journal %s, whose reader is gone.", folder.name)
 
     def _flush(self, store: Store) -> bool:
-        """Sends what the journals hold, at most one batch of each kind. True where there is more."""
+        """Sends what the journals hold, at most one batch of each kind. True where there may be more."""
         self._read_clock(store)
         self._open_segments(store)
         is_full = False
@@ -199,12 +202,12 @@ class Recorder:
                 if segment.header.kind != kind:
                     continue
                 if room <= 0:
-                    is_full = True
                     break
                 body = segment.read(room)
                 if body:
                     room -= len(body)
                     batch.append((segment, self._slice(store, segment, body)))
+            is_full = is_full or room < BATCH_SIZE // 2
             if batch:
                 self._send(store, kind, [part for _, part in batch])
                 for segment, part in batch:
@@ -277,7 +280,12 @@ class Recorder:
                 unknown = [path for path in segments(folder, kind) if path not in self._segments]
                 fresh.extend(segment for path in unknown if (segment := self._open_segment(path)))
         if fresh:
-            positions = store.positions([segment.header.file_id for segment in fresh])
+            try:
+                positions = store.positions([segment.header.file_id for segment in fresh])
+            except OracleError:
+                for segment in fresh:
+                    segment.close()
+                raise
             for segment in fresh:
                 segment.position = max(segment.position, positions.get(segment.header.file_id, 0))
                 self._segments[segment.path] = segment
@@ -311,7 +319,7 @@ class Recorder:
 
     def _publish_position(self, segment: Segment) -> None:
         """Tells tasks that wait for their commit how far their segment is stored."""
-        if self.settings.durability == "committed":
+        if self.settings.durability == "committed" and segment.header.kind == TRANSITIONS:
             with contextlib.suppress(OSError):
                 path = segment.path.with_suffix(COMMITTED_SUFFIX)
                 draft = path.with_suffix(".draft")
@@ -346,6 +354,10 @@ class Recorder:
                     for path in folder.glob(f"*{DROPS_SUFFIX}"):
                         with contextlib.suppress(ValueError):
                             dropped += int(path.read_text() or 0)
+        if dropped > self.counts.dropped:
+            logger.warning(
+                "Oracle has dropped %d records in all for lack of room: see oracle_journal_quota and the disk.", dropped
+            )
         self.counts.dropped = dropped
 
     def _complain(self, error: OracleError) -> None:
@@ -375,10 +387,14 @@ class Recorder:
         return store
 
     def _disconnect(self) -> None:
+        """Forgets the segments too: whether the last batch is in, or half of it, only the next connection can tell."""
         store, self._store = self._store, None
         if store is not None:
             with contextlib.suppress(Exception):
                 store.close()
+        for segment in self._segments.values():
+            segment.close()
+        self._segments.clear()
 
     def _end(self) -> None:
         if self._store is not None:
@@ -386,9 +402,6 @@ class Recorder:
                 with contextlib.suppress(OracleError):
                     duty.end(self._store)
         self._disconnect()
-        for segment in self._segments.values():
-            segment.close()
-        self._segments.clear()
         for lock in self._locks.values():
             lock.release()
         self._locks.clear()

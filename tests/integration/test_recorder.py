@@ -1,0 +1,457 @@
+"""The recorder between real journals and a real PostgreSQL: everything arrives, once, whatever breaks in between."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+
+from oracle_celery import recorder as module
+from oracle_celery.database import schema
+from oracle_celery.journal import LOGS, Journal, segments
+from oracle_celery.recorder import Recorder
+from oracle_celery.records import LogLine, SegmentHeader, encode_line
+from oracle_celery.settings import Settings
+from tests.faults.proxy import CuttingProxy
+from tests.ledger import SECOND, life, sent
+from tests.local_processes import REPOSITORY
+from tests.polling import eventually
+from tests.postgresql_fixtures import PostgresServer
+
+QUOTA = 64 * 1024 * 1024
+FLUSH_TIMEOUT = 10.0
+FACTS_OF_A_LIFE = 4
+
+
+class Desk:
+    """One database, one state folder: recorders and journals that belong together."""
+
+    def __init__(self, url: str, state_dir: Path) -> None:
+        self.url = url
+        self.settings = Settings(
+            app_name="desk", url=url, state_dir=str(state_dir), flush_interval=0.02, flush_timeout=FLUSH_TIMEOUT
+        )
+        self.recorders: list[Recorder] = []
+
+    def folder(self, name: str = "worker-a") -> Path:
+        return self.settings.journal_path / name
+
+    def journal(self, name: str = "worker-a", **options: Any) -> Journal:
+        return Journal(self.folder(name), node="a@host", worker_id=str(uuid.uuid4()), quota=QUOTA, **options)
+
+    def recorder(self, name: str = "worker-a", settings: Settings | None = None) -> Recorder:
+        recorder = Recorder(settings or self.settings, self.folder(name))
+        self.recorders.append(recorder)
+        recorder.start()
+        return recorder
+
+    def stop(self) -> None:
+        for recorder in self.recorders:
+            recorder.stop(FLUSH_TIMEOUT)
+
+    def query(self, text: str, *parameters: Any) -> list[Any]:
+        with psycopg.connect(self.url) as connection:
+            return connection.execute(text, parameters or None).fetchall()
+
+    def facts(self) -> list[str]:
+        """The task of every fact in the history."""
+        return [task_id for (task_id,) in self.query("SELECT task_id FROM oracle.task_transition")]
+
+    def wait_for_facts(self, number: int) -> None:
+        eventually(lambda: len(self.facts()) >= number, f"{number} facts have arrived")
+
+
+@pytest.fixture
+def desk(database: str, tmp_path: Path) -> Iterator[Desk]:
+    desk = Desk(database, tmp_path)
+    yield desk
+    desk.stop()
+
+
+def fact(task_id: str) -> bytes:
+    return encode_line(sent(task_id, time.monotonic_ns()))
+
+
+def tell(journal: Journal, *task_ids: str) -> None:
+    for task_id in task_ids:
+        assert journal.append(fact(task_id)) is not None
+
+
+def write_segment(folder: Path, body: bytes, **header: Any) -> Path:
+    """A segment as its dead writer left it."""
+    file_id = str(uuid.uuid4())
+    known = {
+        "kind": "transitions",
+        "boot_id": "another boot",
+        "monotonic_ns": time.monotonic_ns(),
+        "wall_ns": time.time_ns(),
+        "origin": "1@host",
+    }
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path = folder / f"transitions.{file_id}.jsonl"
+    path.write_bytes(encode_line(SegmentHeader(file_id=file_id, **(known | header))) + body)
+    return path
+
+
+def test_what_is_journalled_arrives_once(desk: Desk) -> None:
+    """While the recorder runs, and what was there before it."""
+    journal = desk.journal()
+    ids = [f"t{number}" for number in range(300)]
+    tell(journal, *ids[:100])
+    recorder = desk.recorder()
+    tell(journal, *ids[100:])
+    desk.wait_for_facts(300)
+    assert sorted(desk.facts()) == sorted(ids)
+    assert recorder.counts.applied == 300
+
+
+def test_stop_sends_what_was_recorded_before_it(desk: Desk) -> None:
+    """However the recorder's flush and the last record meet."""
+    for number in range(20):
+        journal = desk.journal("producers")
+        recorder = desk.recorder("producers")
+        tell(journal, f"first-{number}", f"last-{number}")
+        journal.close()
+        recorder.stop(FLUSH_TIMEOUT)
+        assert len(desk.facts()) == 2 * (number + 1)
+
+
+def test_stop_sends_a_backlog_of_many_batches(desk: Desk) -> None:
+    """A segment that is larger than one batch is sent to its end."""
+    journal = desk.journal()
+    name = "n" * 200
+    for number in range(12_000):
+        journal.append(encode_line(sent(f"t{number}", number, name=name)))
+    journal.close()
+    desk.recorder().stop(60)
+    assert len(desk.facts()) == 12_000
+
+
+BAD_LINES = {
+    "no JSON": b"what is this\n",
+    "torn": fact("torn")[:-10] + b"\n",
+    "wrong type": b'{"i":"x","s":"completed","k":0,"m":1}\n',
+    "no object": b"17\n",
+    "no status": b'{"i":"x","k":0,"m":1}\n',
+    "unknown status": b'{"i":"x","s":77,"k":0,"m":1}\n',
+    "NUL": b'{"i":"x","s":0,"k":0,"m":1,"n":"a\\u0000b"}\n',
+    "not UTF-8": b'{"i":"\xff","s":0,"k":0,"m":1}\n',
+    "separator": b'{"i":"a\x1eb","s":0,"k":0,"m":1}\n',
+}
+
+
+@pytest.mark.parametrize("kind", BAD_LINES)
+def test_a_bad_line_is_kept_aside_and_holds_up_nothing(desk: Desk, kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Of a thousand lines 999 arrive; the one is counted, kept, and said."""
+    ids = [f"t{number}" for number in range(1_000)]
+    lines = [fact(task_id) for task_id in ids]
+    lines[500] = BAD_LINES[kind]
+    with caplog.at_level(logging.ERROR):
+        path = write_segment(desk.folder(), b"".join(lines))
+        recorder = desk.recorder()
+        desk.wait_for_facts(999)
+        eventually(lambda: not path.exists(), "the segment is done")
+    assert sorted(desk.facts()) == sorted(set(ids) - {"t500"})
+    assert recorder.counts.quarantined == 1
+    assert (desk.folder() / "quarantine.jsonl").read_bytes() == BAD_LINES[kind]
+    assert "quarantine.jsonl" in caplog.text
+
+
+def test_a_line_cut_off_by_its_writers_death_is_counted(desk: Desk) -> None:
+    """It can never be completed, and does not keep the file."""
+    path = write_segment(desk.folder(), fact("whole") + fact("torn")[:-10])
+    recorder = desk.recorder()
+    desk.wait_for_facts(1)
+    eventually(lambda: not path.exists(), "the segment is done")
+    assert desk.facts() == ["whole"]
+    assert recorder.counts.torn == 1
+
+
+def test_a_finished_segment_leaves_nothing_behind(desk: Desk) -> None:
+    """Neither its file nor its row in the fence; a segment that is still written to keeps both."""
+    first, second = desk.journal(), desk.journal()
+    tell(first, "a")
+    tell(second, "b")
+    desk.recorder()
+    desk.wait_for_facts(2)
+    first.close()
+    eventually(lambda: len(segments(desk.folder(), "transitions")) == 1, "the finished segment is gone")
+    eventually(lambda: len(desk.query("SELECT 1 FROM oracle.journal_fence")) == 1, "its row in the fence is gone, too")
+    tell(second, "c")
+    desk.wait_for_facts(3)
+
+
+def test_log_lines_arrive(desk: Desk) -> None:
+    """In their own table, in the order of their run."""
+    journal = desk.journal(kind=LOGS)
+    for number in range(5):
+        line = LogLine(
+            task_id="t",
+            run_id="r",
+            at=time.monotonic_ns(),
+            number=number,
+            level=20,
+            logger="shop",
+            message=f"m{number}",
+        )
+        journal.append(encode_line(line))
+    desk.recorder()
+    rows = eventually(
+        lambda: (found := desk.query("SELECT message FROM oracle.task_log ORDER BY line_id"))[4:] and found,
+        "five lines have arrived",
+    )
+    assert rows == [(f"m{number}",) for number in range(5)]
+
+
+def test_another_boots_facts_are_read_by_their_wall_clock(desk: Desk) -> None:
+    """Their monotonic readings mean nothing here: the header says what time it was."""
+    read_at = 77 * SECOND
+    yesterday_ns = time.time_ns() - 86_400 * SECOND
+    body = b"".join(encode_line(record) for record in life("old", read_at + SECOND))
+    write_segment(desk.folder(), body, boot_id=str(uuid.uuid4()), monotonic_ns=read_at, wall_ns=yesterday_ns)
+    desk.recorder()
+    desk.wait_for_facts(FACTS_OF_A_LIFE)
+    [(created, status)] = desk.query(
+        "SELECT extract(epoch FROM created_at)::float, status FROM oracle.task_state_record"
+    )
+    assert created == pytest.approx(yesterday_ns / 1e9 + 1, abs=0.001)
+    assert status == 2
+
+
+def test_two_processes_of_one_folder_have_one_reader(desk: Desk) -> None:
+    """And when it is killed, the other one goes on with what is left."""
+    processes = [Producer(desk) for _ in range(2)]
+    try:
+        first = eventually(lambda: readers(desk), "somebody reads")
+        assert len(first) == 1
+        reader = next(process for process in processes if process.pid in first)
+        other = next(process for process in processes if process is not reader)
+        reader.tell("by-the-reader")
+        other.tell("by-the-other")
+        desk.wait_for_facts(2)
+        assert readers(desk) == first
+        reader.kill()
+        other.tell("after-its-death")
+        desk.wait_for_facts(3)
+        assert readers(desk) == {other.pid}
+        assert sorted(desk.facts()) == ["after-its-death", "by-the-other", "by-the-reader"]
+    finally:
+        for process in processes:
+            process.kill()
+
+
+def test_a_dead_workers_folder_is_adopted(desk: Desk) -> None:
+    """Facts of a worker that was killed and never comes back are sent by another one on the machine."""
+    dead = Producer(desk, folder="worker-dead", url="host=127.0.0.1 port=1 dbname=nobody")
+    try:
+        dead.tell("told-before-death")
+    finally:
+        dead.kill()
+    desk.recorder("worker-alive")
+    desk.wait_for_facts(1)
+    assert desk.facts() == ["told-before-death"]
+    eventually(lambda: not segments(desk.folder("worker-dead"), "transitions"), "its journal is empty")
+
+
+def test_a_living_workers_folder_is_left_alone(desk: Desk) -> None:
+    """Its own recorder reads it; a second reader would only be in its way."""
+    living = Producer(desk, folder="worker-living", url="host=127.0.0.1 port=1 dbname=nobody")
+    try:
+        living.tell("kept-by-the-living")
+        desk.recorder("worker-alive")
+        tell(desk.journal("worker-alive"), "mine")
+        desk.wait_for_facts(1)
+        assert desk.facts() == ["mine"]
+        assert segments(desk.folder("worker-living"), "transitions")
+    finally:
+        living.kill()
+    desk.wait_for_facts(2)
+
+
+def test_everything_arrives_after_postgresql_was_away(
+    private_postgres: PostgresServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The journal grows, appending goes on, one line is logged, and nothing is missing in the end."""
+    migrate(private_postgres.dsn())
+    desk = Desk(private_postgres.dsn(), tmp_path)
+    try:
+        journal = desk.journal()
+        desk.recorder()
+        tell(journal, "before")
+        desk.wait_for_facts(1)
+        private_postgres.stop()
+        ids = [f"t{number}" for number in range(2_000)]
+        tell(journal, *ids[:1_000])
+        eventually(lambda: "until PostgreSQL is back" in caplog.text, "it is said once")
+        tell(journal, *ids[1_000:])
+        assert sum(path.stat().st_size for path in segments(desk.folder(), "transitions")) > 2_000 * 50
+        private_postgres.start()
+        desk.wait_for_facts(2_001)
+        assert sorted(desk.facts()) == sorted([*ids, "before"])
+        assert caplog.text.count("until PostgreSQL is back") == 1
+    finally:
+        desk.stop()
+
+
+def test_stopping_without_postgresql_does_not_wait(tmp_path: Path) -> None:
+    """A script's end is not held up by a database that refuses connections, however long it might wait for one."""
+    desk = Desk("host=127.0.0.1 port=1 dbname=nobody", tmp_path)
+    tell(desk.journal(), "kept")
+    recorder = desk.recorder()
+    thread = recorder._thread
+    assert thread is not None
+    ended = threading.Event()
+    threading.Thread(target=lambda: (recorder.stop(600), ended.set())).start()
+    assert ended.wait(10)
+    assert segments(desk.folder(), "transitions")
+
+
+@pytest.mark.parametrize("seed", [1, 20, 300])
+def test_lost_answers_lose_and_repeat_nothing(desk: Desk, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The connection is cut behind the query and before its answer, again and again, while records keep coming."""
+    monkeypatch.setattr(module, "BACKOFF_FIRST", 0.01)
+    monkeypatch.setattr(module, "BACKOFF_LONGEST", 0.05)
+    [(host, port)] = desk.query("SELECT host(inet_server_addr()), inet_server_port()")
+    with CuttingProxy(host, port, marker=b'{"i":', seed=seed) as proxy:
+        url = make_conninfo(desk.url, host="127.0.0.1", port=proxy.port)
+        recorder = desk.recorder(settings=msgspec.structs.replace(desk.settings, url=url))
+        journals = [desk.journal() for _ in range(3)]
+        tell(journals[0], "first")
+        desk.wait_for_facts(1)
+        proxy.is_cutting = True
+        ids = ["first"]
+        while proxy.cuts < 25:
+            for journal in journals:
+                ids.append(f"t{len(ids)}")
+                tell(journal, ids[-1])
+            time.sleep(0.002)
+        proxy.is_cutting = False
+        for journal in journals:
+            journal.close()
+        desk.wait_for_facts(len(ids))
+        recorder.stop(FLUSH_TIMEOUT)
+        assert sorted(desk.facts()) == sorted(ids)
+        assert recorder.counts.quarantined == 0
+        assert desk.query("SELECT count(*) FROM oracle.journal_fence") == [(0,)]
+
+
+def test_a_missing_schema_is_said_once_and_waited_for(
+    empty_database: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With what to run; when somebody has run it, everything arrives."""
+    desk = Desk(empty_database, tmp_path)
+    try:
+        journal = desk.journal()
+        tell(journal, "early")
+        desk.recorder()
+        eventually(lambda: "oracle migrate" in caplog.text, "the log says what to run")
+        tell(journal, "later")
+        migrate(empty_database)
+        desk.wait_for_facts(2)
+        assert caplog.text.count("oracle migrate") == 1
+    finally:
+        desk.stop()
+
+
+def test_a_schema_that_is_too_new_is_said_once_and_waited_for(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    """This Oracle is the old one: it journals until the database suits it."""
+    change = "UPDATE oracle.schema_version SET version = version + %s, compatible_with = compatible_with + %s"
+    with psycopg.connect(desk.url, autocommit=True) as connection:
+        connection.execute(change, [1_000, 1_000])
+        tell(desk.journal(), "early")
+        desk.recorder()
+        eventually(lambda: "needs" in caplog.text, "the log says what is wrong")
+        assert not desk.facts()
+        connection.execute(change, [-1_000, -1_000])
+    desk.wait_for_facts(1)
+    assert caplog.text.count("needs") == 1
+
+
+def migrate(dsn: str) -> None:
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        schema.migrate(connection)
+
+
+PRODUCER = """
+import sys, time, uuid
+from pathlib import Path
+from oracle_celery.journal import Journal
+from oracle_celery.recorder import Recorder
+from oracle_celery.records import encode_line
+from oracle_celery.settings import Settings
+from tests.ledger import sent
+url, state_dir, folder = sys.argv[1:]
+settings = Settings(app_name="desk", url=url, state_dir=state_dir, flush_interval=0.02)
+journal = Journal(Path(folder), quota=64 * 1024 * 1024)
+recorder = Recorder(settings, Path(folder))
+recorder.start()
+print("ready", flush=True)
+for line in sys.stdin:
+    assert journal.append(encode_line(sent(line.strip(), time.monotonic_ns())))
+    print("told", flush=True)
+"""
+
+
+class Producer:
+    """A process that journals what it is told and has a recorder, to be killed."""
+
+    def __init__(self, desk: Desk, *, folder: str = "producers", url: str | None = None) -> None:
+        self.process = subprocess.Popen(
+            [
+                sys.executable,
+                "-c",
+                PRODUCER,
+                url or desk.url,
+                str(desk.settings.state_dir),
+                str(desk.folder(folder)),
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            cwd=REPOSITORY,
+            env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+        )
+        self._expect(b"ready")
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def tell(self, task_id: str) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(task_id.encode() + b"\n")
+        self.process.stdin.flush()
+        self._expect(b"told")
+
+    def kill(self) -> None:
+        self.process.send_signal(signal.SIGKILL)
+        self.process.communicate()
+
+    def _expect(self, word: bytes) -> None:
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline().strip() == word
+
+
+def readers(desk: Desk, folder: str = "producers") -> set[int]:
+    """Who holds the folder's lock, as the kernel tells."""
+    lock = desk.folder(folder) / ".lock"
+    if not lock.exists():
+        return set()
+    inode = lock.stat().st_ino
+    return {
+        int(fields[4])
+        for fields in map(str.split, Path("/proc/locks").read_text().splitlines())
+        if fields[1] == "FLOCK" and fields[5].rpartition(":")[2] == str(inode)
+    }
