@@ -55,14 +55,23 @@ class Beat:
 
     def perform(self, store: Store, counts: RecorderCounts) -> None:
         if self.is_registered:
-            self.is_registered = store.beat(self.worker_id, active=len(state.active_requests), queues=self._queues())
+            self.is_registered = self._tell(store, counts)
         if not self.is_registered:
             store.register_worker(self._registration())
-            self.is_registered = True
+            self.is_registered = self._tell(store, counts)
 
     def end(self, store: Store) -> None:
         if self.is_registered:
             store.retire(self.worker_id)
+
+    def _tell(self, store: Store, counts: RecorderCounts) -> bool:
+        return store.beat(
+            self.worker_id,
+            active=len(state.active_requests),
+            reserved=len(state.reserved_requests),
+            queues=self._queues(),
+            counts=counts,
+        )
 
     def _queues(self) -> tuple[str, ...]:
         return tuple(self.worker.app.amqp.queues.consume_from)
