@@ -12,6 +12,7 @@ child therefore closes what it inherited and opens a segment of its own.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import socket
@@ -174,7 +175,7 @@ class Journal:
                 node=self.node,
                 worker_id=self.worker_id,
             )
-            self._size = os.write(descriptor, encode_line(header))
+            self._size = _write_whole(descriptor, encode_line(header))
             draft.rename(path)
         except BaseException:
             os.close(descriptor)
@@ -337,6 +338,13 @@ def segments(folder: Path, kind: str) -> list[Path]:
     except FileNotFoundError:
         return []
     return [folder / name for _, name in sorted(found)]
+
+
+def _write_whole(descriptor: int, line: bytes) -> int:
+    written = os.write(descriptor, line)
+    if written != len(line):
+        raise OSError(errno.ENOSPC, "the disk took a part of it only")
+    return written
 
 
 def folder_size(folder: Path) -> int:
