@@ -11,11 +11,14 @@ from typing import Any
 from celery import current_app
 
 from oracle_celery.extension import Oracle
+from oracle_celery.signals import announce
 
 __all__ = ["producer"]
 
 Oracle(current_app)
 
 
-def producer(*_: Any, **__: Any) -> None:
-    """A router that never routes: it is named in ``task_routes`` only to be imported at the first message."""
+def producer(*_: Any, task: Any = None, **__: Any) -> None:
+    """A router that never routes: it is named in ``task_routes`` to be imported, and asked, at the first message."""
+    app = current_app if task is None else task.app
+    announce(Oracle(app).app)

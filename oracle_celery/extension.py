@@ -1,11 +1,11 @@
 """`Oracle(app)`: what a user writes. It connects signals and bootsteps; from then on it is ``app.oracle``.
 
-Guarantee: creating it touches neither disk nor network and reads no setting unless the app is configured already, so
-it may stand anywhere in the app's module. Settings are read, and refused with their name and value, when the worker
-or the sidecar starts, or at the first message that a producer sends.
+Guarantee: creating it touches neither disk nor network and reads no setting, so it may stand anywhere in the app's
+module. Settings are read when the worker or the sidecar starts, which stops at a wrong one and names it, or at the
+first message that a producer sends: a producer logs the mistake once and goes on publishing.
 
-What will bite: Celery's signals are global. With several apps in one process a published message belongs to the
-current app, as it does for Celery itself.
+What will bite: Celery's signals are global, and those of publishing name a task, not an app. So the app's `send_task`
+is watched: whatever it publishes, and nothing else, is this app's.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from oracle_celery.errors import ConfigurationError
 from oracle_celery.journal import COMMITTED_SUFFIX, LOGS, PRODUCERS, TRANSITIONS, Journal, Mark
 from oracle_celery.recorder import Recorder
 from oracle_celery.settings import Settings
-from oracle_celery.signals import TaskSignals
+from oracle_celery.signals import TaskSignals, watch_sending
 
 __all__ = ["Oracle", "find"]
 
@@ -74,10 +74,9 @@ class Oracle:
         from oracle_celery.bootsteps import install
 
         install(app)
+        watch_sending(app)
         app.oracle = self
         _instances.add(self)
-        if app.configured:
-            _ = self.settings  # a mistake is told where it is made
 
     @property
     def settings(self) -> Settings:
@@ -99,14 +98,6 @@ class Oracle:
                 logger.error("Oracle records nothing in this process: %s", error)
                 return False
         return self._settings is not None and self._settings.enabled
-
-    def is_current(self) -> bool:
-        """Whether a published message is this app's."""
-        if len(_instances) == 1:
-            return True
-        from celery import current_app
-
-        return current_app._get_current_object() is self.app  # noqa: SLF001
 
     # -- writing -------------------------------------------------------------------------------------------------
 

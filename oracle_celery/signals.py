@@ -21,6 +21,7 @@ import secrets
 import time
 import weakref
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from billiard.exceptions import TimeLimitExceeded, WorkerLostError
@@ -38,7 +39,7 @@ from oracle_celery.states import Rank, Status
 if TYPE_CHECKING:
     from oracle_celery.extension import Oracle
 
-__all__ = ["HIDDEN_TASKS", "RUN_AT", "RUN_ID", "TaskSignals"]
+__all__ = ["HIDDEN_TASKS", "RUN_AT", "RUN_ID", "TaskSignals", "announce", "watch_sending"]
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +65,32 @@ REPLACED = "oracle_replaced"
 
 #: Celery's own bookkeeping: polls for a chord's header, in the user's queues and by the hundred.
 HIDDEN_TASKS = frozenset({"celery.chord_unlock"})
+
+
+#: The app that publishes at this moment.
+_sending: ContextVar[Any] = ContextVar("oracle_sending", default=None)
+
+
+def watch_sending(app: Any) -> None:
+    """Lets signals of publishing tell whose message it is: all that publishes a task calls its app's `send_task`."""
+    instead = app.__dict__.get("send_task")
+
+    @functools.wraps(app.send_task)
+    def send_task(*args: Any, **options: Any) -> Any:
+        token = _sending.set(app)
+        try:
+            # looked up at every call: others, too, replace the method of the class, and may come after us
+            return type(app).send_task(app, *args, **options) if instead is None else instead(*args, **options)
+        finally:
+            _sending.reset(token)
+
+    app.send_task = send_task
+
+
+def announce(app: Any) -> None:
+    """The message now being routed is this app's, whose `send_task` was entered before it was watched."""
+    if _sending.get() is None:
+        _sending.set(app)
 
 
 class TaskSignals:
@@ -137,7 +164,10 @@ class TaskSignals:
         routing_key: Any = None,
         **_: Any,
     ) -> None:
-        if not self._is_mine(sender) or sender in HIDDEN_TASKS:
+        if not self._is_mine(sender):
+            return
+        _sending.set(None)  # an announced message is over
+        if sender in HIDDEN_TASKS:
             return
         sent = message.sent(headers, body)
         if sent is None:
@@ -429,11 +459,9 @@ class TaskSignals:
     # -- whose signal, which run ---------------------------------------------------------------------------------
 
     def _is_mine(self, sender: Any) -> bool:
-        """`sender` is a task or, for publishing signals, a task's name: then the current app decides."""
+        """`sender` is a task or, for publishing signals, a task's name: then the app that is sending decides."""
         app = getattr(sender, "app", None)
-        if app is None:
-            return self.oracle.is_current()
-        return app is self.app
+        return (_sending.get() if app is None else app) is self.app
 
     def _request_of(self, task: Any, task_id: str) -> Any:
         """The run that `task_failure` speaks of: the one under way here, else the one this process has received."""

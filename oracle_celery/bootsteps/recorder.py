@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import click
 from celery import bootsteps, signals
 
+from oracle_celery.errors import ConfigurationError
 from oracle_celery.extension import Oracle, find
+from oracle_celery.settings import Settings
 
 __all__ = ["RecorderStep"]
 
@@ -24,7 +27,7 @@ class RecorderStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery shi
     def __init__(self, worker: Any, **options: Any) -> None:
         oracle = find(worker.app)
         self.oracle: Oracle | None = oracle
-        self.enabled = oracle is not None and oracle.settings.enabled  # raises ConfigurationError: the worker stops
+        self.enabled = oracle is not None and _settings(oracle).enabled
         if oracle is not None and self.enabled:
             oracle.become_worker(worker.hostname)
             oracle.signals.has_main_process = _is_prefork(worker)
@@ -47,6 +50,16 @@ class RecorderStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery shi
     def _on_shutdown(self, **_: Any) -> None:
         assert self.oracle is not None
         self.oracle.stop()
+
+
+def _settings(oracle: Oracle) -> Settings:
+    """A mistake in them stops the worker; on the command line with one line and without a traceback."""
+    try:
+        return oracle.settings
+    except ConfigurationError as error:
+        if click.get_current_context(silent=True) is None:
+            raise
+        raise click.ClickException(str(error)) from error
 
 
 def _is_prefork(worker: Any) -> bool:
