@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import statistics
 import tempfile
 import time
@@ -54,7 +55,11 @@ def measure() -> dict[str, dict[str, float]]:
         ),
         "task_success": lambda: signals.task_success.send(sender=task, result=None, runtime=0.1),
     }
-    return {name: _microseconds(call) for name, call in calls.items()}
+    try:
+        return {name: _microseconds(call) for name, call in calls.items()}
+    finally:
+        oracle.close_journals()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _nothing(number: int) -> None:
