@@ -142,11 +142,10 @@ def _configured_names(conf: Any) -> Iterable[str]:
 
 
 def _suggestion(setting: str) -> str:
-    known = [PREFIX + name for name in _CHECKS]
-    close = difflib.get_close_matches(setting, known, n=1)
+    close = difflib.get_close_matches(setting.removeprefix(PREFIX), _CHECKS, n=1)  # the prefix would make all alike
     if close:
-        return f"there is no such setting, did you mean {close[0]}"
-    return f"there is no such setting; there are {', '.join(sorted(known))}"
+        return f"there is no such setting, did you mean {PREFIX}{close[0]}"
+    return f"there is no such setting; there are {', '.join(PREFIX + name for name in sorted(_CHECKS))}"
 
 
 def _user_state_path() -> Path:

@@ -1,0 +1,82 @@
+"""What a task message says."""
+
+from __future__ import annotations
+
+import datetime
+import time
+from typing import Any
+
+import pytest
+from celery import Celery
+from kombu import Exchange, Queue
+
+from oracle_celery import message
+
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+
+
+def test_both_protocols() -> None:
+    """The newer one has the task in the headers, the older one in the body."""
+    new = message.sent({"task": "pay", "id": "1"}, ([7], {"x": 1}, {}))
+    old = message.sent({}, {"task": "pay", "id": "1", "args": [7], "kwargs": {"x": 1}})
+    assert new is not None
+    assert old is not None
+    assert (
+        (new.args, new.kwargs, new.headers["id"]) == (old.args, old.kwargs, old.headers["id"]) == ([7], {"x": 1}, "1")
+    )
+
+
+@pytest.mark.parametrize("body", [None, b"raw", [], {}, "text"])
+def test_what_is_no_tasks_message_is_none(body: Any) -> None:
+    """Events and remote control are published, too."""
+    assert message.sent({}, body) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("2026-01-01T00:00:00+00:00", 1_767_225_600.0),
+        ("2026-01-01T00:00:00", 1_767_225_600.0),
+        (datetime.datetime(2026, 1, 1, 3, tzinfo=datetime.timezone(datetime.timedelta(hours=3))), 1_767_225_600.0),
+        ("tomorrow", None),
+        (None, None),
+        (object(), None),
+    ],
+)
+def test_points_in_time(value: Any, expected: float | None) -> None:
+    """Naive means UTC; what cannot be read is unknown."""
+    assert message.seconds_since_epoch(value) == expected
+
+
+def test_a_countdown_counts_from_now() -> None:
+    """Celery gives `task_retry` seconds."""
+    before = time.time()
+    assert before + 10 <= (message.seconds_since_epoch(10) or 0) <= time.time() + 10
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        (f"00-{TRACE}-00f067aa0ba902b7-01", TRACE),
+        (f"00-{'0' * 32}-00f067aa0ba902b7-01", None),
+        (f"00-{TRACE.upper()}-00f067aa0ba902b7-01", None),
+        (TRACE, None),
+        (b"00", None),
+        (None, None),
+    ],
+)
+def test_trace_id(header: Any, expected: str | None) -> None:
+    """Only a well-formed ``traceparent`` has one."""
+    assert message.trace_id(header) == expected
+
+
+def test_queue_names() -> None:
+    """By exchange and key; what no queue of the app takes is called by its key."""
+    app = Celery("shop", set_as_current=False)
+    app.conf.task_queues = [Queue("tills", Exchange("shop"), routing_key="pay.#"), Queue("post", Exchange("post"), "p")]
+    assert message.queue_name(app, "shop", "pay.#") == "tills"
+    assert message.queue_name(app, "", "direct") == "direct"
+    assert message.queue_name(app, "elsewhere", "pay.#") == "pay.#"
+    delayed = ".".join("0" * 28) + ".tills"
+    assert message.queue_name(app, message.DELAYED_EXCHANGE, delayed) == "tills"
+    assert message.delivered_queue(app, None) is None

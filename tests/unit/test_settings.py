@@ -1,0 +1,82 @@
+"""Settings are parsed once, and a wrong one is named with its value and what would be right."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from celery import Celery
+
+from oracle_celery.errors import ConfigurationError
+from oracle_celery.settings import Settings
+
+
+def settings_of(**conf: Any) -> Settings:
+    app = Celery("shop", set_as_current=False)
+    app.conf.update(conf)
+    return Settings.from_celery(app)
+
+
+def test_defaults() -> None:
+    """An app that says nothing gets the embedded database and its own name."""
+    settings = settings_of()
+    assert (settings.app_name, settings.url, settings.enabled) == ("shop", None, True)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "expected"),
+    [
+        ("oracle_enabled", "yes", "True or False"),
+        ("oracle_url", "mysql://db/shop", "postgresql://"),
+        ("oracle_notify", "maybe", "'transactional' or 'after_commit'"),
+        ("oracle_durability", None, "'journalled' or 'committed'"),
+        ("oracle_flush_timeout", -1, "seconds from 0 to 60"),
+        ("oracle_flush_timeout", float("nan"), "seconds from 0 to 60"),
+        ("oracle_flush_timeout", True, "seconds from 0 to 60"),
+        ("oracle_journal_quota", 1.5, "bytes from 1048576"),
+        ("oracle_user_header", "user id", "letters, digits"),
+        ("oracle_state_dir", 7, "a string"),
+        ("oracle_worker_timeout", 5, "two beats"),
+        ("oracle_beat_intervall", 5, "did you mean oracle_beat_interval"),
+        ("oracle_xyz", 5, "there are oracle_"),
+    ],
+)
+def test_a_wrong_setting_is_named(setting: str, value: Any, expected: str) -> None:
+    """With its value and what would be right."""
+    with pytest.raises(ConfigurationError) as raised:
+        settings_of(**{setting: value})
+    assert str(raised.value).startswith(setting)
+    assert expected in str(raised.value)
+
+
+def test_a_password_is_never_shown() -> None:
+    """The message goes to logs and terminals."""
+    with pytest.raises(ConfigurationError) as raised:
+        settings_of(oracle_url="mysql://root:s3cret@db/shop")
+    assert "s3cret" not in str(raised.value)
+
+
+def test_a_namespace_keeps_other_peoples_settings_out() -> None:
+    """A Django project may have an Oracle database of the other kind."""
+    app = Celery("shop", set_as_current=False)
+    project = SimpleNamespace(CELERY_ORACLE_URL="postgresql://db/shop", ORACLE_URL="oracle://x", ORACLE_HOME="/opt")
+    app.config_from_object(project, namespace="CELERY")
+    assert Settings.from_celery(app).url == "postgresql://db/shop"
+
+
+def test_journals_of_different_databases_never_mix() -> None:
+    """And the folder's name tells no password."""
+    first = settings_of(oracle_url="postgresql://root:s3cret@db/a")
+    second = settings_of(oracle_url="postgresql://root:s3cret@db/b")
+    assert first.journal_path != second.journal_path
+    assert "s3cret" not in str(first.journal_path)
+
+
+@pytest.mark.parametrize("name", ["../../etc", "a/b", ".hidden", "ключ", "x" * 300])
+def test_an_apps_name_never_leaves_the_state_folder(name: str) -> None:
+    """Whatever it is, it is one folder's name below it, its own."""
+    settings = Settings(app_name=name, state_dir="/state")
+    assert settings.state_path.parent.as_posix() == "/state"
+    assert settings.state_path.name.isascii()
+    assert len(settings.state_path.name) < 64

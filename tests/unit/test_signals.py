@@ -1,0 +1,115 @@
+"""Handlers are guests: whatever a signal brings, they raise nothing and keep quiet after the first mistake."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from celery import Celery
+
+from oracle_celery import Oracle
+from oracle_celery.journal import TRANSITIONS, segments
+
+
+@pytest.fixture
+def oracle(tmp_path: Path) -> Iterator[Oracle]:
+    """Of an app that is a worker here: it journals, and no recorder takes anything away."""
+    app = Celery("shop", broker="memory://", set_as_current=False)
+    app.conf.oracle_state_dir = str(tmp_path)
+    app.task(name="pay")(pay)
+    oracle = Oracle(app)
+    oracle.become_worker("w@h")
+    yield oracle
+    oracle.stop()
+
+
+def pay() -> int:
+    return 1
+
+
+HANDLERS = [
+    "on_before_publish",
+    "on_published",
+    "on_received",
+    "on_started",
+    "on_succeeded",
+    "on_failed",
+    "on_retry",
+    "on_postrun",
+    "on_revoked",
+    "on_unknown",
+    "on_pool_child_start",
+]
+
+
+class Hostile:
+    """Raises at every touch."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError(name)
+
+    def __repr__(self) -> str:
+        raise RuntimeError("asked for its words")
+
+
+GARBAGE: list[dict[str, Any]] = [
+    {},
+    {"request": None, "task_id": None, "headers": None, "body": None},
+    {"request": Hostile(), "task_id": Hostile(), "headers": Hostile(), "body": Hostile(), "exception": Hostile()},
+    {"request": SimpleNamespace(id=7), "task_id": 7, "headers": {"id": []}, "body": b"\xff", "reason": Hostile()},
+    {"task_id": "t", "state": "REJECTED", "retval": Hostile(), "einfo": Hostile(), "id": "t", "message": Hostile()},
+]
+
+
+@pytest.mark.parametrize("garbage", GARBAGE, ids=range(len(GARBAGE)))
+@pytest.mark.parametrize("handler", HANDLERS)
+def test_no_handler_raises(oracle: Oracle, handler: str, garbage: dict[str, Any]) -> None:
+    """Whoever the sender is, known or not."""
+    guarded = oracle.signals._guarded(getattr(oracle.signals, handler))
+    for sender in (None, "pay", oracle.app.tasks["pay"], SimpleNamespace(app=oracle.app), Hostile()):
+        assert guarded(sender=sender, signal=None, **garbage) is None  # type: ignore[func-returns-value]
+
+
+def test_mistakes_are_told_once(oracle: Oracle, caplog: pytest.LogCaptureFixture) -> None:
+    """A million tasks must not write a million tracebacks."""
+    guarded = oracle.signals._guarded(oracle.signals.on_started)
+    with caplog.at_level(logging.ERROR):
+        for _ in range(5):
+            guarded(sender=oracle.app.tasks["pay"])
+    assert caplog.text.count("could not record something") == 1
+
+
+def test_only_a_published_message_of_the_app_is_recorded(oracle: Oracle) -> None:
+    """Events, another app's messages and Celery's own bookkeeping are not."""
+    other = Celery("other", broker="memory://", set_as_current=False)
+    other.send_task("pay")
+    oracle.app.send_task("celery.chord_unlock")
+    assert not segments(oracle.folder, TRANSITIONS)
+    oracle.app.send_task("pay")
+    assert segments(oracle.folder, TRANSITIONS)
+
+
+def test_whoever_replaces_publishing_later_is_called(oracle: Oracle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tracing tools put their own method into Celery's class, and may come after Oracle."""
+    called: list[str] = []
+    monkeypatch.setattr(Celery, "send_task", lambda self, name, *args, **options: called.append(name))
+    oracle.app.send_task("pay")
+    assert called == ["pay"]
+
+
+def test_switched_off_records_nothing(tmp_path: Path) -> None:
+    """Not a file is made."""
+    app = Celery("shop", broker="memory://", set_as_current=False)
+    app.conf.update(oracle_enabled=False, oracle_state_dir=str(tmp_path))
+    Oracle(app)
+    app.send_task("pay")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_second_oracle_is_the_first(oracle: Oracle) -> None:
+    """Enabled twice, an app records once."""
+    assert Oracle(oracle.app) is oracle
