@@ -110,6 +110,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     finished_24h: int  # completed or failed: a cancelled task is neither a success nor a failure
     failed_24h: int
     workers: int
+    dropped: int  # records that living workers had no room for, and
+    quarantined: int  # that PostgreSQL refused; nought for whoever may not see everything
     as_of: str
 
 

@@ -121,7 +121,7 @@ class Queries:
     async def summary(self, viewer: Viewer) -> Summary:
         parameters: dict[str, Any] = {"everyone": viewer.owner is None}
         [row] = await self._fetch(_composed("summary", viewer, parameters), parameters)
-        queued, active, completed, failed, timed, runtime, workers, as_of = row
+        queued, active, completed, failed, timed, runtime, workers, dropped, quarantined, as_of = row
         finished = completed + failed
         return Summary(
             queued=queued,
@@ -131,6 +131,8 @@ class Queries:
             finished_24h=finished,
             failed_24h=failed,
             workers=workers,
+            dropped=dropped,
+            quarantined=quarantined,
             as_of=_time(as_of),
         )
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from oracle_celery.database.store import WorkerRegistration
+from oracle_celery.recorder import RecorderCounts
 from oracle_celery.states import Status
 from tests.factories import Feeder, transition
 from tests.sidecar_fixtures import Client
@@ -215,3 +218,19 @@ async def test_summary(shop: Feeder, client: Client) -> None:
     assert summary["failure_percent_24h"] == pytest.approx(100 / 3)
     assert summary["mean_runtime_24h"] == pytest.approx((0.5 + 1.5 + 9.0) / 3)
     assert summary["as_of"].endswith("Z")
+
+
+async def test_drops_are_counted_and_shown(feeder: Feeder, client: Client) -> None:
+    """Of the workers that live, to admins alone: a number that is not nought tells them that records are missing."""
+    for number in (1, 2, 3):
+        registration = WorkerRegistration(
+            worker_id=str(uuid.UUID(int=number)), node=f"w{number}@h", origin="1@h", pool="prefork", concurrency=1
+        )
+        feeder.store.register_worker(registration)
+        counts = RecorderCounts(dropped=10 * number, quarantined=number)
+        assert feeder.store.beat(registration.worker_id, counts=counts)
+    feeder.store.retire(str(uuid.UUID(int=3)))
+    shown = await client.ok("/api/summary")
+    assert (shown["dropped"], shown["quarantined"]) == (30, 3)
+    hidden = await client.of("ann").ok("/api/summary")
+    assert (hidden["dropped"], hidden["quarantined"]) == (0, 0)

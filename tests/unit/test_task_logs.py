@@ -88,7 +88,7 @@ def test_past_the_cap_one_line_says_so(oracle: Oracle, run: Callable[..., Any]) 
 
 def test_a_long_line_is_cut(oracle: Oracle, run: Callable[..., Any]) -> None:
     """And scrubbed of what PostgreSQL cannot hold."""
-    run(lambda logger: logger.info("\x00" + "x" * 1_000))
+    run(lambda logger: logger.info("\x00%s", "x" * 1_000))
     [line] = lines(oracle)
     assert line.message.startswith("\ufffdx")
     assert len(line.message) < LINE_LIMIT + 10

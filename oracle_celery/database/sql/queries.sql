@@ -106,5 +106,9 @@ SELECT coalesce(sum(tasks) FILTER (WHERE status = 0), 0)::bigint AS queued,
     coalesce(sum(timed) FILTER (WHERE status IN (2, 3)), 0)::bigint AS timed,
     coalesce(sum(runtime) FILTER (WHERE status IN (2, 3)), 0) AS runtime,
     (SELECT count(*) FROM oracle.worker WHERE stopped_at IS NULL AND lost_at IS NULL) AS workers,
+    (SELECT coalesce(sum((counts ->> 'dropped')::bigint), 0)::bigint FROM oracle.worker
+        WHERE %(everyone)s AND stopped_at IS NULL AND lost_at IS NULL) AS dropped,
+    (SELECT coalesce(sum((counts ->> 'quarantined')::bigint), 0)::bigint FROM oracle.worker
+        WHERE %(everyone)s AND stopped_at IS NULL AND lost_at IS NULL) AS quarantined,
     clock_timestamp() AT TIME ZONE 'UTC' AS as_of
 FROM counted;
