@@ -24,7 +24,7 @@ from typing import Any
 
 from oracle_celery import task_logs
 from oracle_celery.errors import ConfigurationError
-from oracle_celery.journal import COMMITTED_SUFFIX, LOGS, PRODUCERS, TRANSITIONS, Journal, Mark
+from oracle_celery.journal import COMMITTED_SUFFIX, LOGS, PRODUCERS, TRANSITIONS, Journal
 from oracle_celery.recorder import Recorder
 from oracle_celery.settings import Settings
 from oracle_celery.signals import TaskSignals, watch_sending
@@ -132,7 +132,7 @@ class Oracle:
         """The recorder of this process; started once."""
         with self._lock:
             if self._recorder is None:
-                self._recorder = Recorder(self.settings, self.folder)
+                self._recorder = Recorder(self.settings, self.folder, before_flush=self.signals.tell_waiting)
                 self._recorder.start()
             return self._recorder
 
@@ -155,11 +155,12 @@ class Oracle:
                     journal.close()
             self._journal = self._log_journal = None
 
-    def wait_until_committed(self, mark: Mark) -> None:
+    def wait_until_committed(self) -> None:
         """With ``oracle_durability = "committed"`` a worker's task waits here, bounded, before it returns."""
         settings = self.settings
         if settings.durability != "committed" or self.node is None:
             return
+        mark = self.journal.mark
         now = time.monotonic()
         if now < self._degraded_until:
             return

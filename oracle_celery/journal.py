@@ -100,29 +100,24 @@ class Journal:
         self._reset()
         _open_files.add(self)
 
-    def append(self, line: bytes, *, final: bool = False) -> Mark | None:
-        """Writes one encoded record with one ``write(2)``. Returns where it ends, or None where it was dropped."""
+    def append(self, line: bytes, *, final: bool = False) -> bool:
+        """Writes one encoded record with one ``write(2)``. False where it was dropped, which is counted."""
         with self._lock:
             try:
-                if self._descriptor < 0 or self._size >= SEGMENT_SIZE:
-                    self._open_segment()
-                if self._unchecked >= QUOTA_CHECK_SIZE or self._full:
-                    self._check_quota()
-                if self._full and not (final and self._usage < self.quota * FINAL_STATUS_QUOTA_FACTOR):
-                    self._drop()
-                    return None
-                if self._torn:
-                    line = b"\n" + line
-                written = os.write(self._descriptor, line)
+                if self._room <= 0 and not self._make_room(final):
+                    return self._drop()
+                written = os.write(self._descriptor, b"\n" + line if self._torn else line)
             except (OSError, OracleError):
-                self._drop()
-                return None
+                return self._drop()
+            self._room -= written
             self._size += written
-            self._unchecked += written
-            self._torn = written != len(line)
-            if self._torn:
-                self._drop()
-                return None
+            self._torn = written < len(line)
+            return self._drop() if self._torn else True
+
+    @property
+    def mark(self) -> Mark:
+        """Just behind the last record."""
+        with self._lock:
             return Mark(self._path, self._size)
 
     def close(self) -> None:
@@ -137,7 +132,7 @@ class Journal:
         self._descriptor = -1
         self._path = Path()
         self._size = 0
-        self._unchecked = 0
+        self._room = 0  # bytes until something else than a plain write is due
         self._usage = 0
         self._full = False
         self._torn = False
@@ -152,6 +147,16 @@ class Journal:
             with contextlib.suppress(OSError):
                 os.close(self._descriptor)  # the parent's segment and its lock stay the parent's
         self._reset()
+
+    def _make_room(self, final: bool) -> bool:
+        """Opens a segment, looks at the quota: whatever is due. False where the record must be dropped."""
+        if self._descriptor < 0 or self._size >= SEGMENT_SIZE:
+            self._open_segment()
+        self._check_quota()
+        if self._full:
+            return final and self._usage < self.quota * FINAL_STATUS_QUOTA_FACTOR
+        self._room = min(QUOTA_CHECK_SIZE, SEGMENT_SIZE - self._size)
+        return True
 
     def _open_segment(self) -> None:
         """The file gets its name only when it is locked and has its header, so that no reader sees it half made."""
@@ -190,16 +195,16 @@ class Journal:
         if self._full and now < self._next_check:
             return
         self._next_check = now + QUOTA_RETRY_INTERVAL
-        self._unchecked = 0
         self._usage = folder_size(self.folder)
         if self._usage > self.quota:
             self._usage -= _discard_logs(self.folder, self._usage - self.quota, keep=self._path)
         self._full = self._usage > self.quota
         self._write_drops()
 
-    def _drop(self) -> None:
+    def _drop(self) -> bool:
         self.dropped += 1
-        self._unchecked = QUOTA_CHECK_SIZE  # look again, and write down the count, at the next record
+        self._room = 0  # look again, and write down the count, at the next record
+        return False
 
     def _write_drops(self) -> None:
         if self.dropped > self._drops_written:

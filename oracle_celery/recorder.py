@@ -85,11 +85,19 @@ class Duty(Protocol):
 class Recorder:
     """Reads `folder` and every folder beside it that has lost its reader. Start and stop; both are safe twice."""
 
-    def __init__(self, settings: Settings, folder: Path, *, connect: Callable[[], Store] | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        folder: Path,
+        *,
+        connect: Callable[[], Store] | None = None,
+        before_flush: Callable[[], None] | None = None,
+    ) -> None:
         self.settings = settings
         self.folder = folder
         self.counts = RecorderCounts()
         self._connect = connect or self._open_store
+        self._before_flush = before_flush
         self._duties: list[tuple[float, Duty]] = []
         self._due: dict[int, float] = {}
         self._wake = threading.Event()
@@ -137,6 +145,8 @@ class Recorder:
             pause, is_steady = self._interval, True
             is_last = self._stopping  # asked before reading: what was recorded before `stop` is in the last flush
             try:
+                if self._before_flush is not None:
+                    self._before_flush()
                 self._take_folders()
                 if self._store is None and self._has_work():
                     self._store = self._connect()

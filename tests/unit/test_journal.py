@@ -22,12 +22,12 @@ def open_segments(folder: Path, kind: str = TRANSITIONS) -> list[Segment]:
 def test_lines_come_back_in_order(tmp_path: Path) -> None:
     """What was appended is read, complete lines only."""
     journal = Journal(tmp_path / "node", node="celery@a", quota=QUOTA)
-    marks = [journal.append(f'{{"n":{number}}}\n'.encode()) for number in range(3)]
+    for number in range(3):
+        assert journal.append(f'{{"n":{number}}}\n'.encode())
     [segment] = open_segments(tmp_path / "node")
     assert segment.header.node == "celery@a"
     assert segment.read(4096) == b'{"n":0}\n{"n":1}\n{"n":2}\n'
-    assert marks[-1] is not None
-    assert marks[-1].end == segment.position + len(segment.read(4096))
+    assert journal.mark == (segment.path, segment.position + len(segment.read(4096)))
 
 
 def test_a_segment_is_finished_when_its_writer_is_gone(tmp_path: Path) -> None:
@@ -89,11 +89,11 @@ def test_past_the_quota_logs_go_first_and_then_only_final_statuses(
         logs.append(b"l" * 99 + b"\n")
     logs.close()
     journal = Journal(tmp_path, quota=10_000)
-    written = [journal.append(b"t" * 99 + b"\n") is not None for _ in range(150)]
+    written = [journal.append(b"t" * 99 + b"\n") for _ in range(150)]
     assert not segments(tmp_path, LOGS)
     assert written[:80] == [True] * 80
     assert written[-1] is False
-    assert journal.append(b"final\n", final=True) is not None
+    assert journal.append(b"final\n", final=True)
     journal.close()
     counted = sum(int(path.read_text()) for path in tmp_path.glob("transitions*.drops"))
     assert counted == written.count(False)
@@ -103,7 +103,7 @@ def test_a_full_disk_drops_and_never_raises(tmp_path: Path) -> None:
     """A folder that cannot be written to costs records, not tasks."""
     (tmp_path / "file").write_text("")
     journal = Journal(tmp_path / "file" / "below", quota=QUOTA)
-    assert journal.append(b"{}\n") is None
+    assert not journal.append(b"{}\n")
     assert journal.dropped == 1
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -113,3 +115,54 @@ def test_switched_off_records_nothing(tmp_path: Path) -> None:
 def test_a_second_oracle_is_the_first(oracle: Oracle) -> None:
     """Enabled twice, an app records once."""
     assert Oracle(oracle.app) is oracle
+
+
+def request(task_id: str, *, started: bool, **headers: Any) -> SimpleNamespace:
+    """A worker's request, as much of it as the handlers read."""
+    fields = {"id": task_id, "task": "pay", "retries": 0, "oracle_sent": True} | headers
+    fields["delivery_info"] = {
+        "exchange": "",
+        "routing_key": "celery",
+        "redelivered": headers.get("redelivered", False),
+    }
+    return Request(id=task_id, name="pay", request_dict=fields, time_start=1.0 if started else None)
+
+
+class Request(SimpleNamespace):
+    """Compared by identity, as Celery's are."""
+
+    __hash__ = object.__hash__
+
+
+def told(oracle: Oracle) -> list[tuple[str, str]]:
+    """(task id, reason) of everything in the journal."""
+    lines = [
+        json.loads(line) for path in segments(oracle.folder, TRANSITIONS) for line in path.read_text().splitlines()[1:]
+    ]
+    return [(line["i"], line["e"]) for line in lines]
+
+
+def receive(oracle: Oracle, received: SimpleNamespace) -> None:
+    oracle.signals.on_received(SimpleNamespace(app=oracle.app), request=received)
+
+
+def test_receipt_is_told_of_what_still_waits(oracle: Oracle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A task that has started by then has told of its receipt itself."""
+    receive(oracle, request("waiting", started=False))
+    receive(oracle, request("running", started=True))
+    oracle.signals.tell_waiting()
+    assert told(oracle) == []
+    now = time.monotonic_ns()
+    monkeypatch.setattr(time, "monotonic_ns", lambda: now + 10**9)
+    oracle.signals.tell_waiting()
+    oracle.signals.tell_waiting()
+    assert told(oracle) == [("waiting", "received")]
+
+
+def test_receipt_is_told_at_once_where_it_says_more(oracle: Oracle) -> None:
+    """Of a redelivery, and of a message whose sender knows no Oracle."""
+    receive(oracle, request("again", started=False, redelivered=True))
+    strange = request("strange", started=False)
+    del strange.request_dict["oracle_sent"]
+    receive(oracle, strange)
+    assert told(oracle) == [("again", "redelivered"), ("strange", "received")]

@@ -19,7 +19,7 @@ WITH snapshot AS MATERIALIZED (
 -- name: task_columns
 -- Facts.Task, in its order, with the version last.
 t.task_id, t.name, t.status, t.reason, t.user_id, t.queue, t.worker, t.retries,
-t.created_at AT TIME ZONE 'UTC', t.received_at AT TIME ZONE 'UTC', t.started_at AT TIME ZONE 'UTC',
+t.created_at AT TIME ZONE 'UTC', coalesce(t.received_at, CASE WHEN t.run_id IS NOT NULL THEN t.run_at END) AT TIME ZONE 'UTC', t.started_at AT TIME ZONE 'UTC',
 t.finished_at AT TIME ZONE 'UTC', t.runtime, t.eta AT TIME ZONE 'UTC', t.expires AT TIME ZONE 'UTC',
 t.trace_id, t.root_id, t.parent_id, t.group_id, t.error_type, t.run_at AT TIME ZONE 'UTC', t.rank
 
