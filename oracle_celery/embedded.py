@@ -259,8 +259,9 @@ class EmbeddedPostgres:
             if done.returncode == 0:
                 return
             said = log.read_text(errors="replace") if log.exists() else done.stdout
-            # The backends of a server that was killed a moment ago are still on their way out.
-            if "shared memory block" not in said or time.monotonic() > deadline:
+            # A server that was killed a moment ago, or its backends, may still be on their way out.
+            is_leaving = "shared memory block" in said or ("lock file" in said and "already exists" in said)
+            if not is_leaving or time.monotonic() > deadline:
                 raise EmbeddedUnavailable(detail=f"PostgreSQL does not start: {_tail(said)}")
             time.sleep(POLL_SECONDS)
 

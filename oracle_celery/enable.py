@@ -11,7 +11,7 @@ from typing import Any
 from celery import current_app
 
 from oracle_celery.extension import Oracle
-from oracle_celery.signals import announce
+from oracle_celery.publishing import announce
 
 __all__ = ["producer"]
 

@@ -24,10 +24,14 @@ from typing import Any
 
 from oracle_celery import task_logs
 from oracle_celery.errors import ConfigurationError
+from oracle_celery.guest import Guest
 from oracle_celery.journal import COMMITTED_SUFFIX, LOGS, PRODUCERS, TRANSITIONS, Journal
+from oracle_celery.publishing import Publishing
 from oracle_celery.recorder import Recorder
+from oracle_celery.records import Transition, encode_line
 from oracle_celery.settings import Settings
-from oracle_celery.signals import TaskSignals, watch_sending
+from oracle_celery.signals import TaskSignals
+from oracle_celery.states import FINAL
 
 __all__ = ["Oracle", "find"]
 
@@ -68,13 +72,15 @@ class Oracle:
         self._recorder: Recorder | None = None
         self._is_flushed_at_exit = False
         self._degraded_until = 0.0
+        self.guest = Guest(self)
         self.signals = TaskSignals(self)
         self.signals.connect()
+        self.publishing = Publishing(self)
+        self.publishing.connect()
         task_logs.connect(self)
         from oracle_celery.bootsteps import install
 
         install(app)
-        watch_sending(app)
         app.oracle = self
         _instances.add(self)
 
@@ -121,6 +127,10 @@ class Oracle:
     def folder(self) -> Path:
         """Where this process journals."""
         return self.settings.journal_path / (PRODUCERS if self.node is None else _folder_name(self.node))
+
+    def record(self, record: Transition) -> bool:
+        """Journals one fact. False where it was dropped, which is counted."""
+        return self.journal.append(encode_line(record), final=record.status in FINAL)
 
     def become_worker(self, node: str) -> None:
         """From now on this process, and every child forked from it, writes as that worker node."""

@@ -15,37 +15,30 @@ appends it to the journal. Which signal fires where, in which process and in whi
 from __future__ import annotations
 
 import collections
-import functools
-import itertools
-import logging
-import secrets
 import time
 import weakref
-from collections.abc import Callable
-from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 from celery import signals
-from celery._state import get_current_task
 from celery.exceptions import Reject, SoftTimeLimitExceeded
 from celery.states import IGNORED, REJECTED
 
 from oracle_celery import message, ownership
-from oracle_celery.payload import cut_text, encode_arguments, encode_value, error_message, identifier, type_name
-from oracle_celery.records import Transition, encode_line
+from oracle_celery.description import describe_error, describe_message, describe_rejection
+from oracle_celery.payload import encode_value, identifier, type_name
+from oracle_celery.records import Transition
+from oracle_celery.run import HIDDEN_TASKS, REPLACED, RUN_AT, RUN_ID, SENT_BY_ORACLE, STARTED_AT, RunMint, run_fields
 from oracle_celery.states import Rank, Status
 
 if TYPE_CHECKING:
     from oracle_celery.extension import Oracle
 
-__all__ = ["HIDDEN_TASKS", "RUN_AT", "RUN_ID", "TaskSignals", "announce", "watch_sending"]
-
-logger = logging.getLogger(__name__)
+__all__ = ["TaskSignals"]
 
 # The facts of every task, as plain numbers: reading an enumeration's member costs more than encoding the record.
 PENDING, IN_PROGRESS, COMPLETED = int(Status.PENDING), int(Status.IN_PROGRESS), int(Status.COMPLETED)
-SENT, RECEIVED, STARTED, REPORTED = int(Rank.SENT), int(Rank.RECEIVED), int(Rank.STARTED), int(Rank.REPORTED)
+RECEIVED, STARTED, REPORTED = int(Rank.RECEIVED), int(Rank.STARTED), int(Rank.REPORTED)
 
 _NOTHING: dict[str, Any] = {}
 
@@ -54,44 +47,6 @@ WAITING_LIMIT = 10_000
 
 #: In a second.
 NANOSECONDS = 1e9
-
-#: Keys of a run in ``request.request_dict``, and so attributes of ``task.request``.
-RUN_ID = "oracle_run_id"
-RUN_AT = "oracle_run_at"
-STARTED_AT = "oracle_started_at"
-#: Header of a message whose sender has recorded what it says: receivers need not tell it again.
-SENT_BY_ORACLE = "oracle_sent"
-#: Marks a run whose task has sent a message under its own id (``Task.replace``): ignoring the run then is no end.
-REPLACED = "oracle_replaced"
-
-#: Celery's own bookkeeping: polls for a chord's header, in the user's queues and by the hundred.
-HIDDEN_TASKS = frozenset({"celery.chord_unlock"})
-
-
-#: The app that publishes at this moment.
-_sending: ContextVar[Any] = ContextVar("oracle_sending", default=None)
-
-
-def watch_sending(app: Any) -> None:
-    """Lets signals of publishing tell whose message it is: all that publishes a task calls its app's `send_task`."""
-    instead = app.__dict__.get("send_task")
-
-    @functools.wraps(app.send_task)
-    def send_task(*args: Any, **options: Any) -> Any:
-        token = _sending.set(app)
-        try:
-            # looked up at every call: others, too, replace the method of the class, and may come after us
-            return type(app).send_task(app, *args, **options) if instead is None else instead(*args, **options)
-        finally:
-            _sending.reset(token)
-
-    app.send_task = send_task
-
-
-def announce(app: Any) -> None:
-    """The message now being routed is this app's, whose `send_task` was entered before it was watched."""
-    if _sending.get() is None:
-        _sending.set(app)
 
 
 class TaskSignals:
@@ -107,15 +62,10 @@ class TaskSignals:
         #: Requests by task id, for pools that tell of a run's end when it is not the current one any more.
         self._runs: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
         self._waiting: collections.deque[tuple[int, Any]] = collections.deque()
-        self._run_prefix = ""
-        self._run_numbers = itertools.count()
-        self._failures = 0
-        self._is_recording = False
+        self._mint = RunMint()
 
     def connect(self) -> None:
         for signal, handler in (
-            (signals.before_task_publish, self.on_before_publish),
-            (signals.after_task_publish, self.on_published),
             (signals.task_received, self.on_received),
             (signals.task_prerun, self.on_started),
             (signals.task_success, self.on_succeeded),
@@ -126,78 +76,7 @@ class TaskSignals:
             (signals.task_unknown, self.on_unknown),
             (signals.worker_process_init, self.on_pool_child_start),
         ):
-            signal.connect(self._guarded(handler), weak=False, dispatch_uid=f"oracle-{id(self)}-{signal.name}")
-
-    def _guarded(self, handler: Callable[..., None]) -> Callable[..., None]:
-        """The handler as Celery calls it: silent for the task, never secret in the log."""
-
-        @functools.wraps(handler)
-        def guarded(sender: Any = None, **fields: Any) -> None:
-            try:
-                if self._is_recording or self._starts_recording():
-                    handler(sender, **fields)
-            except Exception:  # noqa: BLE001  # a guest's mistake is the guest's
-                self.count_failure()
-
-        return guarded
-
-    def _starts_recording(self) -> bool:
-        self._is_recording = self.oracle.is_recording
-        return self._is_recording
-
-    def count_failure(self) -> None:
-        """Call it where the exception is handled."""
-        self._failures += 1
-        if self._failures == 1:
-            logger.exception("Oracle could not record something; the task goes on. Told once per process.")
-
-    # -- producers -----------------------------------------------------------------------------------------------
-
-    def on_before_publish(self, sender: Any, *, headers: dict[str, Any] | None = None, **_: Any) -> None:
-        if headers is None or not self._is_mine(sender):
-            return
-        if RUN_ID in headers:
-            for key in (RUN_ID, RUN_AT, STARTED_AT, REPLACED):
-                headers.pop(key, None)  # a retry copies the headers of its run
-        ownership.stamp(headers, self.oracle.settings.user_header)
-        headers[SENT_BY_ORACLE] = True
-
-    def on_published(
-        self,
-        sender: Any,
-        *,
-        headers: dict[str, Any] | None = None,
-        body: Any = None,
-        exchange: Any = None,
-        routing_key: Any = None,
-        **_: Any,
-    ) -> None:
-        if not self._is_mine(sender):
-            return
-        _sending.set(None)  # an announced message is over
-        if sender in HIDDEN_TASKS:
-            return
-        sent = message.sent(headers, body)
-        if sent is None:
-            return
-        headers = sent.headers
-        retries = headers.get("retries") or 0
-        task = get_current_task()
-        if task is not None:
-            request = task.request
-            if request.id == headers.get("id") and retries == (request.retries or 0):
-                request.__dict__[REPLACED] = True
-        self._record(
-            headers.get("id"),
-            status=PENDING,
-            rank=SENT,
-            reason="retry_scheduled" if retries else "sent",
-            retries=retries,
-            name=identifier(headers.get("task")),
-            user_id=identifier(headers.get(self.oracle.settings.user_header)),
-            queue=message.queue_name(self.app, exchange, routing_key),
-            **self._description(headers, sent.args, sent.kwargs),
-        )
+            self.oracle.guest.connect(signal, handler)
 
     # -- a worker's main process ---------------------------------------------------------------------------------
 
@@ -205,7 +84,7 @@ class TaskSignals:
         if sender.app is not self.app or request.name in HIDDEN_TASKS:
             return
         fields = request.request_dict
-        now = self._mint_run(fields)
+        now = self._mint.mint(fields)
         if not self.has_main_process:
             self._runs[request.id] = request
         is_told = SENT_BY_ORACLE in fields
@@ -244,16 +123,16 @@ class TaskSignals:
             name=identifier(fields["task"]),
             user_id=identifier(fields.get(self.oracle.settings.user_header)),
             queue=message.queue_name(self.app, exchange, key) if exchange else identifier(key),
-            **(_NOTHING if is_told else self._description(fields, fields.get("args"), fields.get("kwargs"))),
+            **(_NOTHING if is_told else self._describe(fields, fields.get("args"), fields.get("kwargs"))),
         )
-        self.oracle.journal.append(encode_line(record))
+        self.oracle.record(record)
 
     def on_revoked(
         self, sender: Any, *, request: Any, terminated: bool = False, expired: bool = False, **_: Any
     ) -> None:
-        if not self._is_mine(sender) or sender.name in HIDDEN_TASKS:
+        if sender.app is not self.app or sender.name in HIDDEN_TASKS:
             return
-        fields = _fields(self._runs.get(request.id, request))
+        fields = run_fields(self._runs.get(request.id, request))
         run_at = fields.get(RUN_AT) or time.monotonic_ns()
         self._record(
             request.id,
@@ -266,7 +145,7 @@ class TaskSignals:
             name=identifier(sender.name),
             user_id=identifier(fields.get(self.oracle.settings.user_header)),
             queue=message.delivered_queue(self.app, fields.get("delivery_info")),
-            **self._description(fields, fields.get("args"), fields.get("kwargs")),
+            **self._describe(fields, fields.get("args"), fields.get("kwargs")),
         )
 
     def on_unknown(
@@ -293,14 +172,14 @@ class TaskSignals:
             error_message=f"This worker knows no task named {name}.",
             name=identifier(name),
             user_id=identifier(headers.get(self.oracle.settings.user_header)),
-            **self._description(headers, None, None),
+            **self._describe(headers, None, None),
         )
 
     # -- where the task's code runs ------------------------------------------------------------------------------
 
     def on_pool_child_start(self, sender: Any, **_: Any) -> None:
         self.is_pool_child = self.has_main_process
-        self._run_prefix = ""
+        self._mint.reset()
 
     def on_started(self, sender: Any, *, task_id: str, args: Any = None, kwargs: Any = None, **_: Any) -> None:
         if sender.app is not self.app or sender.name in HIDDEN_TASKS:
@@ -308,9 +187,9 @@ class TaskSignals:
         fields = sender.request.__dict__
         description = _NOTHING
         if RUN_ID not in fields:  # nobody received it: it runs eagerly, in place
-            self._mint_run(fields)
+            self._mint.mint(fields)
             description = {
-                **self._description(fields, args, kwargs),
+                **self._describe(fields, args, kwargs),
                 "name": identifier(sender.name),
                 "user_id": ownership.current_owner(self.oracle.settings.user_header),
             }
@@ -326,7 +205,7 @@ class TaskSignals:
             run_at=fields[RUN_AT],
             **description,
         )
-        self.oracle.journal.append(encode_line(record))
+        self.oracle.record(record)
 
     def on_succeeded(self, sender: Any, *, result: Any = None, runtime: float | None = None, **_: Any) -> None:
         if sender.app is not self.app or sender.name in HIDDEN_TASKS:
@@ -344,16 +223,16 @@ class TaskSignals:
             runtime=runtime,
         )
         oracle = self.oracle
-        if oracle.journal.append(encode_line(record), final=True) and oracle.settings.durability == "committed":
+        if oracle.record(record) and oracle.settings.durability == "committed":
             oracle.wait_until_committed()
 
     def on_failed(self, sender: Any, *, task_id: str, exception: Any = None, einfo: Any = None, **_: Any) -> None:
-        if not self._is_mine(sender) or sender.name in HIDDEN_TASKS:
+        if sender.app is not self.app or sender.name in HIDDEN_TASKS:
             return
         if isinstance(exception, Reject):
             return  # the task's own process has told so in task_postrun
         is_inferred = self.has_main_process and not self.is_pool_child
-        error = self._error(exception, einfo)
+        error = describe_error(exception, einfo, self.oracle.settings.error_limit)
         reason = None
         if isinstance(exception, WorkerLostError):
             reason, is_inferred = "process_lost", True
@@ -377,7 +256,7 @@ class TaskSignals:
         self._fail_chord_body(request, task_id, exception)
 
     def on_retry(self, sender: Any, *, request: Any, reason: Any = None, einfo: Any = None, **_: Any) -> None:
-        if not self._is_mine(sender) or sender.name in HIDDEN_TASKS:
+        if sender.app is not self.app or sender.name in HIDDEN_TASKS:
             return
         exception = getattr(reason, "exc", None)
         self._end(
@@ -386,14 +265,14 @@ class TaskSignals:
             Rank.GIVEN_BACK,
             reason="connection_lost" if reason is None else "retry_scheduled",
             eta=message.seconds_since_epoch(getattr(reason, "when", None)),
-            **(self._error(exception, einfo) if exception is not None else {}),
+            **(describe_error(exception, einfo, self.oracle.settings.error_limit) if exception is not None else {}),
         )
 
     def on_postrun(self, sender: Any, *, retval: Any = None, state: str | None = None, **_: Any) -> None:
         """Only for outcomes that have no signal of their own."""
         if state is not None and state != IGNORED and state != REJECTED:
             return
-        if not self._is_mine(sender) or sender.name in HIDDEN_TASKS:
+        if sender.app is not self.app or sender.name in HIDDEN_TASKS:
             return
         request = sender.request
         if state == IGNORED:
@@ -405,7 +284,13 @@ class TaskSignals:
             if getattr(retval, "requeue", False):
                 self._end(request, Status.PENDING, Rank.GIVEN_BACK, reason="requeued")
             else:
-                self._end(request, Status.FAILED, Rank.REPORTED, reason="rejected", **self._rejection(retval))
+                self._end(
+                    request,
+                    Status.FAILED,
+                    Rank.REPORTED,
+                    reason="rejected",
+                    **describe_rejection(retval, self.oracle.settings.error_limit),
+                )
         elif not self.is_pool_child:  # a pool's main process will say what became of the child
             self._end(request, Status.FAILED, Rank.INTERRUPTED, reason="interrupted")
 
@@ -413,7 +298,7 @@ class TaskSignals:
 
     def _end(self, request: Any, status: int, rank: int, *, task_id: str | None = None, **fields: Any) -> None:
         """The run's last fact."""
-        known = _fields(request)
+        known = run_fields(request)
         if request is not None:
             task_id = request.id
         now = time.monotonic_ns()
@@ -437,43 +322,14 @@ class TaskSignals:
         if task_id is None:
             return False
         record = Transition(task_id=task_id, status=status, at=at or time.monotonic_ns(), **fields)
-        return self.oracle.journal.append(encode_line(record), final=status >= COMPLETED)
+        return self.oracle.record(record)
 
-    def _description(self, headers: Any, args: Any, kwargs: Any) -> dict[str, Any]:
-        """What a message says about its task beside name, owner and queue, whichever run it is."""
-        return {
-            "arguments": encode_arguments(args, kwargs, self.oracle.settings.arguments_limit),
-            "trace_id": message.trace_id(headers.get("traceparent")),
-            "eta": message.seconds_since_epoch(headers.get("eta")),
-            "expires": message.seconds_since_epoch(headers.get("expires")),
-            "root_id": identifier(headers.get("root_id")),
-            "parent_id": identifier(headers.get("parent_id")),
-            "group_id": identifier(headers.get("group")),
-        }
-
-    def _error(self, exception: Any, einfo: Any) -> dict[str, Any]:
-        limit = self.oracle.settings.error_limit
-        traceback = getattr(einfo, "traceback", None)
-        traceback = traceback if type(traceback) is str else None
-        if not isinstance(exception, BaseException):
-            return {"traceback": None if traceback is None else cut_text(traceback, limit)}
-        return {
-            "error_type": type_name(type(exception)),
-            "error_message": error_message(exception, traceback, limit),
-            "traceback": None if traceback is None else cut_text(traceback, limit),
-        }
-
-    def _rejection(self, rejection: Any) -> dict[str, Any]:
-        """What `Reject` was given: an exception, or words."""
-        cause = getattr(rejection, "reason", None)
-        error = self._error(cause if isinstance(cause, BaseException) else rejection, None)
-        if type(cause) is str:
-            error["error_message"] = cut_text(cause, self.oracle.settings.error_limit)
-        return error
+    def _describe(self, headers: Any, args: Any, kwargs: Any) -> dict[str, Any]:
+        return describe_message(headers, args, kwargs, self.oracle.settings.arguments_limit)
 
     def _fail_chord_body(self, request: Any, task_id: str, exception: Any) -> None:
         """The body of a chord is published when its header is done; with a failed header that is never."""
-        fields = _fields(request)
+        fields = run_fields(request)
         body = fields.get("chord")
         options = body.get("options") if isinstance(body, dict) else None
         if body is None or not isinstance(options, dict) or not options.get("task_id"):
@@ -494,30 +350,9 @@ class TaskSignals:
 
     # -- whose signal, which run ---------------------------------------------------------------------------------
 
-    def _is_mine(self, sender: Any) -> bool:
-        """`sender` is a task or, for publishing signals, a task's name: then the app that is sending decides."""
-        app = getattr(sender, "app", None)
-        return (_sending.get() if app is None else app) is self.app
-
     def _request_of(self, task: Any, task_id: str) -> Any:
         """The run that `task_failure` speaks of: the one under way here, else the one this process has received."""
         request = task.request
         if request.id == task_id and RUN_ID in request.__dict__:
             return request
         return self._runs.get(task_id)
-
-    def _mint_run(self, fields: dict[str, Any]) -> int:
-        if not self._run_prefix:
-            self._run_prefix = secrets.token_hex(6)
-        now = time.monotonic_ns()
-        fields[RUN_ID] = f"{self._run_prefix}-{next(self._run_numbers):x}"
-        fields[RUN_AT] = now
-        return now
-
-
-def _fields(request: Any) -> dict[str, Any]:
-    """The message's headers and what is known of its run: of a worker's `Request` or of a task's `Context`."""
-    if request is None:
-        return {}
-    fields: dict[str, Any] = getattr(request, "request_dict", None) or request.__dict__
-    return fields

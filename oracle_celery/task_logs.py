@@ -17,7 +17,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 
 from oracle_celery.payload import identifier, scrub
 from oracle_celery.records import LogLine, encode_line
-from oracle_celery.signals import HIDDEN_TASKS, RUN_ID
+from oracle_celery.run import HIDDEN_TASKS, RUN_ID
 
 if TYPE_CHECKING:
     from oracle_celery.extension import Oracle
@@ -48,7 +48,7 @@ class TaskLogHandler(logging.Handler):
         except SoftTimeLimitExceeded:
             raise
         except Exception:  # noqa: BLE001  # a guest's mistake is the guest's
-            self.oracle.signals.count_failure()
+            self.oracle.guest.count_failure()
 
     def _record(self, record: logging.LogRecord, request: Any) -> None:
         settings = self.oracle.settings

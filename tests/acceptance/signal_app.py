@@ -35,7 +35,7 @@ def make_app(broker: str, database: str, state_dir: str, backend: str | None = N
     Oracle(app)
     for task in TASKS:
         options = dict(task["options"])
-        app.task(name=f"signals.{task['run'].__name__}", **options)(task["run"])
+        app.task(shared=False, name=f"signals.{task['run'].__name__}", **options)(task["run"])
     app.finalize()
     return app
 

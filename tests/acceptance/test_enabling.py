@@ -72,7 +72,7 @@ PLAIN = """
     app = Celery("shop", broker=os.environ.get("SHOP_BROKER", "memory://"))
     app.conf.oracle_url = os.environ["SHOP_DATABASE"]
     app.conf.broker_connection_retry_on_startup = True
-    @app.task(name="shop.pay")
+    @app.task(shared=False, name="shop.pay")
     def pay():
         return 1
 """
@@ -88,7 +88,7 @@ FACTORY = """
         app = Celery("shop", broker=os.environ.get("SHOP_BROKER", "memory://"))
         app.conf.update(oracle_url=os.environ["SHOP_DATABASE"], broker_connection_retry_on_startup=True)
         Oracle(app)
-        app.task(name="shop.pay")(pay)
+        app.task(shared=False, name="shop.pay")(pay)
         app.set_default()
         return app
     app = make_app()
@@ -100,7 +100,7 @@ DJANGO_STYLE = """
     from celery import Celery
     app = Celery("shop")
     app.config_from_object("settings", namespace="CELERY")
-    @app.task(name="shop.pay")
+    @app.task(shared=False, name="shop.pay")
     def pay():
         return 1
     from oracle_celery import Oracle
@@ -236,7 +236,7 @@ def test_each_message_goes_to_the_oracle_of_its_own_app(project: Project, databa
             def make(name, url):
                 app = Celery(name, broker="memory://", set_as_current=False)
                 app.conf.oracle_url = url
-                app.task(name="pay")(pay)
+                app.task(shared=False, name="pay")(pay)
                 return app
             def pay():
                 return 1

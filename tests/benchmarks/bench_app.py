@@ -32,7 +32,7 @@ def make_app(variant: str) -> Celery:
         app.conf.oracle_url = os.environ["BENCH_DATABASE_URL"]
         app.conf.oracle_state_dir = os.environ["BENCH_STATE_DIR"]
         Oracle(app)
-    app.task(name="bench.nothing")(nothing)
+    app.task(shared=False, name="bench.nothing")(nothing)
     app.finalize()
     return app
 

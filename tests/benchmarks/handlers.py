@@ -29,7 +29,7 @@ def measure() -> dict[str, dict[str, float]]:
     oracle = Oracle(app)
     oracle.node = "bench@here"  # a worker's process: it appends, and somebody else reads
     oracle._journal = Journal(folder / "journal", quota=2**40)
-    app.task(name="bench.nothing")(_nothing)
+    app.task(shared=False, name="bench.nothing")(_nothing)
     app.finalize()
     task = app.tasks["bench.nothing"]
     headers = {"id": "7c1e4f92-0b1d-4c55-9a0e-3f6d2b71b0a4", "task": task.name, "root_id": "r", "retries": 0}

@@ -45,11 +45,11 @@ class WitnessingTask(Task):  # type: ignore[misc]
     Request = WitnessingRequest
 
 
-@app.task(name="durable.succeed", base=WitnessingTask if os.environ.get("DURABLE_WITNESS") else Task)
+@app.task(shared=False, name="durable.succeed", base=WitnessingTask if os.environ.get("DURABLE_WITNESS") else Task)
 def succeed() -> int:
     return 1
 
 
-@app.task(name="durable.fail", base=WitnessingTask if os.environ.get("DURABLE_WITNESS") else Task)
+@app.task(shared=False, name="durable.fail", base=WitnessingTask if os.environ.get("DURABLE_WITNESS") else Task)
 def fail() -> None:
     raise ValueError("broken")

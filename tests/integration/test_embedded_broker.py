@@ -30,11 +30,11 @@ from oracle_celery import embedded_broker
 app = Celery("files", broker=os.environ["BROKER"])
 app.conf.update(worker_pool_putlocks=False, broker_connection_retry_on_startup=True)
 
-@app.task
+@app.task(shared=False)
 def touch(path):
     open(path, "x").close()
 
-@app.task
+@app.task(shared=False)
 def nap(seconds):
     time.sleep(seconds)
 """

@@ -45,7 +45,7 @@ def run(oracle: Oracle) -> Iterator[Callable[..., Any]]:
         def body() -> Any:
             return work(logger)
 
-        return oracle.app.task(name=name)(body).apply(task_id="t", throw=True)
+        return oracle.app.task(shared=False, name=name)(body).apply(task_id="t", throw=True)
 
     yield run_as_task
     logger.removeHandler(handler)

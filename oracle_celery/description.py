@@ -1,0 +1,46 @@
+"""What a message says about its task, and an exception about itself: the descriptive fields of a `Transition`.
+
+Guarantee: bounded, storable, and without running code of the values, as `payload` has it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from oracle_celery import message
+from oracle_celery.payload import cut_text, encode_arguments, error_message, identifier, type_name
+
+__all__ = ["describe_error", "describe_message", "describe_rejection"]
+
+
+def describe_message(headers: Any, args: Any, kwargs: Any, limit: int) -> dict[str, Any]:
+    """All but name, owner and queue, whichever run it is; `limit` is that of the arguments, in bytes."""
+    return {
+        "arguments": encode_arguments(args, kwargs, limit),
+        "trace_id": message.trace_id(headers.get("traceparent")),
+        "eta": message.seconds_since_epoch(headers.get("eta")),
+        "expires": message.seconds_since_epoch(headers.get("expires")),
+        "root_id": identifier(headers.get("root_id")),
+        "parent_id": identifier(headers.get("parent_id")),
+        "group_id": identifier(headers.get("group")),
+    }
+
+
+def describe_error(exception: Any, einfo: Any, limit: int) -> dict[str, Any]:
+    """Type, words and traceback; `einfo` is Celery's, with the traceback as text."""
+    traceback = getattr(einfo, "traceback", None)
+    traceback = traceback if type(traceback) is str else None
+    fields = {"traceback": None if traceback is None else cut_text(traceback, limit)}
+    if isinstance(exception, BaseException):
+        fields["error_type"] = type_name(type(exception))
+        fields["error_message"] = error_message(exception, traceback, limit)
+    return fields
+
+
+def describe_rejection(rejection: Any, limit: int) -> dict[str, Any]:
+    """What Celery's `Reject` was given: an exception, or words."""
+    cause = getattr(rejection, "reason", None)
+    fields = describe_error(cause if isinstance(cause, BaseException) else rejection, None, limit)
+    if type(cause) is str:
+        fields["error_message"] = cut_text(cause, limit)
+    return fields

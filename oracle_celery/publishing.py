@@ -1,0 +1,116 @@
+"""Messages as their senders see them: whose they are is stamped, that they were sent is recorded.
+
+What will bite: Celery's signals of publishing are global and name a task, not an app. So the app's `send_task` is
+watched: whatever it publishes, and nothing else, is this app's. And ``after_task_publish`` means handed to the broker's
+client, not confirmed by the broker, unless ``confirm_publish`` is set.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+from celery import signals
+from celery._state import get_current_task
+
+from oracle_celery import message, ownership
+from oracle_celery.description import describe_message
+from oracle_celery.payload import identifier
+from oracle_celery.records import Transition
+from oracle_celery.run import HIDDEN_TASKS, OF_A_RUN, REPLACED, SENT_BY_ORACLE
+from oracle_celery.states import Rank, Status
+
+if TYPE_CHECKING:
+    from oracle_celery.extension import Oracle
+
+__all__ = ["Publishing", "announce"]
+
+#: The app that publishes at this moment.
+_sending: ContextVar[Any] = ContextVar("oracle_sending", default=None)
+
+
+class Publishing:
+    """The handlers of one app's messages."""
+
+    def __init__(self, oracle: Oracle) -> None:
+        self.oracle = oracle
+        self.app = oracle.app
+
+    def connect(self) -> None:
+        self.oracle.guest.connect(signals.before_task_publish, self.on_before_publish)
+        self.oracle.guest.connect(signals.after_task_publish, self.on_published)
+        _watch_sending(self.app)
+
+    def on_before_publish(self, sender: Any, *, headers: dict[str, Any] | None = None, **_: Any) -> None:
+        if headers is None or _sending.get() is not self.app:
+            return
+        for key in OF_A_RUN.intersection(headers):
+            del headers[key]  # a retry copies the headers of its run
+        ownership.stamp(headers, self.oracle.settings.user_header)
+        headers[SENT_BY_ORACLE] = True
+
+    def on_published(
+        self,
+        sender: Any,
+        *,
+        headers: dict[str, Any] | None = None,
+        body: Any = None,
+        exchange: Any = None,
+        routing_key: Any = None,
+        **_: Any,
+    ) -> None:
+        if _sending.get() is not self.app:
+            return
+        _sending.set(None)  # an announced message is over
+        sent = message.sent(headers, body)
+        if sent is None or sender in HIDDEN_TASKS:
+            return
+        headers, settings = sent.headers, self.oracle.settings
+        task_id, retries = identifier(headers.get("id")), headers.get("retries") or 0
+        if task_id is None:
+            return
+        _mark_replaced(headers.get("id"), retries)
+        self.oracle.record(
+            Transition(
+                task_id=task_id,
+                status=Status.PENDING,
+                rank=Rank.SENT,
+                at=time.monotonic_ns(),
+                reason="retry_scheduled" if retries else "sent",
+                retries=retries,
+                name=identifier(headers.get("task")),
+                user_id=identifier(headers.get(settings.user_header)),
+                queue=message.queue_name(self.app, exchange, routing_key),
+                **describe_message(headers, sent.args, sent.kwargs, settings.arguments_limit),
+            )
+        )
+
+
+def announce(app: Any) -> None:
+    """The message now being routed is this app's, whose `send_task` was entered before it was watched."""
+    if _sending.get() is None:
+        _sending.set(app)
+
+
+def _watch_sending(app: Any) -> None:
+    instead = app.__dict__.get("send_task")
+
+    @functools.wraps(app.send_task)
+    def send_task(*args: Any, **options: Any) -> Any:
+        token = _sending.set(app)
+        try:
+            # looked up at every call: others, too, replace the method of the class, and may come after us
+            return type(app).send_task(app, *args, **options) if instead is None else instead(*args, **options)
+        finally:
+            _sending.reset(token)
+
+    app.send_task = send_task
+
+
+def _mark_replaced(task_id: Any, retries: int) -> None:
+    """A task that sends a message under its own id goes on in it: ``Task.replace``."""
+    task = get_current_task()
+    if task is not None and task.request.id == task_id and (task.request.retries or 0) == retries:
+        task.request.__dict__[REPLACED] = True

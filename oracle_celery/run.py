@@ -1,0 +1,67 @@
+"""One run of a task: the marks by which its facts are told apart from those of other runs.
+
+They travel in ``request.request_dict`` from the worker's main process to the pool child, and are attributes of
+``task.request`` there. The same task id may run twice at once after a broker reconnect, so nothing is keyed by the
+task id alone.
+"""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+import time
+from typing import Any
+
+__all__ = [
+    "HIDDEN_TASKS",
+    "OF_A_RUN",
+    "REPLACED",
+    "RUN_AT",
+    "RUN_ID",
+    "SENT_BY_ORACLE",
+    "STARTED_AT",
+    "RunMint",
+    "run_fields",
+]
+
+#: The run's id, and the monotonic ns at which it was minted: when a worker received the message.
+RUN_ID = "oracle_run_id"
+RUN_AT = "oracle_run_at"
+#: Monotonic ns at which its code began.
+STARTED_AT = "oracle_started_at"
+#: Its task has sent a message under its own id: ignoring the run then is no end.
+REPLACED = "oracle_replaced"
+OF_A_RUN = frozenset({RUN_ID, RUN_AT, STARTED_AT, REPLACED})
+
+#: Header of a message whose sender has recorded what it says: receivers need not tell it again.
+SENT_BY_ORACLE = "oracle_sent"
+
+#: Celery's own bookkeeping: polls for a chord's header, in the user's queues and by the hundred.
+HIDDEN_TASKS = frozenset({"celery.chord_unlock"})
+
+
+class RunMint:
+    """Gives runs their ids; one a process."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """After a fork: parent and child must not give the same ids."""
+        self._prefix = secrets.token_hex(6)
+        self._numbers = itertools.count()
+
+    def mint(self, fields: dict[str, Any]) -> int:
+        """Marks `fields` as a new run's; returns its time."""
+        now = time.monotonic_ns()
+        fields[RUN_ID] = f"{self._prefix}-{next(self._numbers):x}"
+        fields[RUN_AT] = now
+        return now
+
+
+def run_fields(request: Any) -> dict[str, Any]:
+    """The message's headers and the run's marks: of a worker's `Request` or of a task's `Context`."""
+    if request is None:
+        return {}
+    fields: dict[str, Any] = getattr(request, "request_dict", None) or request.__dict__
+    return fields
