@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from oracle_celery.payload import identifier
 
-__all__ = ["Sent", "delivered_queue", "queue_name", "seconds_since_epoch", "sent", "trace_id"]
+__all__ = ["Sent", "queue_name", "seconds_since_epoch", "sent", "trace_id"]
 
 #: kombu's exchange for messages that RabbitMQ itself delays; the real routing key follows 28 binary digits.
 DELAYED_EXCHANGE = "celery_delayed_delivery"
@@ -49,13 +49,6 @@ def queue_name(app: Any, exchange: Any, routing_key: Any) -> str | None:
         if queue.routing_key == routing_key and (queue.exchange is None or queue.exchange.name == exchange):
             return identifier(name)
     return identifier(routing_key)
-
-
-def delivered_queue(app: Any, delivery: Any) -> str | None:
-    """The same for a received message's ``delivery_info``."""
-    if not isinstance(delivery, dict):
-        return None
-    return queue_name(app, delivery.get("exchange"), delivery.get("routing_key"))
 
 
 def seconds_since_epoch(moment: Any) -> float | None:

@@ -122,7 +122,7 @@ class TaskSignals:
             run_at=fields[RUN_AT],
             name=identifier(fields["task"]),
             user_id=identifier(fields.get(self.oracle.settings.user_header)),
-            queue=message.queue_name(self.app, exchange, key) if exchange else identifier(key),
+            queue=self._queue(exchange, key),
             **(_NOTHING if is_told else self._describe(fields, fields.get("args"), fields.get("kwargs"))),
         )
         self.oracle.record(record)
@@ -133,6 +133,7 @@ class TaskSignals:
         if sender.app is not self.app or sender.name in HIDDEN_TASKS:
             return
         fields = run_fields(self._runs.get(request.id, request))
+        delivery = fields.get("delivery_info") or _NOTHING
         run_at = fields.get(RUN_AT) or time.monotonic_ns()
         self._record(
             request.id,
@@ -144,7 +145,7 @@ class TaskSignals:
             run_at=run_at,
             name=identifier(sender.name),
             user_id=identifier(fields.get(self.oracle.settings.user_header)),
-            queue=message.delivered_queue(self.app, fields.get("delivery_info")),
+            queue=self._queue(delivery.get("exchange"), delivery.get("routing_key")),
             **self._describe(fields, fields.get("args"), fields.get("kwargs")),
         )
 
@@ -184,15 +185,13 @@ class TaskSignals:
     def on_started(self, sender: Any, *, task_id: str, args: Any = None, kwargs: Any = None, **_: Any) -> None:
         if sender.app is not self.app or sender.name in HIDDEN_TASKS:
             return
-        fields = sender.request.__dict__
-        description = _NOTHING
+        fields, header = sender.request.__dict__, self.oracle.settings.user_header
+        description, delivery = _NOTHING, fields.get("delivery_info") or _NOTHING
+        user_id = identifier(fields.get(header))
         if RUN_ID not in fields:  # nobody received it: it runs eagerly, in place
             self._mint.mint(fields)
-            description = {
-                **self._describe(fields, args, kwargs),
-                "name": identifier(sender.name),
-                "user_id": ownership.current_owner(self.oracle.settings.user_header),
-            }
+            description = self._describe(fields, args, kwargs)
+            user_id = user_id or ownership.current_owner(header)
         now = fields[STARTED_AT] = time.monotonic_ns()
         record = Transition(
             task_id=identifier(task_id) or "",
@@ -203,6 +202,9 @@ class TaskSignals:
             retries=fields.get("retries") or 0,
             run_id=fields[RUN_ID],
             run_at=fields[RUN_AT],
+            name=identifier(sender.name),
+            user_id=user_id,
+            queue=self._queue(delivery.get("exchange"), delivery.get("routing_key")),
             **description,
         )
         self.oracle.record(record)
@@ -323,6 +325,9 @@ class TaskSignals:
             return False
         record = Transition(task_id=task_id, status=status, at=at or time.monotonic_ns(), **fields)
         return self.oracle.record(record)
+
+    def _queue(self, exchange: Any, routing_key: Any) -> str | None:
+        return message.queue_name(self.app, exchange, routing_key) if exchange else identifier(routing_key)
 
     def _describe(self, headers: Any, args: Any, kwargs: Any) -> dict[str, Any]:
         return describe_message(headers, args, kwargs, self.oracle.settings.arguments_limit)

@@ -79,4 +79,3 @@ def test_queue_names() -> None:
     assert message.queue_name(app, "elsewhere", "pay.#") == "pay.#"
     delayed = ".".join("0" * 28) + ".tills"
     assert message.queue_name(app, message.DELAYED_EXCHANGE, delayed) == "tills"
-    assert message.delivered_queue(app, None) is None
