@@ -14,6 +14,7 @@ from celery import Celery, signals
 
 from oracle_celery import Oracle
 from oracle_celery.journal import Journal
+from oracle_celery.publishing import announce
 
 __all__ = ["measure"]
 
@@ -43,12 +44,14 @@ def measure() -> dict[str, dict[str, float]]:
         fields = {**headers, "args": (1,), "kwargs": {}}
         return _Hashable(id=headers["id"], name=task.name, request_dict=fields, delivery_info=delivery)
 
+    def published() -> None:
+        announce(app)  # as the app's send_task does
+        signals.after_task_publish.send(sender=task.name, headers=headers, body=body, exchange="", routing_key="bench")
+
     consumer = _Hashable(app=app)
     context()
     calls = {
-        "after_task_publish": lambda: signals.after_task_publish.send(
-            sender=task.name, headers=headers, body=body, exchange="", routing_key="bench"
-        ),
+        "after_task_publish": published,
         "task_received": lambda: signals.task_received.send(sender=consumer, request=received()),
         "task_prerun": lambda: signals.task_prerun.send(
             sender=task, task_id=headers["id"], task=task, args=(1,), kwargs={}
