@@ -41,7 +41,7 @@ def measure() -> dict[str, dict[str, float]]:
 
     def received() -> Any:
         delivery = {"exchange": "", "routing_key": "bench", "redelivered": False}
-        fields = {**headers, "args": (1,), "kwargs": {}}
+        fields = {**headers, "oracle_sent": True, "args": (1,), "kwargs": {}, "delivery_info": delivery}
         return _Hashable(id=headers["id"], name=task.name, request_dict=fields, delivery_info=delivery)
 
     def published() -> None:
