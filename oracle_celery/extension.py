@@ -154,10 +154,6 @@ class Oracle:
         if recorder is not None:
             recorder.stop(self.settings.flush_timeout)
 
-    def flush(self) -> None:
-        """Waits until what this process has recorded is committed, or ``oracle_flush_timeout`` has passed."""
-        self.stop()
-
     def close_journals(self) -> None:
         with self._lock:
             for journal in (self._journal, self._log_journal):

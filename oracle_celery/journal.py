@@ -21,7 +21,6 @@ import threading
 import time
 import uuid
 import weakref
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -354,7 +353,12 @@ def _write_whole(descriptor: int, line: bytes) -> int:
 
 def folder_size(folder: Path) -> int:
     """Bytes of all files directly in the folder."""
-    return sum(size for _, size in _files(folder))
+    size = 0
+    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
+        for entry in entries:
+            with contextlib.suppress(FileNotFoundError):
+                size += entry.stat(follow_symlinks=False).st_size
+    return size
 
 
 def _discard_logs(folder: Path, excess: int, *, keep: Path) -> int:
@@ -369,13 +373,6 @@ def _discard_logs(folder: Path, excess: int, *, keep: Path) -> int:
                 path.unlink()
                 (folder / f"logs.{time.monotonic_ns()}{DROPS_SUFFIX}").write_text("1")
     return freed
-
-
-def _files(folder: Path) -> Iterator[tuple[str, int]]:
-    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
-        for entry in entries:
-            with contextlib.suppress(FileNotFoundError):
-                yield entry.name, entry.stat(follow_symlinks=False).st_size
 
 
 def boot_id() -> str:

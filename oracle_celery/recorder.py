@@ -320,12 +320,9 @@ class Recorder:
         for path, segment in list(self._segments.items()):
             if not path.exists():
                 segment.close()  # its writer gave up log lines for room
-            elif (segment.remaining() > 0 and segment.read(BATCH_SIZE)) or not segment.is_finished():
-                continue
+            elif not segment.is_finished() or segment.read(BATCH_SIZE):
+                continue  # still written to, or not sent to its end
             else:
-                rest = segment.read(BATCH_SIZE)
-                if rest:
-                    continue  # written between our reading and the writer's end
                 if segment.remaining() > 0:
                     self.counts.torn += 1  # a last line cut off by the writer's death
                 segment.discard()

@@ -122,7 +122,7 @@ class TaskSignals:
             run_at=fields[RUN_AT],
             name=identifier(fields["task"]),
             user_id=identifier(fields.get(self.oracle.settings.user_header)),
-            queue=self._queue(exchange, key),
+            queue=message.queue_name(self.app, exchange, key),
             **(_NOTHING if is_told else self._describe(fields, fields.get("args"), fields.get("kwargs"))),
         )
         self.oracle.record(record)
@@ -145,7 +145,7 @@ class TaskSignals:
             run_at=run_at,
             name=identifier(sender.name),
             user_id=identifier(fields.get(self.oracle.settings.user_header)),
-            queue=self._queue(delivery.get("exchange"), delivery.get("routing_key")),
+            queue=message.queue_name(self.app, delivery.get("exchange"), delivery.get("routing_key")),
             **self._describe(fields, fields.get("args"), fields.get("kwargs")),
         )
 
@@ -204,7 +204,7 @@ class TaskSignals:
             run_at=fields[RUN_AT],
             name=identifier(sender.name),
             user_id=user_id,
-            queue=self._queue(delivery.get("exchange"), delivery.get("routing_key")),
+            queue=message.queue_name(self.app, delivery.get("exchange"), delivery.get("routing_key")),
             **description,
         )
         self.oracle.record(record)
@@ -233,7 +233,7 @@ class TaskSignals:
             return
         if isinstance(exception, Reject):
             return  # the task's own process has told so in task_postrun
-        is_inferred = self.has_main_process and not self.is_pool_child
+        is_inferred = is_main = self.has_main_process and not self.is_pool_child
         error = describe_error(exception, einfo, self.oracle.settings.error_limit)
         reason = None
         if isinstance(exception, WorkerLostError):
@@ -245,7 +245,7 @@ class TaskSignals:
             reason = "soft_time_limit"
             error["error_message"] = "The soft time limit was exceeded."
         request = self._request_of(sender, task_id)
-        if request is None and self.has_main_process and not self.is_pool_child:
+        if request is None and is_main:
             return  # of a hard time limit: it is told again, with its request, unless the message goes back
         self._end(
             request,
@@ -325,9 +325,6 @@ class TaskSignals:
             return False
         record = Transition(task_id=task_id, status=status, at=at or time.monotonic_ns(), **fields)
         return self.oracle.record(record)
-
-    def _queue(self, exchange: Any, routing_key: Any) -> str | None:
-        return message.queue_name(self.app, exchange, routing_key) if exchange else identifier(routing_key)
 
     def _describe(self, headers: Any, args: Any, kwargs: Any) -> dict[str, Any]:
         return describe_message(headers, args, kwargs, self.oracle.settings.arguments_limit)

@@ -151,12 +151,7 @@ def postgres_server() -> Iterator[PostgresServer | None]:
     if os.environ.get("ORACLE_TEST_DATABASE_URL"):
         yield None
         return
-    server = PostgresServer()
-    try:
-        server.start()
-        yield server
-    finally:
-        server.dispose()
+    yield from _running_server()
 
 
 @pytest.fixture(scope="session")
@@ -187,6 +182,10 @@ def empty_database(database_server: DatabaseServer) -> Iterator[str]:
 @pytest.fixture
 def private_postgres() -> Iterator[PostgresServer]:
     """A running server of this test alone, to be stopped, started and killed; its databases are not migrated."""
+    yield from _running_server()
+
+
+def _running_server() -> Iterator[PostgresServer]:
     server = PostgresServer()
     try:
         server.start()

@@ -38,7 +38,7 @@ class Crowd:
     def settle(self, timeout: float = 120) -> dict[str, tuple[str, str | None]]:
         """All tasks' (status, reason) in the database, once every one of them is final."""
         self._sender.join()
-        self.station.app.oracle.flush()
+        self.station.app.oracle.stop()
         settled: dict[str, tuple[str, str | None]] = {}
 
         def look() -> bool:
