@@ -13,7 +13,9 @@ __all__ = [
     "ConfigurationError",
     "DatabaseUnavailable",
     "EmbeddedUnavailable",
+    "NotAllowed",
     "OracleError",
+    "PublishFailed",
     "SchemaMissing",
     "SchemaOutOfDate",
     "TaskNotFound",
@@ -52,6 +54,18 @@ class TaskNotFound(OracleError):
 
 class BadQuery(OracleError):
     """Parameter {parameter!r} cannot be {value!r}. Allowed: {allowed}."""
+
+
+class NotAllowed(OracleError):
+    """{explanation}"""
+
+    #: Which rule forbids it, a word for programs; `status` is the task's status where it is a task.
+    code: str
+    status: str | None
+
+
+class PublishFailed(OracleError):
+    """The broker did not take the message ({detail}). Nothing was sent; try again when it answers."""
 
 
 class EmbeddedUnavailable(OracleError):

@@ -118,6 +118,11 @@ class Recorder:
         """`duty` is performed every `interval` seconds while there is a connection, first at once."""
         self._duties.append((interval, duty))
 
+    def wake(self) -> None:
+        """All duties are due, and the next round begins at once."""
+        self._due.clear()
+        self._wake.set()
+
     def start(self) -> None:
         if self._thread is None:
             open_folder(self.folder)
@@ -358,8 +363,12 @@ class Recorder:
         for number, (interval, duty) in enumerate(self._duties):
             if now >= self._due.get(number, 0.0):
                 self._count_drops()
-                duty.perform(self._store, self.counts)
-                self._due[number] = now + interval
+                self._due[number] = now + interval  # before: who wakes the recorder meanwhile is heard afterwards
+                try:
+                    duty.perform(self._store, self.counts)
+                except BaseException:
+                    self._due.pop(number, None)
+                    raise
 
     def _count_drops(self) -> None:
         dropped = 0

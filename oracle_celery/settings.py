@@ -7,6 +7,7 @@ silently ignored. Nothing here touches the network or the disk.
 
 from __future__ import annotations
 
+import base64
 import difflib
 import hashlib
 import math
@@ -29,6 +30,8 @@ MILLISECOND = 1e-3
 KIBIBYTE = 1024
 MEBIBYTE = 1024 * KIBIBYTE
 GIBIBYTE = 1024 * MEBIBYTE
+
+FERNET_KEY_SIZE = 32  # bytes
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,6 +74,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     #: Seconds between two beats of a worker, and of silence after which it is asked and then given up.
     beat_interval: float = 10 * SECOND
     worker_timeout: float = 30 * SECOND
+    #: Seconds that a running task gets to end by itself after it was cancelled, before its process is killed.
+    cancel_grace: float = 10 * SECOND
+    #: The messages of tasks that failed or were cancelled are kept, so that they can be retried. A task with the
+    #: attribute ``oracle_store_message = False`` is left out.
+    store_message: bool = True
+    #: Bytes of the largest message that is kept.
+    message_limit: int = 8 * MEBIBYTE
+    #: Fernet key, or keys, newest first, by which kept messages are encrypted; None: they are not.
+    message_key: tuple[str, ...] | None = None
 
     @classmethod
     def from_celery(cls, app: Any) -> Settings:
@@ -193,6 +205,28 @@ def _without_password(url: str) -> str:
     return re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", url)
 
 
+def _fernet_keys(setting: str, value: object) -> tuple[str, ...] | None:
+    """The value itself is a secret: an error does not tell it."""
+    keys = (value,) if isinstance(value, str) else value
+    if keys is None:
+        return None
+    if not isinstance(keys, (list, tuple)) or not keys or not all(_is_fernet_key(key) for key in keys):
+        raise ConfigurationError(
+            setting=setting,
+            value="***",
+            expected="write 32 bytes in URL-safe base64, as cryptography.fernet.Fernet.generate_key() gives, "
+            "or a list of such keys with the newest first",
+        )
+    return tuple(keys)
+
+
+def _is_fernet_key(key: object) -> bool:
+    try:
+        return isinstance(key, str) and len(base64.urlsafe_b64decode(key)) == FERNET_KEY_SIZE
+    except ValueError:
+        return False
+
+
 def _header_name(setting: str, value: object) -> str:
     if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,63}", value):
         raise ConfigurationError(setting=setting, value=value, expected="write a name of letters, digits and _")
@@ -248,4 +282,8 @@ _CHECKS: dict[str, Callable[[str, object], Any]] = {
     "log_lines_per_run": _count(0, 10_000_000, "lines"),
     "beat_interval": _seconds(0.1, 3600),
     "worker_timeout": _seconds(0.3, 86_400),
+    "cancel_grace": _seconds(0, 86_400),
+    "store_message": _boolean,
+    "message_limit": _count(0, 256 * MEBIBYTE, "bytes"),
+    "message_key": _fernet_keys,
 }

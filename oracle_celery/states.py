@@ -40,7 +40,9 @@ class Rank(IntEnum):
 
     SENT = 0  # a producer published the message: no run yet
     RECEIVED = 10  # a worker holds the message
+    CALLED_OFF = 15  # somebody cancelled it before it started, as far as was known: a run that started wins
     STARTED = 20  # the task's code runs
+    CANCELLING = 25  # somebody asked for its end while it ran
     LOST = 30  # inferred by the sidecar from a silent worker
     INTERRUPTED = 40  # the run ended with no outcome, seen in its own process (SystemExit, a killed greenlet)
     INFERRED = 50  # inferred by the worker's main process: lost child, hard time limit

@@ -1,0 +1,147 @@
+-- Control: what people want of tasks and queues, who asked for it and what came of it.
+--
+-- Commands are rare and workers follow them by number, so all of them are written one after another under one
+-- advisory lock (statement "lock_control"): a number is never visible before a smaller one.
+
+-- The order of desired states. Drawn under the lock.
+CREATE SEQUENCE oracle.control_seq;
+
+-- Who did what. Only appended to; what came of it is in audit_outcome.
+CREATE TABLE oracle.audit_entry (
+    entry_id bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    at       timestamptz NOT NULL DEFAULT clock_timestamp(),
+    actor    text COLLATE "C" NOT NULL,
+    is_admin boolean     NOT NULL,
+    via      text        NOT NULL,              -- http, app, cli or oracle (by itself: a pause that ended)
+    address  text,                              -- of an HTTP client
+    action   text COLLATE "C" NOT NULL,         -- cancel, retry, pause, resume, bulk_cancel, bulk_retry
+    task_id  text COLLATE "C",
+    owner    text COLLATE "C",                  -- user_id of that task: they see the entry too
+    queues   text[],                            -- {} means all queues
+    bulk_id  uuid,
+    filter   json,
+    before   json,
+    after    json,
+    reason   text
+);
+
+CREATE INDEX audit_task ON oracle.audit_entry (task_id, entry_id) WHERE task_id IS NOT NULL;
+CREATE INDEX audit_actor ON oracle.audit_entry (actor, entry_id);
+
+-- What came of an entry, for a task or a worker. The newest one of a subject counts. Only appended to.
+CREATE TABLE oracle.audit_outcome (
+    outcome_id bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    entry_id   bigint      NOT NULL REFERENCES oracle.audit_entry,
+    at         timestamptz NOT NULL DEFAULT clock_timestamp(),
+    subject    text        NOT NULL,            -- a task id or a worker's node name
+    outcome    text        NOT NULL,
+    detail     text
+);
+
+CREATE INDEX outcome_entry ON oracle.audit_outcome (entry_id);
+
+CREATE FUNCTION oracle.refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION USING ERRCODE = 'OR002', MESSAGE = format('%s is only ever appended to', TG_TABLE_NAME);
+END
+$$;
+
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON oracle.audit_entry
+    FOR EACH STATEMENT EXECUTE FUNCTION oracle.refuse_change();
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON oracle.audit_outcome
+    FOR EACH STATEMENT EXECUTE FUNCTION oracle.refuse_change();
+
+-- Tasks that shall not run (any more). Workers keep the ids that are not settled, and those settled of late: a message
+-- may come again. run_at and retries: the run that was under way, where one was.
+CREATE TABLE oracle.cancellation (
+    task_id    text COLLATE "C" PRIMARY KEY,
+    seq        bigint      NOT NULL,
+    asked_at   timestamptz NOT NULL,
+    entry_id   bigint      NOT NULL,
+    was_status smallint    NOT NULL,            -- when it was asked for: pending or in_progress
+    result_at  timestamptz,                     -- the application's result backend says REVOKED
+    settled_at timestamptz,                     -- a worker has dropped the message, or the run has ended
+    settled_as text                             -- cancelled or too_late
+);
+
+CREATE INDEX cancellation_seq ON oracle.cancellation (seq);
+CREATE INDEX cancellation_open ON oracle.cancellation (seq) WHERE settled_at IS NULL;
+
+-- The newest word on each queue; the row '' speaks for all queues. Of a queue's own row and '' the larger seq counts.
+CREATE TABLE oracle.queue_pause (
+    queue     text COLLATE "C" PRIMARY KEY,
+    seq       bigint      NOT NULL,
+    is_paused boolean     NOT NULL,
+    changed_at timestamptz NOT NULL,
+    changed_by text       NOT NULL,
+    entry_id  bigint      NOT NULL,
+    reason    text,
+    until     timestamptz                       -- of a pause that ends by itself
+);
+
+-- What workers have said of a pause or a resume, after the act. One row per worker and queue, the newest.
+CREATE TABLE oracle.pause_report (
+    worker_id    uuid        NOT NULL,
+    queue        text COLLATE "C" NOT NULL,
+    seq          bigint      NOT NULL,          -- of the word that it has acted on
+    state        text        NOT NULL,          -- paused, consuming
+    confirmed_at timestamptz NOT NULL,
+    PRIMARY KEY (worker_id, queue)
+);
+
+ALTER TABLE oracle.worker
+    ADD COLUMN control_seq   bigint NOT NULL DEFAULT 0,  -- desired states up to this one are known to it
+    ADD COLUMN consuming     text[],                     -- the queues it consumes at this moment; queues: it is to
+    ADD COLUMN rate_limits   json,                       -- {task name: "10/m"}
+    ADD COLUMN interruptible boolean NOT NULL DEFAULT false;  -- its pool can interrupt a running task
+
+-- The message of a task that may be retried, exactly as a worker received it. Read by the retry path alone.
+CREATE TABLE oracle.task_message (
+    task_id         text COLLATE "C" PRIMARY KEY,
+    at              timestamptz NOT NULL,
+    is_chord_member boolean     NOT NULL,
+    missing         text,                       -- why there is none: too_large, opted_out
+    key_id          text,                       -- which key the envelope is encrypted with; null: it is not
+    envelope        bytea                       -- kept_message.Envelope
+) WITH (autovacuum_vacuum_insert_scale_factor = 0.1);
+ALTER TABLE oracle.task_message ALTER COLUMN envelope SET STORAGE EXTERNAL;
+
+-- A task is retried once, as another task. sending: the new id is promised, and its message may have been sent.
+CREATE TABLE oracle.retry (
+    task_id    text COLLATE "C" PRIMARY KEY,
+    new_id     text COLLATE "C" NOT NULL UNIQUE,
+    entry_id   bigint      NOT NULL,
+    state      text        NOT NULL CHECK (state IN ('sending', 'sent')),
+    claimed_at timestamptz NOT NULL,
+    sent_at    timestamptz
+);
+
+-- One action on many tasks.
+CREATE TABLE oracle.bulk (
+    bulk_id     uuid        PRIMARY KEY,
+    action      text        NOT NULL CHECK (action IN ('cancel', 'retry')),
+    entry_id    bigint      NOT NULL,
+    actor       text COLLATE "C" NOT NULL,
+    is_admin    boolean     NOT NULL,
+    options     json        NOT NULL,           -- {"include_cancelled": …, "force": …, "reason": …}
+    total       bigint      NOT NULL,
+    done        bigint      NOT NULL DEFAULT 0,
+    outcomes    jsonb       NOT NULL DEFAULT '{}',  -- {outcome: count}
+    created_at  timestamptz NOT NULL,
+    finished_at timestamptz
+);
+
+CREATE INDEX bulk_open ON oracle.bulk (created_at) WHERE finished_at IS NULL;
+
+CREATE TABLE oracle.bulk_item (
+    bulk_id uuid   NOT NULL REFERENCES oracle.bulk,
+    number  bigint NOT NULL,
+    task_id text COLLATE "C" NOT NULL,
+    outcome text,                               -- null: not yet
+    detail  text,
+    new_id  text,
+    PRIMARY KEY (bulk_id, number)
+);
+
+CREATE INDEX bulk_item_open ON oracle.bulk_item (bulk_id, number) WHERE outcome IS NULL;
+CREATE INDEX bulk_item_task ON oracle.bulk_item (task_id);
