@@ -118,6 +118,13 @@ class RabbitServer:
         """What a broker's restart looks like to its clients."""
         self.control("close_all_connections", "a test")
 
+    def restart(self) -> None:
+        """Stops as a supervisor stops it, and comes back with its durable queues and their persistent messages."""
+        assert self._environment, "a container's data goes with the container: install rabbitmq-server"
+        os.killpg(self._server.pid, signal.SIGTERM)
+        self._server.wait()
+        self.start()
+
     def dispose(self) -> None:
         if self._environment:
             if self._server.is_alive:
@@ -144,13 +151,15 @@ class RabbitServer:
 
 
 class RedisServer:
-    """A Redis of our own, in memory only; a test gets a database number."""
+    """A Redis of our own, in memory only unless it is to be `durable`; a test gets a database number."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, durable: bool = False) -> None:
         self.port = free_port()
         self.base = Path(tempfile.mkdtemp(prefix="oracle-redis-"))
         self._numbers = itertools.count()
-        options = ["--save", "", "--appendonly", "no", "--databases", str(REDIS_DATABASES)]
+        self._durable = durable
+        appends = "yes" if durable else "no"
+        options = ["--save", "", "--appendonly", appends, "--databases", str(REDIS_DATABASES)]
         program = shutil.which("redis-server")
         if program:
             command = [program, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.base), *options]
@@ -176,6 +185,12 @@ class RedisServer:
         client.flushdb()
         client.close()
         return url
+
+    def restart(self) -> None:
+        """Stops as a supervisor stops it, and comes back with what it held."""
+        assert self._durable, "it would come back empty"
+        self._server.terminate()
+        self.start()
 
     def dispose(self) -> None:
         self._server.stop()

@@ -189,6 +189,19 @@ def witness(self: Task, path: str) -> None:
         os.close(descriptor)
 
 
+@task(bind=True)
+def stamp(self: Task, path: str, seconds: float = 0.0) -> None:
+    """Writes its id, its queue and the time when it starts, and again when it ends."""
+    queue = self.request.delivery_info["routing_key"]
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    try:
+        os.write(descriptor, f"{self.request.id} {queue} started {time.time()}\n".encode())
+        time.sleep(seconds)
+        os.write(descriptor, f"{self.request.id} {queue} ended {time.time()}\n".encode())
+    finally:
+        os.close(descriptor)
+
+
 @task()
 def log_lines(count: int) -> None:
     for number in range(count):

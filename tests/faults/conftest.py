@@ -1,4 +1,4 @@
-"""A station whose PostgreSQL is this test's own, to be killed."""
+"""Servers of one test alone, to be killed and restarted, and stations on them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 
 from oracle_celery.database import schema
 from tests.acceptance.station import Station
+from tests.broker_fixtures import RabbitServer, RedisServer
 from tests.postgresql_fixtures import PostgresServer
 
 
@@ -21,3 +22,14 @@ def station(rabbitmq_url: str, private_postgres: PostgresServer, tmp_path: Path)
     station = Station(rabbitmq_url, private_postgres.dsn(), tmp_path)
     yield station
     station.stop()
+
+
+@pytest.fixture(params=["rabbitmq", "redis"])
+def own_broker(request: pytest.FixtureRequest) -> Iterator[RabbitServer | RedisServer]:
+    """The test runs once on each; `restart` keeps what it held."""
+    server: RabbitServer | RedisServer = RabbitServer() if request.param == "rabbitmq" else RedisServer(durable=True)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.dispose()

@@ -1,0 +1,105 @@
+"""A paused queue stays paused whatever is started again, under load: judged by the times that tasks wrote down."""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from tests.acceptance.station import Station
+from tests.broker_fixtures import RabbitServer, RedisServer
+from tests.faults.stamps import Stamps
+
+PAUSED, STEADY = "mail", "signals"
+#: Restarts in all, of worker, broker and sidecar in random order; ORACLE_PAUSE_RESTARTS=20 is the long form.
+RESTARTS = int(os.environ.get("ORACLE_PAUSE_RESTARTS", "6"))
+RESUME_SECONDS = 2.0
+#: Between two messages of the load, each time one to either queue.
+SEND_SECONDS = 0.02
+
+pytestmark = pytest.mark.timeout(600)
+
+
+@pytest.fixture
+def station(own_broker: RabbitServer | RedisServer, database: str, tmp_path: Path) -> Iterator[Station]:
+    """On a broker of its own; nothing runs yet."""
+    station = Station(own_broker.new_url(), database, tmp_path)
+    yield station
+    station.stop()
+
+
+class Load(threading.Thread):
+    """Sends to both queues until it is stopped; a broker that is away is waited for."""
+
+    def __init__(self, station: Station, stamps: Stamps) -> None:
+        super().__init__(name="load", daemon=True)
+        self.station = station
+        self.stamps = stamps
+        self.stopping = threading.Event()
+
+    def run(self) -> None:
+        while not self.stopping.wait(SEND_SECONDS):
+            for queue in (PAUSED, STEADY):
+                try:
+                    self.station.send("stamp", str(self.stamps.path), 0.001, queue=queue, retry=False)
+                except Exception:  # the broker is away
+                    self.stopping.wait(0.1)
+
+    def stop(self) -> None:
+        self.stopping.set()
+        self.join(30)
+
+
+def test_a_pause_outlives_every_restart(station: Station, own_broker: RabbitServer | RedisServer) -> None:
+    """After the confirmation no task of the queue starts; the other queue never stops; resume takes two seconds."""
+    seed = int(os.environ.get("ORACLE_SEED", time.time()))
+    order = random.Random(seed)
+    stamps = Stamps(station.folder / "stamps")
+    station.start_sidecar()
+    worker = station.start_worker(queues=(PAUSED, STEADY), options=("--prefetch-multiplier", "8"))
+    load = Load(station, stamps)
+    load.start()
+    station.poll(lambda: len(stamps.started(PAUSED)) > 20, "the queue is busy")
+
+    answer = station.app.oracle.pause(PAUSED, reason="storm")
+    paused_at = time.time()
+    assert {report.state for report in answer.workers} == {"confirmed"}
+
+    kinds = ["worker", "broker", "sidecar"] * -(-RESTARTS // 3)
+    order.shuffle(kinds)
+    for number, kind in enumerate(kinds[:RESTARTS]):
+        if kind == "broker":
+            own_broker.restart()
+        elif kind == "worker":
+            worker.kill() if order.random() < 0.5 else worker.terminate()
+            worker.start()
+        else:
+            assert station.sidecar is not None
+            station.sidecar.kill()
+            station.sidecar.start()
+        before = time.time()
+        station.poll(
+            lambda since=before: any(at > since for at in stamps.started(STEADY).values()),  # type: ignore[misc]
+            f"the other queue goes on after restart {number} ({kind}, seed {seed})",
+            timeout=60,
+        )
+    late = {task_id: at - paused_at for task_id, at in stamps.started(PAUSED).items() if at > paused_at}
+    assert late == {}, f"tasks started after the confirmed pause (seed {seed})"
+
+    resumed_at = time.time()
+    station.app.oracle.resume(PAUSED)
+    station.poll(
+        lambda: any(at > resumed_at for at in stamps.started(PAUSED).values()), "the queue goes on", timeout=20
+    )
+    first = min(at for at in stamps.started(PAUSED).values() if at > resumed_at)
+    assert first - resumed_at < RESUME_SECONDS
+    load.stop()
+    with psycopg.connect(station.database) as connection:
+        entries = connection.execute("SELECT action, queues FROM oracle.audit_entry ORDER BY entry_id").fetchall()
+    assert entries == [("pause", [PAUSED]), ("resume", [PAUSED])]
