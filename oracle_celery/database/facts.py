@@ -112,6 +112,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     workers: int
     dropped: int  # records that living workers had no room for, and
     quarantined: int  # that PostgreSQL refused; nought for whoever may not see everything
+    is_admin: bool  # what the page offers; what is allowed is decided at every command
     as_of: str
 
 

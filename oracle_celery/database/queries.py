@@ -133,6 +133,7 @@ class Queries:
             workers=workers,
             dropped=dropped,
             quarantined=quarantined,
+            is_admin=viewer.is_admin,
             as_of=_time(as_of),
         )
 
