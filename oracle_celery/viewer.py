@@ -1,10 +1,15 @@
-"""Who is asking. Every query and every stream takes a `Viewer`; the owner predicate is built from nothing else."""
+"""Who is asking. Every query and every stream takes a `Viewer`; the owner predicate is built from nothing else.
+
+Who acts is an `Actor`: a viewer, who may act on what they may see, and how they came in.
+"""
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
-__all__ = ["LOCAL_ADMIN", "Viewer"]
+__all__ = ["LOCAL_ADMIN", "ORACLE", "Actor", "Viewer"]
 
 
 class Viewer(msgspec.Struct, frozen=True):
@@ -21,3 +26,15 @@ class Viewer(msgspec.Struct, frozen=True):
 
 #: Everybody, as long as the sidecar listens on loopback only and knows no key.
 LOCAL_ADMIN = Viewer(user_id="local", is_admin=True)
+
+
+class Actor(msgspec.Struct, frozen=True, kw_only=True):
+    """Who acts, as the audit tells it."""
+
+    viewer: Viewer
+    via: Literal["http", "app", "cli", "oracle"]
+    address: str | None = None  # of an HTTP client
+
+
+#: Acts by itself: ends a pause whose time has come.
+ORACLE = Actor(viewer=Viewer(user_id="oracle", is_admin=True), via="oracle")
