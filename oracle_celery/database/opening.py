@@ -11,15 +11,16 @@ from contextlib import contextmanager
 from typing import Any
 
 import psycopg
-from psycopg_pool import AsyncConnectionPool
+from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from oracle_celery.database import schema
 from oracle_celery.errors import ConfigurationError, DatabaseUnavailable
 
-__all__ = ["migrate_schema", "open_pool", "require_schema"]
+__all__ = ["blocking_pool", "migrate_schema", "open_pool", "require_schema"]
 
 CONNECT_TIMEOUT_SECONDS = 5
 POOL_SIZE = 8
+BLOCKING_POOL_SIZE = 4
 #: A reader that waits longer for a connection is told that the database is unavailable.
 POOL_TIMEOUT_SECONDS = 5.0
 STATEMENT_TIMEOUT_MILLISECONDS = 5_000
@@ -64,6 +65,26 @@ async def open_pool(url: str) -> AsyncConnectionPool[Any]:
     )
     await pool.open()
     return pool
+
+
+def blocking_pool(url: str) -> ConnectionPool[Any]:
+    """Not open yet. For a process that is not the sidecar: it holds no connection while nobody asks."""
+    return ConnectionPool(
+        url,
+        min_size=0,
+        max_size=BLOCKING_POOL_SIZE,
+        timeout=POOL_TIMEOUT_SECONDS,
+        kwargs={**_OPTIONS, "application_name": "oracle-app"},
+        configure=_configure_blocking,
+        check=ConnectionPool.check_connection,
+        reconnect_timeout=POOL_TIMEOUT_SECONDS,
+        open=False,
+        name="oracle-app",
+    )
+
+
+def _configure_blocking(connection: psycopg.Connection[Any]) -> None:
+    connection.execute(f"SET statement_timeout = {STATEMENT_TIMEOUT_MILLISECONDS}")
 
 
 async def _configure(connection: psycopg.AsyncConnection[Any]) -> None:

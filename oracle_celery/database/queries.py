@@ -6,14 +6,12 @@ cursor" has no gap and no overlap. What bites: JSON is read as text, because a p
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
 import psycopg
-from psycopg_pool import AsyncConnectionPool
 
 from oracle_celery.database.cursor import Cursor, Snapshot
 from oracle_celery.database.facts import (
@@ -28,9 +26,10 @@ from oracle_celery.database.facts import (
     Transition,
     TransitionEvent,
 )
+from oracle_celery.database.fetching import Fetch
 from oracle_celery.database.listing import SORT_KEYS, TaskFilter, condition, next_page, order, page_condition
 from oracle_celery.database.sql import statement
-from oracle_celery.errors import BadQuery, DatabaseUnavailable, TaskNotFound
+from oracle_celery.errors import BadQuery, TaskNotFound
 from oracle_celery.states import Status
 from oracle_celery.viewer import Viewer
 
@@ -56,10 +55,10 @@ class Changes(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Queries:
-    """All reads, over a pool of the caller's."""
+    """All reads, over whatever fetches rows (see `fetching`)."""
 
-    def __init__(self, pool: AsyncConnectionPool[Any]) -> None:
-        self._pool = pool
+    def __init__(self, fetch: Fetch) -> None:
+        self._fetch = fetch
 
     async def list_tasks(
         self, viewer: Viewer, wanted: TaskFilter, sort: str = "-created_at", limit: int = 50, page: str | None = None
@@ -154,22 +153,6 @@ class Queries:
         """The cursor that has seen everything so far."""
         [row] = await self._fetch(_shared("start_cursor"), {})
         return Cursor.at(_snapshot(row), row[_SNAPSHOT_WIDTH])
-
-    async def _fetch(self, query: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
-        async with self._connection() as connection:
-            cursor = connection.cursor(binary=True)
-            await cursor.execute(query, parameters)
-            return await cursor.fetchall()
-
-    @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
-        try:
-            async with self._pool.connection() as connection:
-                yield connection
-        except psycopg.DataError:
-            raise
-        except psycopg.Error as error:  # a schema that is not there (any more) included: readers wait for it
-            raise DatabaseUnavailable(detail=" ".join(str(error).split())) from error
 
 
 def visible(viewer: Viewer, parameters: dict[str, Any]) -> str:

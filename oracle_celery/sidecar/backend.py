@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from oracle_celery import control
+from oracle_celery.database.fetching import over
 from oracle_celery.database.opening import migrate_schema, open_pool, require_schema
 from oracle_celery.database.queries import Queries
 from oracle_celery.database.upkeep import Upkeep
@@ -69,7 +70,7 @@ class Backend:
             await asyncio.to_thread(require_schema, url)
         pool = await open_pool(url)
         self._closing.push_async_callback(pool.close)
-        queries = Queries(pool)
+        queries = Queries(over(pool))
         broadcaster = Broadcaster(queries)
         summaries = Summaries(queries, broadcaster)
         listener = Listener(self._settings.listen_url or url, pool, broadcaster.wake)

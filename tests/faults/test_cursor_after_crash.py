@@ -6,6 +6,7 @@ import psycopg
 from psycopg_pool import AsyncConnectionPool
 
 from oracle_celery.database import schema
+from oracle_celery.database.fetching import over
 from oracle_celery.database.queries import Queries
 from oracle_celery.database.store import Store
 from tests.ledger import Source, sent
@@ -28,14 +29,14 @@ async def test_reused_transaction_numbers(private_postgres: PostgresServer) -> N
         assert raw is not None
         connection.rollback()
         async with AsyncConnectionPool(dsn, kwargs={"autocommit": True}, open=False) as pool:
-            cursor = await Queries(pool).start_cursor()
+            cursor = await Queries(over(pool)).start_cursor()
             private_postgres.kill()
     private_postgres.start()
     store.close()
     store.ingest([source.slice([sent("after", 0)])])
     store.close()
     async with AsyncConnectionPool(dsn, kwargs={"autocommit": True}, open=False) as pool:
-        changes = await Queries(pool).changes(cursor, 10)
+        changes = await Queries(over(pool)).changes(cursor, 10)
     [transition] = changes.transitions
     assert transition.public.task_id == "after"
     assert transition.txid < raw[0], "no number was given out again: this run has proved nothing"

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from oracle_celery.database.cursor import Cursor
+from oracle_celery.database.fetching import over
 from oracle_celery.database.opening import open_pool
 from oracle_celery.database.queries import Changes, Queries
 from oracle_celery.sidecar.broadcaster import Broadcaster
@@ -32,7 +33,7 @@ class CountingQueries(Queries):
 @pytest.fixture
 async def queries(database: str) -> AsyncIterator[CountingQueries]:
     pool = await open_pool(database)
-    yield CountingQueries(pool)
+    yield CountingQueries(over(pool))
     await pool.close()
 
 

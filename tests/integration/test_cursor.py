@@ -15,6 +15,7 @@ import pytest
 from psycopg_pool import AsyncConnectionPool
 
 from oracle_celery.database.cursor import Cursor, CursorUnusable
+from oracle_celery.database.fetching import over
 from oracle_celery.database.queries import Queries
 from tests.postgresql_fixtures import DatabaseServer
 
@@ -37,7 +38,7 @@ async def queries(database: str) -> AsyncIterator[Queries]:
             " VALUES ('task', now(), now(), 'epoch', 0, 0, 0)"
         )
     async with AsyncConnectionPool(database, kwargs={"autocommit": True}, open=False) as pool:
-        yield Queries(pool)
+        yield Queries(over(pool))
 
 
 def insert(connection: psycopg.Connection[Any], label: str = "x", rows: int = 1) -> list[int]:
@@ -170,7 +171,7 @@ async def test_another_databases_cursor(database_server: DatabaseServer, databas
     """The same server counts the same transactions in all its databases; their cursors are not each other's."""
     other = database_server.create()
     async with AsyncConnectionPool(other, kwargs={"autocommit": True}, open=False) as pool:
-        cursor = await Queries(pool).start_cursor()
+        cursor = await Queries(over(pool)).start_cursor()
         with pytest.raises(CursorUnusable, match="other_database"):
             await queries.changes(cursor, 10)
     database_server.drop(other)

@@ -12,6 +12,7 @@ import pytest
 from psycopg_pool import AsyncConnectionPool
 
 from oracle_celery.database.cursor import Cursor
+from oracle_celery.database.fetching import over
 from oracle_celery.database.queries import SORT_KEYS, Queries, TaskFilter
 from oracle_celery.database.sql import statement
 from oracle_celery.database.store import Store
@@ -35,7 +36,7 @@ def store(database: str) -> Iterator[Store]:
 @pytest.fixture
 async def queries(database: str) -> AsyncIterator[Queries]:
     async with AsyncConnectionPool(database, kwargs={"autocommit": True}, open=False) as pool:
-        yield Queries(pool)
+        yield Queries(over(pool))
 
 
 def fill(store: Store) -> None:
@@ -266,4 +267,4 @@ async def test_a_database_without_a_schema(empty_database: str) -> None:
     """Readers wait for one in the same way as for the database."""
     async with AsyncConnectionPool(empty_database, kwargs={"autocommit": True}, open=False) as pool:
         with pytest.raises(DatabaseUnavailable):
-            await Queries(pool).start_cursor()
+            await Queries(over(pool)).start_cursor()
