@@ -361,7 +361,7 @@ def test_a_missing_schema_is_said_once_and_waited_for(
         tell(journal, "later")
         migrate(empty_database)
         desk.wait_for_facts(2)
-        assert caplog.text.count("oracle migrate") == 1
+        assert caplog.text.count("has no Oracle schema yet") == 1
     finally:
         desk.stop()
 
