@@ -29,6 +29,7 @@ from oracle_celery.database.facts import (
 from oracle_celery.database.fetching import Fetch
 from oracle_celery.database.listing import SORT_KEYS, TaskFilter, condition, next_page, order, page_condition
 from oracle_celery.database.sql import statement
+from oracle_celery.database.visibility import visible
 from oracle_celery.errors import BadQuery, TaskNotFound
 from oracle_celery.states import Status
 from oracle_celery.viewer import Viewer
@@ -153,16 +154,6 @@ class Queries:
         """The cursor that has seen everything so far."""
         [row] = await self._fetch(_shared("start_cursor"), {})
         return Cursor.at(_snapshot(row), row[_SNAPSHOT_WIDTH])
-
-
-def visible(viewer: Viewer, parameters: dict[str, Any]) -> str:
-    """The owner's predicate on ``t.user_id``: the one place where it is built."""
-    if viewer.owner is None:
-        return "true"
-    if not viewer.owner:
-        return "false"  # nobody: in statistics, '' stands for tasks without an owner
-    parameters["owner"] = viewer.owner
-    return "t.user_id = %(owner)s"
 
 
 def _composed(name: str, viewer: Viewer, parameters: dict[str, Any], **parts: str) -> str:
