@@ -16,6 +16,7 @@ __all__ = [
     "NotAllowed",
     "OracleError",
     "PublishFailed",
+    "PublishUnknown",
     "SchemaMissing",
     "SchemaOutOfDate",
     "TaskNotFound",
@@ -66,6 +67,10 @@ class NotAllowed(OracleError):
 
 class PublishFailed(OracleError):
     """The broker did not take the message ({detail}). Nothing was sent; try again when it answers."""
+
+
+class PublishUnknown(OracleError):
+    """It is not known whether the broker took the message ({detail}). If the task does not show up, it was not sent."""
 
 
 class EmbeddedUnavailable(OracleError):

@@ -25,7 +25,8 @@ from typing import Any
 from oracle_celery import task_logs
 from oracle_celery.errors import ConfigurationError
 from oracle_celery.guest import Guest
-from oracle_celery.journal import COMMITTED_SUFFIX, LOGS, PRODUCERS, TRANSITIONS, Journal
+from oracle_celery.journal import COMMITTED_SUFFIX, LOGS, MESSAGES, PRODUCERS, TRANSITIONS, Journal
+from oracle_celery.kept_message import MessageKeeper
 from oracle_celery.publishing import Publishing
 from oracle_celery.recorder import Recorder
 from oracle_celery.records import Transition, encode_line
@@ -69,6 +70,7 @@ class Oracle:
         self._lock = threading.RLock()
         self._journal: Journal | None = None
         self._log_journal: Journal | None = None
+        self._message_journal: Journal | None = None
         self._recorder: Recorder | None = None
         self._is_flushed_at_exit = False
         self._degraded_until = 0.0
@@ -78,6 +80,7 @@ class Oracle:
         self.publishing = Publishing(self)
         self.publishing.connect()
         task_logs.connect(self)
+        self.keeper = MessageKeeper(self)
         from oracle_celery.bootsteps import install
 
         install(app)
@@ -124,6 +127,14 @@ class Oracle:
         return self._log_journal
 
     @property
+    def message_journal(self) -> Journal:
+        """The messages that this process keeps; most processes keep none."""
+        if self._message_journal is None:
+            with self._lock:
+                self._message_journal = self._message_journal or self._new_journal(MESSAGES)
+        return self._message_journal
+
+    @property
     def folder(self) -> Path:
         """Where this process journals."""
         return self.settings.journal_path / (PRODUCERS if self.node is None else _folder_name(self.node))
@@ -156,10 +167,10 @@ class Oracle:
 
     def close_journals(self) -> None:
         with self._lock:
-            for journal in (self._journal, self._log_journal):
+            for journal in (self._journal, self._log_journal, self._message_journal):
                 if journal is not None:
                     journal.close()
-            self._journal = self._log_journal = None
+            self._journal = self._log_journal = self._message_journal = None
 
     def wait_until_committed(self) -> None:
         """With ``oracle_durability = "committed"`` a worker's task waits here, bounded, before it returns."""
@@ -189,16 +200,14 @@ class Oracle:
     def _open_journals(self) -> Journal:
         with self._lock:
             if self._journal is None:
-                settings = self.settings
-                self._log_journal, self._journal = (
-                    Journal(
-                        self.folder, kind=kind, node=self.node, worker_id=self.worker_id, quota=settings.journal_quota
-                    )
-                    for kind in (LOGS, TRANSITIONS)
-                )
+                self._log_journal, self._journal = self._new_journal(LOGS), self._new_journal(TRANSITIONS)
                 if self.node is None:
                     self._start_producer()
             return self._journal
+
+    def _new_journal(self, kind: str) -> Journal:
+        quota = self.settings.journal_quota
+        return Journal(self.folder, kind=kind, node=self.node, worker_id=self.worker_id, quota=quota)
 
     def _start_producer(self) -> None:
         try:
@@ -212,7 +221,7 @@ class Oracle:
     def _after_fork_in_child(self) -> None:
         """A producer's child needs a recorder of its own; a pool child is read by its parent's."""
         self._lock = threading.RLock()
-        self._journal = self._log_journal = self._recorder = None
+        self._journal = self._log_journal = self._message_journal = self._recorder = None
         self._is_flushed_at_exit = False
 
 

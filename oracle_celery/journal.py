@@ -1,8 +1,8 @@
 """The journal: append-only files on the local disk, one writer each, one JSON record a line.
 
 Guarantee: `Journal.append` never raises, never waits for the network, and what it wrote survives ``kill -9`` of any
-process and any absence of PostgreSQL, up to a quota. Past the quota whole segments of log lines go first, then only
-final statuses are written; every drop is counted in a file beside the segment.
+process and any absence of PostgreSQL, up to a quota. Past the quota whole segments of log lines go first, then those of
+kept messages, then only final statuses are written; every drop is counted in a file beside the segment.
 
 What will bite: a segment belongs to the process that opened it. The writer holds an exclusive ``flock`` on it, which
 the kernel drops with the process, so a reader knows that a segment is finished when it can take that lock. A forked
@@ -32,7 +32,9 @@ from oracle_celery.records import SegmentHeader, encode_line
 __all__ = [
     "COMMITTED_SUFFIX",
     "DROPS_SUFFIX",
+    "KINDS",
     "LOGS",
+    "MESSAGES",
     "PRODUCERS",
     "TRANSITIONS",
     "FolderLock",
@@ -46,7 +48,13 @@ __all__ = [
 ]
 
 TRANSITIONS = "transitions"
+MESSAGES = "messages"
 LOGS = "logs"
+
+#: Every kind, the most urgent first.
+KINDS = (TRANSITIONS, MESSAGES, LOGS)
+#: What is given up for room, in this order; nobody gives up a transition that is on disk.
+GIVEN_UP = (LOGS, MESSAGES)
 
 #: Folder of all processes of this app that are no worker: web servers, scripts, shells.
 PRODUCERS = "producers"
@@ -196,7 +204,7 @@ class Journal:
         self._next_check = now + QUOTA_RETRY_INTERVAL
         self._usage = folder_size(self.folder)
         if self._usage > self.quota:
-            self._usage -= _discard_logs(self.folder, self._usage - self.quota, keep=self._path)
+            self._usage -= _give_up(self.folder, self._usage - self.quota, keep=self._path)
         self._full = self._usage > self.quota
         self._write_drops()
 
@@ -239,17 +247,19 @@ class Segment:
         return cls(path, descriptor, header, end)
 
     def read(self, limit: int) -> bytes:
-        """Complete lines from `position` on, about `limit` bytes of them; does not advance."""
+        """Complete lines from `position` on, at most `limit` bytes, or one longer line; does not advance."""
         block = os.pread(self._descriptor, limit, self.position)
         end = block.rfind(b"\n") + 1
-        if not end and len(block) == limit:  # a single line longer than the limit
-            while not end:
-                more = os.pread(self._descriptor, limit, self.position + len(block))
-                if not more:
-                    return b""
-                block += more
-                end = block.rfind(b"\n") + 1
-        return block[:end]
+        if end or len(block) < limit:
+            return block[:end]
+        pieces, position = [block], self.position + len(block)
+        while piece := os.pread(self._descriptor, LONG_LINE_STEP, position):
+            position += len(piece)
+            end = piece.find(b"\n") + 1
+            pieces.append(piece[:end] if end else piece)
+            if end:
+                return b"".join(pieces)
+        return b""
 
     def is_finished(self) -> bool:
         """No writer holds it any more: what is in it now is all there will ever be."""
@@ -281,6 +291,8 @@ class Segment:
 
 #: Bytes in which a segment's header line must fit.
 HEADER_LIMIT = 4096
+#: Bytes read at a time of a line that is longer than what was asked for.
+LONG_LINE_STEP = 1024 * 1024
 
 
 class FolderLock:
@@ -361,17 +373,18 @@ def folder_size(folder: Path) -> int:
     return size
 
 
-def _discard_logs(folder: Path, excess: int, *, keep: Path) -> int:
-    """Removes whole segments of log lines, oldest first, until `excess` bytes are freed; returns the bytes freed."""
+def _give_up(folder: Path, excess: int, *, keep: Path) -> int:
+    """Removes whole segments, oldest first, until `excess` bytes are freed; returns the bytes freed."""
     freed = 0
-    for path in segments(folder, LOGS):
-        if freed >= excess:
-            break
-        if path != keep:
-            with contextlib.suppress(OSError):
-                freed += path.stat().st_size
-                path.unlink()
-                (folder / f"logs.{time.monotonic_ns()}{DROPS_SUFFIX}").write_text("1")
+    for kind in GIVEN_UP:
+        for path in segments(folder, kind):
+            if freed >= excess:
+                return freed
+            if path != keep:
+                with contextlib.suppress(OSError):
+                    freed += path.stat().st_size
+                    path.unlink()
+                    (folder / f"{kind}.{time.monotonic_ns()}{DROPS_SUFFIX}").write_text("1")
     return freed
 
 

@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 
 from oracle_celery.payload import identifier
 
-__all__ = ["Sent", "queue_name", "seconds_since_epoch", "sent", "trace_id"]
+__all__ = ["DELAYED_PREFIX", "Sent", "queue_name", "seconds_since_epoch", "sent", "trace_id", "was_delayed"]
 
-#: kombu's exchange for messages that RabbitMQ itself delays; the real routing key follows 28 binary digits.
+#: kombu's exchange for messages that RabbitMQ itself delays, behind a prefix where one is set; the real routing key
+#: follows 28 binary digits.
 DELAYED_EXCHANGE = "celery_delayed_delivery"
 DELAYED_PREFIX = re.compile(r"^(?:[01]\.){28}")
 
@@ -40,7 +41,7 @@ def sent(headers: dict[str, Any] | None, body: Any) -> Sent | None:
 
 def queue_name(app: Any, exchange: Any, routing_key: Any) -> str | None:
     """The queue that a message with this exchange and routing key goes to, as far as the app's own queues tell."""
-    if exchange == DELAYED_EXCHANGE and type(routing_key) is str:
+    if was_delayed(exchange) and type(routing_key) is str:
         exchange, routing_key = None, DELAYED_PREFIX.sub("", routing_key)
     if not exchange:
         return identifier(routing_key)
@@ -49,6 +50,11 @@ def queue_name(app: Any, exchange: Any, routing_key: Any) -> str | None:
         if queue.routing_key == routing_key and (queue.exchange is None or queue.exchange.name == exchange):
             return identifier(name)
     return identifier(routing_key)
+
+
+def was_delayed(exchange: Any) -> bool:
+    """A message from this exchange says where its delay ended, not where its sender sent it."""
+    return type(exchange) is str and exchange.endswith(DELAYED_EXCHANGE)
 
 
 def seconds_since_epoch(moment: Any) -> float | None:

@@ -22,12 +22,14 @@ from typing import Protocol
 
 import msgspec
 
-from oracle_celery.database.store import BadBatch, Slice, Store
+from oracle_celery.database.store import BadBatch, Ingested, Slice, Store
 from oracle_celery.errors import DatabaseUnavailable, OracleError, SchemaMissing, SchemaOutOfDate
 from oracle_celery.journal import (
     COMMITTED_SUFFIX,
     DROPS_SUFFIX,
+    KINDS,
     LOGS,
+    MESSAGES,
     TRANSITIONS,
     FolderLock,
     Segment,
@@ -198,7 +200,7 @@ class Recorder:
 
     def _has_work(self) -> bool:
         held = [folder for folder, lock in self._locks.items() if lock.is_held]
-        return bool(self._duties) or any(segments(folder, kind) for folder in held for kind in (TRANSITIONS, LOGS))
+        return bool(self._duties) or any(segments(folder, kind) for folder in held for kind in KINDS)
 
     def _take_folders(self) -> None:
         now = time.monotonic()
@@ -218,7 +220,7 @@ class Recorder:
         self._read_clock(store)
         self._open_segments(store)
         largest = 0
-        for kind in (TRANSITIONS, LOGS):
+        for kind in KINDS:
             batch: list[tuple[Segment, Slice]] = []
             room = BATCH_SIZE
             for segment in self._segments.values():
@@ -242,14 +244,20 @@ class Recorder:
     def _send(self, store: Store, kind: str, slices: list[Slice]) -> None:
         """One transaction, or, where the database refuses a record, as many as it takes to find it."""
         try:
-            is_log = kind == LOGS
-            ingested = store.ingest_logs(slices) if is_log else store.ingest(slices, self.settings.notify)
+            ingested = self._ingest(store, kind, slices)
         except BadBatch as error:
             for half in self._halves(slices, error):
                 self._send(store, kind, half)
         else:
             self.counts.applied += ingested.applied
             self.counts.batches += 1
+
+    def _ingest(self, store: Store, kind: str, slices: list[Slice]) -> Ingested:
+        if kind == LOGS:
+            return store.ingest_logs(slices)
+        if kind == MESSAGES:
+            return store.ingest_messages(slices)
+        return store.ingest(slices, self.settings.notify)
 
     def _halves(self, slices: list[Slice], error: BadBatch) -> list[list[Slice]]:
         if len(slices) > 1:
@@ -299,7 +307,7 @@ class Recorder:
         for folder, lock in self._locks.items():
             if not lock.is_held:
                 continue
-            for kind in (TRANSITIONS, LOGS):
+            for kind in KINDS:
                 unknown = [path for path in segments(folder, kind) if path not in self._segments]
                 fresh.extend(segment for path in unknown if (segment := self._open_segment(path)))
         if fresh:

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import msgspec
 
-__all__ = ["LogLine", "SegmentHeader", "Transition", "encode_line"]
+__all__ = ["KeptMessage", "LogLine", "SegmentHeader", "Transition", "encode_line"]
 
 
 class SegmentHeader(msgspec.Struct, frozen=True, kw_only=True):
     """First line of every journal segment: whose facts these are and how to read their clock."""
 
     file_id: str  # UUID, the segment's name in the database's fence
-    kind: str  # "transitions" or "logs"
+    kind: str  # "transitions", "messages" or "logs"
     boot_id: str  # the host's boot: monotonic readings of different boots do not compare
     monotonic_ns: int  # both clocks, read together when the segment was opened
     wall_ns: int
@@ -105,9 +105,27 @@ class LogLine(
     message: str
 
 
+class KeptMessage(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    omit_defaults=True,
+    gc=False,
+    rename={"task_id": "i", "at": "m", "is_chord_member": "c", "missing": "w", "key_id": "y", "envelope": "b"},
+):
+    """The message of a task that somebody may want to run again, or why there is none."""
+
+    task_id: str
+    at: int  # monotonic ns
+    is_chord_member: bool = False
+    missing: str | None = None  # kept_message's word for why it is not kept
+    key_id: str | None = None
+    envelope: bytes | None = None  # base64 in JSON
+
+
 _encoder = msgspec.json.Encoder()
 
 
-def encode_line(record: Transition | LogLine | SegmentHeader) -> bytes:
+def encode_line(record: Transition | LogLine | KeptMessage | SegmentHeader) -> bytes:
     """One record as one line; JSON escapes every line break inside."""
     return _encoder.encode(record) + b"\n"

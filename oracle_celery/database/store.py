@@ -113,6 +113,10 @@ class Store:
         """Applies log lines; rings at most once."""
         return self._ingest("ingest_logs", slices, notify)
 
+    def ingest_messages(self, slices: Sequence[Slice]) -> Ingested:
+        """Keeps the messages of tasks; tells nobody."""
+        return self._ingest("ingest_messages", slices, "never")
+
     def positions(self, file_ids: Sequence[str]) -> dict[str, int]:
         """How far the files are in; those that the database does not know are left out."""
         return dict(self._fetch("fence_positions", {"files": list(file_ids)}))

@@ -13,6 +13,12 @@ SELECT applied, skipped::text[], notified, notifications
 FROM oracle.ingest_logs(%(files)s::uuid[], %(starts)s::bigint[], %(ends)s::bigint[], %(offsets)s::bigint[],
     %(bodies)s, %(notify)s);
 
+-- name: ingest_messages
+-- Kept messages of several journal files, behind the same fence.
+SELECT applied, skipped::text[], 0, NULL::text[]
+FROM oracle.ingest_messages(%(files)s::uuid[], %(starts)s::bigint[], %(ends)s::bigint[], %(offsets)s::bigint[],
+    %(bodies)s);
+
 -- name: notify
 -- The doorbell after a commit.
 SELECT count(pg_notify('oracle_channel', payload)) FROM unnest(%(payloads)s::text[]) AS payload;

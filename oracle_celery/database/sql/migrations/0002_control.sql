@@ -100,11 +100,47 @@ CREATE TABLE oracle.task_message (
     task_id         text COLLATE "C" PRIMARY KEY,
     at              timestamptz NOT NULL,
     is_chord_member boolean     NOT NULL,
-    missing         text,                       -- why there is none: too_large, opted_out
+    missing         text,                       -- why there is none: too_large, opted_out, unreadable
     key_id          text,                       -- which key the envelope is encrypted with; null: it is not
     envelope        bytea                       -- kept_message.Envelope
 ) WITH (autovacuum_vacuum_insert_scale_factor = 0.1);
 ALTER TABLE oracle.task_message ALTER COLUMN envelope SET STORAGE EXTERNAL;
+
+-- What recorders bring of them. A task has one message: that of its newest run.
+CREATE FUNCTION oracle.ingest_messages(
+    p_files uuid[], p_starts bigint[], p_ends bigint[], p_offsets bigint[], p_bodies text,
+    OUT applied integer, OUT skipped uuid[]
+) LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan SET jit = off
+AS $$
+DECLARE
+    v_files uuid[] := oracle.move_fence(p_files, p_starts, p_ends);
+BEGIN
+    applied := 0;
+    skipped := oracle.already_in(p_files, p_starts, p_ends, v_files);
+    IF v_files = '{}' THEN
+        RETURN;
+    END IF;
+    WITH line AS MATERIALIZED (
+        SELECT x.i AS task_id, to_timestamp((x.m + f.o) / 1000 / 1e6::float8) AS at, coalesce(x.c, false) AS member,
+            x.w AS missing, x.y AS key_id, x.b AS body
+        FROM unnest(p_files, p_offsets, string_to_array(p_bodies, chr(30))) AS f (file_id, o, body),
+            json_to_recordset(f.body::json) AS x (
+                i text COLLATE "C", m bigint, c boolean, w text, y text, b text)
+        WHERE f.file_id = ANY (v_files)
+    ),
+    kept AS (
+        INSERT INTO oracle.task_message AS k (task_id, at, is_chord_member, missing, key_id, envelope)
+        SELECT DISTINCT ON (task_id) task_id, at, member, missing, key_id, decode(body, 'base64')
+        FROM line ORDER BY task_id, at DESC
+        ON CONFLICT (task_id) DO UPDATE
+            SET at = excluded.at, is_chord_member = excluded.is_chord_member, missing = excluded.missing,
+                key_id = excluded.key_id, envelope = excluded.envelope
+            WHERE k.at <= excluded.at
+    )
+    SELECT count(*) INTO applied FROM line;
+END
+$$;
 
 -- A task is retried once, as another task. sending: the new id is promised, and its message may have been sent.
 CREATE TABLE oracle.retry (
