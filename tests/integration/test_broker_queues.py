@@ -1,4 +1,4 @@
-"""Depths as real brokers tell them: RabbitMQ, Redis with priorities and a key prefix, files; and brokers that are away."""
+"""Depths as real brokers tell them: RabbitMQ, Redis with priorities and a key prefix, files; or one that is away."""
 
 from __future__ import annotations
 
