@@ -26,19 +26,21 @@ CREATE TABLE oracle.audit_entry (
 );
 
 CREATE INDEX audit_task ON oracle.audit_entry (task_id, entry_id) WHERE task_id IS NOT NULL;
+CREATE INDEX audit_bulk ON oracle.audit_entry (bulk_id) WHERE bulk_id IS NOT NULL;
 CREATE INDEX audit_actor ON oracle.audit_entry (actor, entry_id);
+CREATE INDEX audit_owner ON oracle.audit_entry (owner, entry_id) WHERE owner IS NOT NULL;
 
 -- What came of an entry, for a task or a worker. The newest one of a subject counts. Only appended to.
 CREATE TABLE oracle.audit_outcome (
     outcome_id bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     entry_id   bigint      NOT NULL REFERENCES oracle.audit_entry,
     at         timestamptz NOT NULL DEFAULT clock_timestamp(),
-    subject    text        NOT NULL,            -- a task id or a worker's node name
+    subject    text COLLATE "C" NOT NULL,       -- a task id, a worker's node name, or *: the action as a whole
     outcome    text        NOT NULL,
     detail     text
 );
 
-CREATE INDEX outcome_entry ON oracle.audit_outcome (entry_id);
+CREATE INDEX outcome_subject ON oracle.audit_outcome (entry_id, subject, outcome_id);
 
 CREATE FUNCTION oracle.refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -66,6 +68,8 @@ CREATE TABLE oracle.cancellation (
 
 CREATE INDEX cancellation_seq ON oracle.cancellation (seq);
 CREATE INDEX cancellation_open ON oracle.cancellation (seq) WHERE settled_at IS NULL;
+CREATE INDEX cancellation_due ON oracle.cancellation (seq)
+    WHERE settled_at IS NULL AND result_at IS NULL AND was_status = 0;
 
 -- The newest word on each queue; the row '' speaks for all queues. Of a queue's own row and '' the larger seq counts.
 CREATE TABLE oracle.queue_pause (
@@ -152,13 +156,17 @@ CREATE TABLE oracle.retry (
     sent_at    timestamptz
 );
 
+CREATE INDEX retry_sending ON oracle.retry (claimed_at) WHERE state = 'sending';
+
 -- One action on many tasks.
 CREATE TABLE oracle.bulk (
     bulk_id     uuid        PRIMARY KEY,
     action      text        NOT NULL CHECK (action IN ('cancel', 'retry')),
-    entry_id    bigint      NOT NULL,
+    entry_id    bigint      NOT NULL UNIQUE,
     actor       text COLLATE "C" NOT NULL,
     is_admin    boolean     NOT NULL,
+    via         text        NOT NULL,
+    address     text,
     options     json        NOT NULL,           -- {"include_cancelled": …, "force": …, "reason": …}
     total       bigint      NOT NULL,
     done        bigint      NOT NULL DEFAULT 0,
@@ -173,13 +181,14 @@ CREATE TABLE oracle.bulk_item (
     bulk_id uuid   NOT NULL REFERENCES oracle.bulk,
     number  bigint NOT NULL,
     task_id text COLLATE "C" NOT NULL,
-    outcome text,                               -- null: not yet
+    outcome text,                               -- null: not yet; sending: its message may have been sent
     detail  text,
     new_id  text,
     PRIMARY KEY (bulk_id, number)
 );
 
 CREATE INDEX bulk_item_open ON oracle.bulk_item (bulk_id, number) WHERE outcome IS NULL;
+CREATE INDEX bulk_item_unsure ON oracle.bulk_item (bulk_id, outcome) WHERE outcome IN ('sending', 'unknown');
 CREATE INDEX bulk_item_task ON oracle.bulk_item (task_id);
 
 -- What waits in each queue, oldest first: for whoever may see it all, and for an owner. The two cost a task's ingest
@@ -187,3 +196,7 @@ CREATE INDEX bulk_item_task ON oracle.bulk_item (task_id);
 CREATE INDEX task_waiting ON oracle.task_state_record (queue, created_at) WHERE status = 0;
 CREATE INDEX task_waiting_owner ON oracle.task_state_record (user_id, queue, created_at)
     WHERE status = 0 AND user_id IS NOT NULL;
+
+-- A point in time as the API tells it.
+CREATE FUNCTION oracle.instant(at timestamptz) RETURNS text LANGUAGE sql STABLE
+RETURN to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"');
