@@ -16,6 +16,7 @@ __all__ = [
     "HIDDEN_TASKS",
     "OF_A_RUN",
     "REPLACED",
+    "RETRY_OF",
     "RUN_AT",
     "RUN_ID",
     "SENT_BY_ORACLE",
@@ -35,6 +36,9 @@ OF_A_RUN = frozenset({RUN_ID, RUN_AT, STARTED_AT, REPLACED})
 
 #: Header of a message whose sender has recorded what it says: receivers need not tell it again.
 SENT_BY_ORACLE = "oracle_sent"
+
+#: Header of a message that somebody sent again: the id of the task that it was before.
+RETRY_OF = "oracle_retry_of"
 
 #: Celery's own bookkeeping: polls for a chord's header, in the user's queues and by the hundred.
 HIDDEN_TASKS = frozenset({"celery.chord_unlock"})
