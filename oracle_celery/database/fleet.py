@@ -1,0 +1,103 @@
+"""The reader of workers and queues, and of why a task waits.
+
+Guarantee: as for tasks, what a viewer may not see is neither shown nor counted: an owner's queues have the numbers of
+their own tasks, and a worker's load is for those who may see every task. No backlog is ever scanned, however long.
+What bites: what the broker holds is not known here; see `broker_queues` for its side.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from oracle_celery.database.facts import Task
+from oracle_celery.database.fetching import Fetch
+from oracle_celery.database.fleet_facts import (
+    EverythingPaused,
+    QueueFacts,
+    QueueList,
+    QueueWorker,
+    WorkerFacts,
+    WorkerList,
+)
+from oracle_celery.database.sql import statement
+from oracle_celery.database.visibility import visible
+from oracle_celery.situation import AHEAD_LIMIT, PauseWord, Situation
+from oracle_celery.states import Status
+from oracle_celery.viewer import Viewer
+from oracle_celery.waiting import Waiting, explain
+
+__all__ = ["FleetQueries"]
+
+#: Seconds that a worker is shown after it has gone.
+GONE_SECONDS = 24 * 3600.0
+WORKERS_LIMIT = 1_000
+
+#: The row of `fleet_queues` that stands for all queues.
+_ALL = ""
+
+_workers_of = msgspec.json.Decoder(list[QueueWorker]).decode
+_pause_of = msgspec.json.Decoder(PauseWord).decode
+_situation_of = msgspec.json.Decoder(Situation).decode
+
+
+class FleetQueries:
+    """Reads over whatever fetches rows (see `fetching`). `worker_timeout`: seconds until a worker's beats are late."""
+
+    def __init__(self, fetch: Fetch, worker_timeout: float) -> None:
+        self._fetch = fetch
+        self._worker_timeout = worker_timeout
+
+    async def workers(self, viewer: Viewer) -> WorkerList:
+        """The living, by node, then those that have gone within a day and were not replaced."""
+        limits = {"gone": GONE_SECONDS, "limit": WORKERS_LIMIT}
+        rows = await self._read("fleet_workers", viewer, limits)
+        return WorkerList(workers=[_worker(row) for row in rows])
+
+    async def queues(self, viewer: Viewer) -> QueueList:
+        """By name: every queue that a living worker consumes or is to, that is paused, or in which a task waits."""
+        counted = {"counted_user": viewer.owner or ""}  # in the gauges, '' stands for everyone's sums
+        rows = await self._read("fleet_queues", viewer, counted)
+        everything = next((row[4] for row in rows if row[0] == _ALL), None)
+        return QueueList(
+            queues=[_queue(*row) for row in rows if row[0] != _ALL],
+            everything_paused=None if everything is None else msgspec.json.decode(everything, type=EverythingPaused),
+        )
+
+    async def waiting(self, viewer: Viewer, task: Task) -> Waiting | None:
+        """Why `task` is not running; None unless it is pending and the viewer may see it."""
+        if task.status != Status.PENDING.word:
+            return None
+        asked = {"task_id": task.task_id, "ahead_limit": AHEAD_LIMIT}
+        rows = await self._read("why_waiting", viewer, asked)
+        return explain(_situation_of(rows[0][0])) if rows else None
+
+    async def _read(self, name: str, viewer: Viewer, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
+        parameters |= {"timeout": self._worker_timeout, "everyone": viewer.owner is None}
+        query = statement(name).format(state=statement("worker_state"), visible=visible(viewer, parameters))
+        return await self._fetch(query, parameters)
+
+
+def _worker(row: tuple[Any, ...]) -> WorkerFacts:
+    fields = dict(zip(WorkerFacts.__struct_fields__, row, strict=True))
+    for name in ("versions", "rate_limits"):
+        fields[name] = msgspec.Raw(fields[name].encode())
+    return WorkerFacts(**fields)
+
+
+def _queue(
+    name: str, waiting: int, oldest_at: str | None, oldest_id: str | None, pause: str | None, workers: str
+) -> QueueFacts:
+    at_queue = _workers_of(workers)
+    consumers = sum(worker.is_consuming for worker in at_queue)
+    return QueueFacts(
+        name=name,
+        consumers=consumers,
+        waiting=waiting,
+        oldest_waiting_at=oldest_at,
+        oldest_waiting_id=oldest_id,
+        paused=None if pause is None else _pause_of(pause),
+        workers=at_queue,
+        is_stranded=waiting > 0 and consumers == 0 and pause is None,
+    )
