@@ -9,7 +9,10 @@ from __future__ import annotations
 from celery.exceptions import ImproperlyConfigured
 
 __all__ = [
+    "AdminsOnly",
+    "BadBody",
     "BadQuery",
+    "BrokerUnavailable",
     "ConfigurationError",
     "DatabaseUnavailable",
     "EmbeddedUnavailable",
@@ -57,6 +60,14 @@ class BadQuery(OracleError):
     """Parameter {parameter!r} cannot be {value!r}. Allowed: {allowed}."""
 
 
+class BadBody(OracleError):
+    """The body will not do: {detail}."""
+
+
+class AdminsOnly(OracleError):
+    """Only an admin may do this: it is about everybody's tasks."""
+
+
 class NotAllowed(OracleError):
     """{explanation}"""
 
@@ -67,6 +78,10 @@ class NotAllowed(OracleError):
 
 class PublishFailed(OracleError):
     """The broker did not take the message ({detail}). Nothing was sent; try again when it answers."""
+
+
+class BrokerUnavailable(PublishFailed):
+    """The broker does not answer ({detail}). Nothing was sent; try again when it does."""
 
 
 class PublishUnknown(OracleError):

@@ -15,10 +15,11 @@ import contextlib
 from typing import Any, Self
 
 from amqp.exceptions import MessageNacked
-from kombu import Producer, compression
+from kombu import compression
+from kombu.messaging import Producer
 
 from oracle_celery.database.control_facts import RetryChanges
-from oracle_celery.errors import PublishFailed, PublishUnknown
+from oracle_celery.errors import BrokerUnavailable, PublishFailed, PublishUnknown
 from oracle_celery.kept_message import Envelope, decode_envelope
 from oracle_celery.retried_message import retried_message
 from oracle_celery.settings import Settings
@@ -86,7 +87,7 @@ class Resender:
                 self._channel = self._connection.channel()
         except Exception as error:
             self._drop()
-            raise PublishFailed(detail=f"no connection: {_words(error)}") from error
+            raise BrokerUnavailable(detail=_words(error)) from error
         if _is_amqp(self._connection):
             self._channel.events["basic_return"].add(lambda error, *_: self._returned.append(error))
 
@@ -134,7 +135,7 @@ class Resender:
                     mandatory=_is_amqp(connection),
                     timeout=CONFIRM_TIMEOUT,
                     confirm_timeout=CONFIRM_TIMEOUT,
-                    **message.properties,
+                    **{"priority": None} | message.properties,  # kombu's default is 0: a message with a priority
                 )
         except Exception as error:
             self._drop()
