@@ -73,11 +73,12 @@ class Resender:
         """Raises NotAllowed where this message cannot be sent from here, PublishFailed or PublishUnknown."""
         kept = decode_envelope(envelope, key_id, self.settings)
         message = retried_message(kept, self.app, new_id, changes)
-        self._connect()
+        self.connect()
         self._require_route(message)
         self._publish(message, _compression(kept))
 
-    def _connect(self) -> None:
+    def connect(self) -> None:
+        """Connects unless connected. Raises BrokerUnavailable."""
         if self._connection is not None and _is_alive(self._connection):
             return
         self._drop()
