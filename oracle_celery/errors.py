@@ -13,6 +13,7 @@ __all__ = [
     "BadBody",
     "BadQuery",
     "BrokerUnavailable",
+    "BulkNotFound",
     "ConfigurationError",
     "DatabaseUnavailable",
     "EmbeddedUnavailable",
@@ -54,6 +55,10 @@ class SchemaOutOfDate(OracleError):
 
 class TaskNotFound(OracleError):
     """There is no task {task_id!r} that you may see."""
+
+
+class BulkNotFound(OracleError):
+    """There is no bulk action {bulk_id!r} that you may see."""
 
 
 class BadQuery(OracleError):

@@ -16,7 +16,7 @@ from psycopg_pool import AsyncConnectionPool, ConnectionPool
 from oracle_celery.database import schema
 from oracle_celery.errors import ConfigurationError, DatabaseUnavailable
 
-__all__ = ["blocking_pool", "migrate_schema", "open_pool", "require_schema"]
+__all__ = ["blocking_pool", "direct_connection", "migrate_schema", "open_pool", "require_schema"]
 
 CONNECT_TIMEOUT_SECONDS = 5
 POOL_SIZE = 8
@@ -81,6 +81,11 @@ def blocking_pool(url: str) -> ConnectionPool[Any]:
         open=False,
         name="oracle-app",
     )
+
+
+def direct_connection(url: str) -> psycopg.Connection[Any]:
+    """One connection, for a lock that lives as long as it does. Raises psycopg's errors."""
+    return psycopg.connect(url, **_OPTIONS)
 
 
 def _configure_blocking(connection: psycopg.Connection[Any]) -> None:

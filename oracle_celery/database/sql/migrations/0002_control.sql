@@ -178,7 +178,7 @@ CREATE TABLE oracle.bulk (
 CREATE INDEX bulk_open ON oracle.bulk (created_at) WHERE finished_at IS NULL;
 
 CREATE TABLE oracle.bulk_item (
-    bulk_id uuid   NOT NULL REFERENCES oracle.bulk,
+    bulk_id uuid   NOT NULL,                    -- no foreign key: it would be looked up for each of a million rows
     number  bigint NOT NULL,
     task_id text COLLATE "C" NOT NULL,
     outcome text,                               -- null: not yet; sending: its message may have been sent

@@ -1,0 +1,171 @@
+"""Bulk actions: one command on many tasks, previewed, written down whole, and shown while it runs.
+
+Guarantee: which tasks it is about is decided once, in the command's own transaction, by the same filter as a list and
+with the owner's predicate inside; there is no limit to their number. Running it is `bulk_runs`.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from oracle_celery.database.audit import add_entry
+from oracle_celery.database.control_facts import (
+    Bulk,
+    BulkAction,
+    BulkItem,
+    BulkItemPage,
+    BulkOptions,
+    BulkPreview,
+    Ineligible,
+)
+from oracle_celery.database.listing import TaskFilter, condition
+from oracle_celery.database.refusals import Refusal, status_word
+from oracle_celery.database.sql import statement
+from oracle_celery.database.transactions import LONG_TIMEOUT, CommandStore, Transaction
+from oracle_celery.database.visibility import visible
+from oracle_celery.errors import BadQuery, BulkNotFound
+from oracle_celery.viewer import Actor, Viewer
+
+__all__ = ["BulkActions", "find_bulk"]
+
+SAMPLE_SIZE = 10  # tasks that a preview names
+
+
+class BulkActions(CommandStore):
+    def preview_bulk(
+        self,
+        actor: Actor,
+        action: BulkAction,
+        ids: Sequence[str] | None,
+        wanted: TaskFilter | None,
+        options: BulkOptions,
+    ) -> BulkPreview:
+        """What `create_bulk` would be about; nothing is changed. Raises BadQuery."""
+        parameters: dict[str, Any] = {
+            "include_cancelled": options.include_cancelled,
+            "force": options.force,
+            "sample": SAMPLE_SIZE,
+        }
+        parts = {
+            "source": _source(actor.viewer, ids, wanted, parameters),
+            "rule": statement(f"{action}_rule"),
+            "missing": statement("missing_message"),
+        }
+        with self._transaction(LONG_TIMEOUT) as transaction:
+            rows = transaction.fetch("preview_bulk", parameters, **parts)
+        eligible = [row for row in rows if row[0] is None]
+        return BulkPreview(
+            total=sum(row[3] for row in rows),
+            eligible=sum(row[3] for row in eligible),
+            ineligible=[_ineligible(*row[:4]) for row in rows if row[0] is not None],
+            sample=eligible[0][4] if eligible else [],
+        )
+
+    def create_bulk(
+        self,
+        actor: Actor,
+        action: BulkAction,
+        ids: Sequence[str] | None,
+        wanted: TaskFilter | None,
+        options: BulkOptions,
+    ) -> Bulk:
+        """Writes down which tasks it is about, those that it cannot be done to included. Raises BadQuery."""
+        bulk_id = str(uuid.uuid4())
+        parameters: dict[str, Any] = {"bulk_id": bulk_id}
+        source = _source(actor.viewer, ids, wanted, parameters)
+        with self._transaction(LONG_TIMEOUT) as transaction:
+            [(total,)] = transaction.fetch("add_items", parameters, source=source)
+            entry_id = add_entry(
+                transaction,
+                actor,
+                f"bulk_{action}",
+                bulk_id=bulk_id,
+                wanted={"ids": total} if ids is not None else _told(wanted or TaskFilter()),
+                after={"total": total, "include_cancelled": options.include_cancelled, "force": options.force},
+                reason=options.reason,
+            )
+            transaction.execute(
+                "add_bulk",
+                {
+                    "bulk_id": bulk_id,
+                    "action": action,
+                    "entry_id": entry_id,
+                    "actor": actor.viewer.user_id,
+                    "is_admin": actor.viewer.is_admin,
+                    "via": actor.via,
+                    "address": actor.address,
+                    "options": msgspec.json.encode(options).decode(),
+                    "total": total,
+                },
+            )
+            transaction.ring("bulk", bulk_id)
+            return find_bulk(transaction, actor.viewer, bulk_id)
+
+    def bulk(self, viewer: Viewer, bulk_id: str) -> Bulk:
+        """Raises BulkNotFound, also for somebody else's."""
+        with self._transaction() as transaction:
+            return find_bulk(transaction, viewer, bulk_id)
+
+    def bulks(self, viewer: Viewer, limit: int = 20) -> list[Bulk]:
+        """The viewer's own, or everybody's for an admin, newest first."""
+        with self._transaction() as transaction:
+            return _bulks(transaction, viewer, None, limit)
+
+    def bulk_items(
+        self, viewer: Viewer, bulk_id: str, *, after: int = 0, limit: int = 100, outcome: str | None = None
+    ) -> BulkItemPage:
+        """Raises BulkNotFound, also for somebody else's."""
+        parameters = {"bulk_id": bulk_id, "after": after, "limit": limit + 1, "outcome": outcome}
+        with self._transaction() as transaction:
+            find_bulk(transaction, viewer, bulk_id)
+            rows = transaction.fetch("bulk_items", parameters)
+        items = [
+            BulkItem(number=number, task_id=task_id, outcome=outcome, detail=detail, new_task_id=new_id)
+            for number, task_id, outcome, detail, new_id in rows[:limit]
+        ]
+        return BulkItemPage(items=items, next=items[-1].number if len(rows) > limit else None)
+
+
+def find_bulk(transaction: Transaction, viewer: Viewer, bulk_id: str) -> Bulk:
+    """Raises BulkNotFound."""
+    try:
+        uuid.UUID(bulk_id)
+    except ValueError:
+        raise BulkNotFound(bulk_id=bulk_id) from None
+    found = _bulks(transaction, viewer, bulk_id, 1)
+    if not found:
+        raise BulkNotFound(bulk_id=bulk_id)
+    return found[0]
+
+
+def _bulks(transaction: Transaction, viewer: Viewer, bulk_id: str | None, limit: int) -> list[Bulk]:
+    rows = transaction.fetch("bulks", {"owner": viewer.owner, "bulk_id": bulk_id, "limit": limit})
+    return [Bulk(**dict(zip(Bulk.__struct_fields__, row, strict=True))) for row in rows]
+
+
+def _source(viewer: Viewer, ids: Sequence[str] | None, wanted: TaskFilter | None, parameters: dict[str, Any]) -> str:
+    """Where the tasks come from, as SQL."""
+    if (ids is None) == (wanted is None):
+        raise BadQuery(parameter="ids", value=None, allowed="ids or a filter, and not both")
+    if ids is not None:
+        parameters["ids"] = list(ids)
+        return statement("bulk_of_ids").format(visible=visible(viewer, parameters))
+    assert wanted is not None
+    where = condition(wanted, parameters)
+    return statement("bulk_of_filter").format(visible=visible(viewer, parameters), where=where)
+
+
+def _ineligible(code: str, status: int | None, missing: str | None, count: int) -> Ineligible:
+    refusal = Refusal(code=code, status=None if status is None else status_word(status), missing=missing)
+    return Ineligible(code=code, message=refusal.explanation, count=count)
+
+
+def _told(wanted: TaskFilter) -> dict[str, list[str]]:
+    """The filter in the API's words."""
+    fields = msgspec.structs.asdict(wanted)
+    fields["status"] = [status.word for status in wanted.status]
+    return {name: list(values) for name, values in fields.items() if values}
