@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
 
 from oracle_celery import journal as module
-from oracle_celery.journal import LOGS, TRANSITIONS, FolderLock, Journal, Segment, UnsafeFolder, open_folder, segments
+from oracle_celery.journal import (
+    LOGS,
+    MESSAGES,
+    TRANSITIONS,
+    FolderLock,
+    Journal,
+    Segment,
+    UnsafeFolder,
+    open_folder,
+    segments,
+)
 
 QUOTA = 64 * 1024 * 1024
 
@@ -99,6 +110,30 @@ def test_past_the_quota_logs_go_first_and_then_only_final_statuses(
     assert counted == written.count(False)
 
 
+def test_past_the_quota_kept_messages_go_after_the_logs(tmp_path: Path) -> None:
+    """A log line is missed least, a status most; what is given up is counted."""
+    for kind in (MESSAGES, LOGS):
+        journal = Journal(tmp_path, kind=kind, quota=10_000)
+        journal.append(b"x" * 3_999 + b"\n")
+        journal.close()
+    assert Journal(tmp_path, quota=5_000).append(b"{}\n")
+    assert (len(segments(tmp_path, LOGS)), len(segments(tmp_path, MESSAGES))) == (0, 1)
+    assert Journal(tmp_path, quota=1_000).append(b"{}\n")
+    assert not segments(tmp_path, MESSAGES)
+    assert sorted(path.name.partition(".")[0] for path in tmp_path.glob("*.drops")) == ["logs", "messages"]
+
+
+def test_past_the_quota_no_message_is_kept(tmp_path: Path) -> None:
+    """A message is no final status."""
+    journal = Journal(tmp_path, kind=MESSAGES, quota=1_000)
+    assert journal.append(b"x" * 1_999 + b"\n")
+    journal._room = 0
+    assert not journal.append(b"{}\n")
+    journal.close()
+    [drops] = tmp_path.glob("messages*.drops")
+    assert drops.read_text() == "1"
+
+
 def test_a_full_disk_drops_and_never_raises(tmp_path: Path) -> None:
     """A folder that cannot be written to costs records, not tasks."""
     (tmp_path / "file").write_text("")
@@ -129,3 +164,26 @@ def test_a_line_longer_than_a_read_is_read_whole(tmp_path: Path) -> None:
     journal.append(b"x" * 5000 + b"\n")
     [segment] = open_segments(tmp_path)
     assert segment.read(100) == b"x" * 5000 + b"\n"
+
+
+def test_a_very_long_line_is_read_in_time(tmp_path: Path) -> None:
+    """A kept message of many megabytes, where little room is left, and what follows it is left for the next read."""
+    journal = Journal(tmp_path, kind=MESSAGES, quota=QUOTA)
+    line = b"x" * (32 * 1024 * 1024) + b"\n"
+    journal.append(line)
+    journal.append(b"{}\n")
+    found = open_segments(tmp_path, MESSAGES)
+    started = time.monotonic()
+    assert found[0].read(10) == line
+    assert time.monotonic() - started < 2.0
+
+
+def test_a_long_line_without_an_end_is_not_read(tmp_path: Path) -> None:
+    """Its writer is in the middle of it, or died there."""
+    journal = Journal(tmp_path, quota=QUOTA)
+    journal.append(b"{}\n")
+    os.write(journal._descriptor, b"x" * 5000)
+    [segment] = open_segments(tmp_path)
+    assert segment.read(100) == b"{}\n"
+    segment.position += 3
+    assert segment.read(100) == b""
