@@ -13,13 +13,16 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
 from kombu.exceptions import ChannelError
 
-__all__ = ["MISSING", "BrokerQueues", "Depth", "depths"]
+from oracle_celery.database.fleet_facts import QueueFacts, QueueList
+from oracle_celery.viewer import Viewer
+
+__all__ = ["MISSING", "BrokerQueues", "Depth", "depths", "measured"]
 
 CONNECT_TIMEOUT_SECONDS = 2.0
 #: For one answer of a broker that is connected.
@@ -146,6 +149,24 @@ def depths(app: Any, names: Iterable[str]) -> dict[str, Depth]:
         return broker.depths(names)
     finally:
         broker.close()
+
+
+def measured(listed: QueueList, found: Mapping[str, Depth], viewer: Viewer) -> QueueList:
+    """The queues with what the broker says of them. How many messages there are is for those who may see every task."""
+    queues = [_measured(queue, found.get(queue.name, Depth()), viewer) for queue in listed.queues]
+    return msgspec.structs.replace(listed, queues=queues)
+
+
+def _measured(queue: QueueFacts, depth: Depth, viewer: Viewer) -> QueueFacts:
+    consumers = queue.consumers if depth.consumers is None else depth.consumers
+    backlog = max(queue.waiting, (depth.messages or 0) if viewer.is_admin else 0)
+    return msgspec.structs.replace(
+        queue,
+        depth=depth.messages if viewer.is_admin else None,
+        depth_error=depth.error,
+        consumers=consumers,
+        is_stranded=backlog > 0 and consumers == 0 and queue.paused is None,
+    )
 
 
 def _told(error: Exception) -> str:
