@@ -1,19 +1,282 @@
-"""The sidecar's only way to Celery: the app object it was given.
+"""What people want of tasks and queues: each command is a transaction first, then a bell for the workers.
 
-Every call blocks in a thread of its own, off the event loop. A broker that cannot be reached is an error, never an
-answer: that a worker did not answer a question nobody could ask says nothing about the worker.
+The sidecar's only way to Celery, and what stands behind `app.oracle`. Every method blocks: the sidecar calls them in
+threads.
+
+Guarantee: once a command has returned, it holds, whatever becomes of the broker, the workers or this process; workers
+look at what is wanted by themselves, at their start and every second. The bell only makes them look now, so a broker
+that does not answer costs a command a bounded time and a note in its answer, never the command.
+
+What bites: a broker that cannot be reached is an error where a worker is asked something (`ping`), never an answer:
+that a worker did not answer a question nobody could ask says nothing about the worker.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
-from typing import Any
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Callable, Collection, Sequence
+from datetime import UTC, datetime
+from typing import Any, Literal
 
-__all__ = ["ping"]
+import msgspec
+from celery import states
+from celery.backends.base import DisabledBackend
+
+from oracle_celery.database.control import ControlStore
+from oracle_celery.database.control_facts import (
+    Bulk,
+    BulkAction,
+    BulkOptions,
+    BulkPreview,
+    PauseCommand,
+    RetryChanges,
+    WorkerPauseReport,
+)
+from oracle_celery.database.listing import TaskFilter
+from oracle_celery.errors import AdminsOnly, BadQuery, NotAllowed, PublishFailed
+from oracle_celery.resending import Resender
+from oracle_celery.settings import Settings
+from oracle_celery.viewer import Actor
+
+__all__ = ["ALL_QUEUES", "BELL", "Cancelled", "Control", "QueuesAnswer", "Resender", "Retried", "ping"]
+
+logger = logging.getLogger(__name__)
+
+#: Celery's remote-control command that makes workers look at what is wanted of them. It says nothing and asks nothing.
+BELL = "oracle_look"
+#: In place of a queue's name.
+ALL_QUEUES = "*"
 
 #: A node that does not exist costs the full time.
 PING_TIMEOUT_SECONDS = 3.0
+#: What the bell, or telling a result backend, may cost a command.
+BROKER_PATIENCE_SECONDS = 2.0
+#: How long a pause waits for the workers' own reports; later ones reach the audit all the same.
+REPORT_PATIENCE_SECONDS = 3.0
+REPORT_POLL_SECONDS = 0.05
+#: Results told as revoked in one round.
+RESULTS_LIMIT = 100
+
+BELL_UNHEARD = "The broker does not answer now; workers that run will see it by themselves within a second."
+
+
+class Cancelled(msgspec.Struct, frozen=True, kw_only=True):
+    """`outcome` is "cancelled", or "requested" where the task runs and its worker has to end it."""
+
+    task_id: str
+    status: Literal["cancelled", "in_progress"]
+    outcome: Literal["cancelled", "requested"]
+    interruptible: bool | None  # of a running task: whether its pool can interrupt it; None: nobody knows
+    audit_id: int
+    note: str | None
+
+
+class Retried(msgspec.Struct, frozen=True, kw_only=True):
+    """The new task that was sent in place of the old one."""
+
+    task_id: str
+    new_task_id: str
+    audit_id: int
+
+
+class QueuesAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """A pause or a resume, and what each living worker has said of it so far."""
+
+    audit_id: int
+    queues: tuple[str, ...]  # (): all
+    is_paused: bool
+    until: str | None
+    workers: list[WorkerPauseReport]
+    note: str | None
+
+
+class Control:
+    """Commands to one app's tasks and queues. Thread-safe."""
+
+    def __init__(self, app: Any, settings: Settings, store: ControlStore) -> None:
+        self._app = app
+        self._settings = settings
+        self._store = store
+
+    def cancel(self, actor: Actor, task_id: str, reason: str | None = None) -> Cancelled:
+        """Raises TaskNotFound, or NotAllowed for a task that has ended."""
+        outcome = self._store.cancel(actor, task_id, reason)
+        notes = [self.ring()]
+        if outcome.status == "cancelled" and not outcome.living_workers:
+            notes.append(self._revoke_result_now(task_id))
+        return Cancelled(
+            task_id=task_id,
+            status=outcome.status,
+            outcome="cancelled" if outcome.status == "cancelled" else "requested",
+            interruptible=outcome.interruptible,
+            audit_id=outcome.entry_id,
+            note=" ".join(note for note in notes if note) or None,
+        )
+
+    def retry(
+        self,
+        actor: Actor,
+        task_id: str,
+        *,
+        include_cancelled: bool = False,
+        force: bool = False,
+        changes: RetryChanges | None = None,
+        reason: str | None = None,
+    ) -> Retried:
+        """Raises TaskNotFound, NotAllowed, or PublishFailed where nothing was sent. Any other error after the claim
+        leaves the retry "sending": whether the broker has the message is then shown by the new task's record."""
+        new_id = str(uuid.uuid4())
+        claim = self._store.claim_retry(
+            *(actor, task_id, new_id),
+            include_cancelled=include_cancelled,
+            force=force,
+            changes=changes,
+            reason=reason,
+        )
+        try:
+            with self.resender() as resender:
+                resender.resend(claim.envelope, claim.key_id, new_id, changes)
+        except (PublishFailed, NotAllowed) as error:
+            self._store.fail_retry(new_id, str(error))
+            raise
+        self._store.confirm_retry([new_id])
+        return Retried(task_id=task_id, new_task_id=new_id, audit_id=claim.entry_id)
+
+    def pause(
+        self,
+        actor: Actor,
+        queues: Sequence[str] | str | None = None,
+        reason: str | None = None,
+        until: datetime | None = None,
+    ) -> QueuesAnswer:
+        """No queue: the app's default one; ALL_QUEUES: every queue, those of the future too."""
+        _require_admin(actor)
+        if until is not None and (until.tzinfo is None or until <= datetime.now(UTC)):
+            raise BadQuery(parameter="until", value=str(until), allowed="a moment to come, with its time zone")
+        return self._answer(self._store.pause(actor, self._queues(queues), reason, until))
+
+    def resume(
+        self, actor: Actor, queues: Sequence[str] | str | None = None, reason: str | None = None
+    ) -> QueuesAnswer:
+        """Queues as for `pause`. Raises NotAllowed where none of them is paused."""
+        _require_admin(actor)
+        return self._answer(self._store.resume(actor, self._queues(queues), reason))
+
+    def preview_bulk(
+        self,
+        actor: Actor,
+        action: BulkAction,
+        ids: Sequence[str] | None,
+        wanted: TaskFilter | None,
+        options: BulkOptions,
+    ) -> BulkPreview:
+        """What a bulk would do now; nothing is done."""
+        return self._store.preview_bulk(actor, action, ids, wanted, options)
+
+    def create_bulk(
+        self,
+        actor: Actor,
+        action: BulkAction,
+        ids: Sequence[str] | None,
+        wanted: TaskFilter | None,
+        options: BulkOptions,
+    ) -> Bulk:
+        """A sidecar runs it (`bulk_runner`)."""
+        return self._store.create_bulk(actor, action, ids, wanted, options)
+
+    def resender(self) -> Resender:
+        """Sends kept messages over one confirmed connection, as a context manager."""
+        return Resender(self._app, self._settings)
+
+    def ring(self) -> str | None:
+        """Makes the workers look now. Returns what to tell people where the bell could not be rung."""
+        error = _within(BROKER_PATIENCE_SECONDS, self._broadcast, "oracle-bell")
+        if error is None:
+            return None
+        logger.warning("The workers' bell cannot be rung, they look by themselves: %r", error)
+        return BELL_UNHEARD
+
+    def revoke_results(self) -> int:
+        """Tells the result backend of cancelled tasks whose message no worker is there to drop. Returns how many.
+        Raises what the backend raises; what is left is due again."""
+        due = self._store.revoked_results_due(RESULTS_LIMIT)
+        told = []
+        try:
+            for task_id in due:
+                self._revoke_result(task_id)
+                told.append(task_id)
+        finally:
+            if told:
+                self._store.results_revoked(told)
+        return len(told)
+
+    def _queues(self, queues: Sequence[str] | str | None) -> tuple[str, ...]:
+        names = (queues,) if isinstance(queues, str) else tuple(queues or ())
+        if ALL_QUEUES in names:
+            return ()
+        if "" in names:
+            raise BadQuery(parameter="queue", value="", allowed=f"a queue's name, or {ALL_QUEUES} for all")
+        return tuple(dict.fromkeys(names)) or (self._app.conf.task_default_queue,)
+
+    def _answer(self, command: PauseCommand) -> QueuesAnswer:
+        """Waits for the workers' own reports, which they make after the act."""
+        note = self.ring()
+        deadline = time.monotonic() + REPORT_PATIENCE_SECONDS
+        while True:
+            reports = self._store.pause_reports(command)
+            if all(report.state != "waiting" for report in reports) or time.monotonic() > deadline:
+                break
+            time.sleep(REPORT_POLL_SECONDS)
+        self._store.record_pause_outcomes(command, reports)
+        return QueuesAnswer(
+            audit_id=command.entry_id,
+            queues=command.queues,
+            is_paused=command.is_paused,
+            until=command.until,
+            workers=reports,
+            note=note,
+        )
+
+    def _broadcast(self) -> None:
+        """Over a connection of its own: Celery's pooled ones wait for a broker for ever."""
+        options = {
+            "confirm_publish": False,
+            **dict.fromkeys(
+                ("read_timeout", "write_timeout", "socket_timeout", "socket_connect_timeout"), BROKER_PATIENCE_SECONDS
+            ),
+        }
+        with self._app.connection_for_write(
+            connect_timeout=BROKER_PATIENCE_SECONDS, transport_options=options
+        ) as connection:
+            connection.ensure_connection(max_retries=1, interval_start=0.1, timeout=BROKER_PATIENCE_SECONDS)
+            self._app.control.broadcast(BELL, connection=connection)
+
+    def _revoke_result_now(self, task_id: str) -> str | None:
+        def revoke() -> None:
+            self._revoke_result(task_id)
+            self._store.results_revoked([task_id])
+
+        error = _within(BROKER_PATIENCE_SECONDS, revoke, "oracle-result")
+        if error is None:
+            return None
+        logger.warning("The result backend has not taken REVOKED for a cancelled task: %r", error)
+        return "The result backend does not answer now; who waits for the result is told by a sidecar or worker."
+
+    def _revoke_result(self, task_id: str) -> None:
+        """Whoever waits for the result sees REVOKED, unless the backend knows an outcome."""
+        backend = self._app.backend
+        if isinstance(backend, DisabledBackend):
+            return
+        try:
+            if backend.get_state(task_id) not in states.READY_STATES:
+                backend.mark_as_revoked(task_id, "cancelled")
+        except (NotImplementedError, RuntimeError, AttributeError):
+            # it answers only those who hold the message (rpc://): a worker that drops it says so
+            logger.debug("This result backend cannot be told that a task was cancelled", exc_info=True)
 
 
 async def ping(app: Any, nodes: Collection[str], timeout: float = PING_TIMEOUT_SECONDS) -> set[str]:
@@ -22,3 +285,27 @@ async def ping(app: Any, nodes: Collection[str], timeout: float = PING_TIMEOUT_S
         return set()
     replies = await asyncio.to_thread(app.control.ping, destination=sorted(nodes), timeout=timeout)
     return {node for reply in replies or [] for node, answer in reply.items() if answer.get("ok") == "pong"}
+
+
+def _require_admin(actor: Actor) -> None:
+    if not actor.viewer.is_admin:
+        raise AdminsOnly
+
+
+def _within(seconds: float, act: Callable[[], None], name: str) -> BaseException | None:
+    """None, or why it is not known to be done. What takes longer goes on behind: no client of a broker or a result
+    backend can be stopped from outside, and some go on trying for minutes."""
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            act()
+        except Exception as error:  # noqa: BLE001  # whatever a broker's or a backend's client raises
+            failed.append(error)
+
+    thread = threading.Thread(target=run, name=name, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if thread.is_alive():
+        return TimeoutError(f"nothing came of it within {seconds:g} s")
+    return failed[0] if failed else None

@@ -11,7 +11,19 @@ from collections.abc import Awaitable, Callable
 import msgspec
 from aiohttp import web
 
-from oracle_celery.errors import BadQuery, DatabaseUnavailable, OracleError, TaskNotFound
+from oracle_celery.errors import (
+    AdminsOnly,
+    BadBody,
+    BadQuery,
+    BrokerUnavailable,
+    BulkNotFound,
+    DatabaseUnavailable,
+    NotAllowed,
+    OracleError,
+    PublishFailed,
+    PublishUnknown,
+    TaskNotFound,
+)
 
 __all__ = ["explain_errors", "failure", "success"]
 
@@ -22,13 +34,13 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _encode = msgspec.json.Encoder().encode
 
 
-def success(body: object) -> web.Response:
-    return web.Response(body=_encode(body), content_type="application/json")
+def success(body: object, status: int = 200) -> web.Response:
+    return web.Response(status=status, body=_encode(body), content_type="application/json")
 
 
-def failure(status: int, code: str, message: str, **fields: object) -> web.Response:
+def failure(http_status: int, code: str, message: str, **fields: object) -> web.Response:
     error = {"code": code, "message": message, **fields}
-    return web.Response(status=status, body=_encode({"error": error}), content_type="application/json")
+    return web.Response(status=http_status, body=_encode({"error": error}), content_type="application/json")
 
 
 @web.middleware
@@ -39,8 +51,22 @@ async def explain_errors(request: web.Request, handler: Handler) -> web.StreamRe
     except BadQuery as error:
         fields = {name: error.fields[name] for name in ("parameter", "allowed")}
         return failure(400, "bad_query", str(error), **fields)
+    except BadBody as error:
+        return failure(400, "bad_body", str(error))
+    except AdminsOnly as error:
+        return failure(403, "admins_only", str(error))
     except TaskNotFound as error:
         return failure(404, "task_not_found", str(error))
+    except BulkNotFound as error:
+        return failure(404, "bulk_not_found", str(error))
+    except NotAllowed as error:
+        return failure(409, error.code, str(error), status=error.status)
+    except BrokerUnavailable as error:
+        return failure(502, "broker_unavailable", str(error))
+    except PublishFailed as error:
+        return failure(502, "publish_failed", str(error))
+    except PublishUnknown as error:
+        return failure(502, "publish_unknown", str(error))
     except DatabaseUnavailable:
         return failure(503, "database_unavailable", "PostgreSQL does not answer now. Try again in a moment.")
     except OracleError as error:

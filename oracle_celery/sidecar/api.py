@@ -9,11 +9,10 @@ from __future__ import annotations
 from aiohttp import web
 
 from oracle_celery.database.queries import SORT_KEYS, TaskFilter
-from oracle_celery.errors import TaskNotFound
 from oracle_celery.sidecar.answers import success
 from oracle_celery.sidecar.auth import viewer_of
 from oracle_celery.sidecar.backend import Backend
-from oracle_celery.sidecar.parameters import ECHO_LIMIT, Parameters, bad
+from oracle_celery.sidecar.parameters import LAST_BIGINT, Parameters, bad, task_id_of
 from oracle_celery.states import Status
 
 __all__ = ["Api"]
@@ -25,7 +24,6 @@ TASKS_LIMIT = 200
 TASKS_DEFAULT = 50
 LINES_LIMIT = 1_000
 LINES_DEFAULT = 200
-LAST_BIGINT = 2**63 - 1
 
 
 class Api:
@@ -61,14 +59,14 @@ class Api:
 
     async def _task(self, request: web.Request) -> web.Response:
         Parameters(request, ())
-        return success(await self._backend.parts.queries.task(viewer_of(request), _task_id(request)))
+        return success(await self._backend.parts.queries.task(viewer_of(request), task_id_of(request)))
 
     async def _logs(self, request: web.Request) -> web.Response:
         parameters = Parameters(request, ("after", "limit"))
         after = parameters.number("after", 0, LAST_BIGINT, 0)
         limit = parameters.number("limit", 1, LINES_LIMIT, LINES_DEFAULT)
         queries = self._backend.parts.queries
-        return success(await queries.logs(viewer_of(request), _task_id(request), after, limit))
+        return success(await queries.logs(viewer_of(request), task_id_of(request), after, limit))
 
     async def _summary(self, request: web.Request) -> web.Response:
         Parameters(request, ())
@@ -76,10 +74,3 @@ class Api:
 
     async def _subscribe(self, request: web.Request) -> web.StreamResponse:
         return await self._backend.parts.streams.subscribe(request)
-
-
-def _task_id(request: web.Request) -> str:
-    task_id = request.match_info["task_id"]
-    if "\x00" in task_id:  # no task's: PostgreSQL has no such text
-        raise TaskNotFound(task_id=task_id[:ECHO_LIMIT])
-    return task_id

@@ -12,17 +12,23 @@ from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any, NamedTuple
 
-from oracle_celery import control
+from oracle_celery.control import Control, ping
+from oracle_celery.database.control import ControlStore
 from oracle_celery.database.fetching import over
+from oracle_celery.database.fleet import FleetQueries
 from oracle_celery.database.opening import migrate_schema, open_pool, require_schema
 from oracle_celery.database.queries import Queries
 from oracle_celery.database.upkeep import Upkeep
 from oracle_celery.errors import DatabaseUnavailable
 from oracle_celery.settings import Settings
 from oracle_celery.sidecar.broadcaster import Broadcaster
-from oracle_celery.sidecar.listener import Listener
+from oracle_celery.sidecar.bulk_runner import BulkRunner
+from oracle_celery.sidecar.bulletins import Bulletins
+from oracle_celery.sidecar.depths import Depths
+from oracle_celery.sidecar.listener import CHANNEL, CONTROL_CHANNEL, Listener
 from oracle_celery.sidecar.maintenance import Maintenance
 from oracle_celery.sidecar.resume import Resume
+from oracle_celery.sidecar.settlement import Settlement
 from oracle_celery.sidecar.stream import Streams
 from oracle_celery.sidecar.summaries import Summaries
 
@@ -38,6 +44,10 @@ class Parts(NamedTuple):
     streams: Streams
     broadcaster: Broadcaster
     listener: Listener
+    control: Control
+    control_store: ControlStore
+    fleet: FleetQueries
+    depths: Depths
 
 
 class Backend:
@@ -70,18 +80,41 @@ class Backend:
             await asyncio.to_thread(require_schema, url)
         pool = await open_pool(url)
         self._closing.push_async_callback(pool.close)
-        queries = Queries(over(pool))
+        fetch = over(pool)
+        queries = Queries(fetch)
+        fleet = FleetQueries(fetch, self._settings.worker_timeout)
+        depths = Depths(self._app)
+        self._closing.push_async_callback(depths.stop)
         broadcaster = Broadcaster(queries)
         summaries = Summaries(queries, broadcaster)
-        listener = Listener(self._settings.listen_url or url, pool, broadcaster.wake)
+        store = ControlStore(self._settings.listen_url or url)  # locks of the session need a direct connection
+        self._closing.push_async_callback(asyncio.to_thread, store.close)
+        control = Control(self._app, self._settings, store)
+        bulletins = Bulletins(store, broadcaster)
+        bulk_runner = BulkRunner(store, control)
+        settlement = Settlement(store, control)
+        self._closing.push_async_callback(settlement.stop)
+
+        def hear_control(payload: str) -> None:
+            bulletins.hear(payload)
+            bulk_runner.hear(payload)
+
+        listener = Listener(
+            self._settings.listen_url or url,
+            pool,
+            {CHANNEL: lambda _: broadcaster.wake(), CONTROL_CHANNEL: hear_control},
+        )
         maintenance = Maintenance(
-            Upkeep(self._settings.listen_url or url), self._settings.worker_timeout, partial(control.ping, self._app)
+            Upkeep(self._settings.listen_url or url),
+            self._settings.worker_timeout,
+            partial(ping, self._app),
+            settle=settlement.round,
         )
         streams = Streams(broadcaster, summaries, Resume(broadcaster, queries))
-        for part in (broadcaster, summaries, listener, maintenance):
+        for part in (broadcaster, summaries, bulletins, listener, maintenance, bulk_runner):
             self._closing.push_async_callback(part.stop)
             await part.start()
-        self._parts = Parts(queries, streams, broadcaster, listener)
+        self._parts = Parts(queries, streams, broadcaster, listener, control, store, fleet, depths)
 
     def close_streams(self) -> None:
         if self._parts is not None:

@@ -1,8 +1,8 @@
 """Hears that PostgreSQL has something new, and knows whether it can hear at all.
 
-One dedicated connection listens on ``oracle_channel``. A notification only says "look": whoever is woken reads the
-rows. Nothing depends on it being heard, because the broadcaster also polls; the listener buys latency, and its status
-tells a person when that is lost.
+One dedicated connection listens on channels, each with somebody who hears it. A notification only says "look": whoever
+is woken reads the rows. Nothing depends on it being heard, because those who hear also poll; the listener buys latency,
+and its status tells a person when that is lost.
 
 What bites: behind pgbouncer in transaction mode LISTEN succeeds and nothing ever arrives, and a listen_url may point
 to another database by mistake. Both are silent. So the listener pings itself: the ping is sent through the pool's
@@ -16,19 +16,22 @@ import contextlib
 import logging
 import random
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import Any
 
 import psycopg
+from psycopg import sql
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-__all__ = ["CHANNEL", "Listener", "ListenerStatus"]
+__all__ = ["CHANNEL", "CONTROL_CHANNEL", "Hear", "Listener", "ListenerStatus"]
 
 logger = logging.getLogger(__name__)
 
 #: The mission's channel, on which every change of a status is told.
 CHANNEL = "oracle_channel"
+#: On which every command, and what workers say of one, is told.
+CONTROL_CHANNEL = "oracle_control"
 #: The listener's own channel: a ping must not look like a task.
 PING_CHANNEL = "oracle_ping"
 
@@ -50,6 +53,10 @@ _CONNECTION_OPTIONS: dict[str, Any] = {
 }
 
 
+#: Is given a notification's payload; "" where some may have been missed.
+Hear = Callable[[str], None]
+
+
 class ListenerStatus(StrEnum):
     """What the listener can do now."""
 
@@ -60,16 +67,17 @@ class ListenerStatus(StrEnum):
 
 
 class Listener:
-    """Calls `wake` for every notification, and after every reconnect because some may have been missed.
+    """Calls who hears a channel for each of its notifications, and everybody after a reconnect.
 
-    `wake` must not block. `start` returns once the first attempt to connect is decided; `stop` may be called twice.
+    `hearers`, by channel, must not block. `start` returns once the first attempt to connect is decided; `stop` may be
+    called twice.
     """
 
     def __init__(
         self,
         dsn: str,
         pool: AsyncConnectionPool[Any],
-        wake: Callable[[], None],
+        hearers: Mapping[str, Hear],
         *,
         ping_interval: float = PING_INTERVAL_SECONDS,
         ping_patience: float = PING_PATIENCE_SECONDS,
@@ -77,7 +85,7 @@ class Listener:
         self.status = ListenerStatus.STARTING
         self._dsn = dsn
         self._pool = pool
-        self._wake = wake
+        self._hearers = hearers
         self._ping_interval = ping_interval
         self._ping_patience = ping_patience
         self._started = asyncio.Event()
@@ -104,7 +112,8 @@ class Listener:
                 async with await self._connect() as connection:
                     failures = 0
                     self._started.set()
-                    self._wake()
+                    for hear in self._hearers.values():
+                        hear("")
                     await self._listen(connection)
             except (psycopg.Error, OSError) as error:
                 self._become(ListenerStatus.DOWN)
@@ -118,8 +127,8 @@ class Listener:
     async def _connect(self) -> psycopg.AsyncConnection[Any]:
         connection = await psycopg.AsyncConnection.connect(self._dsn, autocommit=True, **_CONNECTION_OPTIONS)
         try:
-            await connection.execute(f"LISTEN {CHANNEL}")
-            await connection.execute(f"LISTEN {PING_CHANNEL}")
+            for channel in (*self._hearers, PING_CHANNEL):
+                await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
         except BaseException:
             await connection.close()
             raise
@@ -141,8 +150,9 @@ class Listener:
 
     async def _hear(self, connection: psycopg.AsyncConnection[Any]) -> None:
         async for notification in connection.notifies():
-            if notification.channel == CHANNEL:
-                self._wake()
+            hear = self._hearers.get(notification.channel)
+            if hear is not None:
+                hear(notification.payload)
             elif notification.payload == self._expected:
                 self._heard.set()
 

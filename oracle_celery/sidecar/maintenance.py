@@ -1,4 +1,5 @@
-"""What one sidecar of all does for the others: folds statistics, gives up workers that are gone and tasks that expired.
+"""What one sidecar of all does for the others: folds statistics, settles commands, gives up workers that are gone and
+tasks that expired.
 
 A worker is given up only when three things are true: its beats have been missing for the whole timeout on the
 database's clock; this sidecar has itself been able to see beats for a whole timeout, without a break; and it does not
@@ -38,6 +39,7 @@ TRIM_SECONDS = 3600.0
 LOOK_SECONDS = 5.0
 
 Ping = Callable[[Collection[str]], Awaitable[set[str]]]
+Settle = Callable[[], Awaitable[None]]
 
 
 class Maintenance:
@@ -49,12 +51,14 @@ class Maintenance:
         worker_timeout: float,
         ping: Ping,
         *,
+        settle: Settle | None = None,
         round_seconds: float = ROUND_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._upkeep = upkeep
         self._worker_timeout = worker_timeout
         self._ping = ping
+        self._settle = settle
         self._round_seconds = round_seconds
         self._clock = clock
         self._watching_since = clock()
@@ -108,6 +112,8 @@ class Maintenance:
                     await self._fail_stranded_tasks()
                     while await self._upkeep.expire_overdue(self._worker_timeout) >= EXPIRY_LIMIT:
                         await asyncio.sleep(0)
+            if self._settle is not None:
+                await self._settle()
         self._last_round = self._clock()
 
     async def _give_up_lost_workers(self) -> None:

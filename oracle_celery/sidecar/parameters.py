@@ -10,15 +10,16 @@ from collections.abc import Collection
 
 from aiohttp import web
 
-from oracle_celery.errors import BadQuery
+from oracle_celery.errors import BadQuery, TaskNotFound
 
-__all__ = ["ECHO_LIMIT", "Parameters", "bad"]
+__all__ = ["ECHO_LIMIT", "LAST_BIGINT", "Parameters", "bad", "task_id_of"]
 
 VALUE_LIMIT = 2048
 #: Alternatives of one parameter.
 ALTERNATIVES_LIMIT = 50
 #: Characters of a refused value that are told back.
 ECHO_LIMIT = 100
+LAST_BIGINT = 2**63 - 1
 
 
 class Parameters:
@@ -67,3 +68,11 @@ class Parameters:
 
 def bad(parameter: str, value: str, allowed: object) -> BadQuery:
     return BadQuery(parameter=parameter[:ECHO_LIMIT], value=value[:ECHO_LIMIT], allowed=allowed)
+
+
+def task_id_of(request: web.Request) -> str:
+    """The task that the path names: any characters, decoded. Raises TaskNotFound."""
+    task_id = request.match_info["task_id"]
+    if "\x00" in task_id:  # no task's: PostgreSQL has no such text
+        raise TaskNotFound(task_id=task_id[:ECHO_LIMIT])
+    return task_id

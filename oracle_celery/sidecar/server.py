@@ -23,8 +23,11 @@ from oracle_celery.settings import Settings
 from oracle_celery.sidecar.answers import explain_errors
 from oracle_celery.sidecar.api import Api
 from oracle_celery.sidecar.assets import Assets
-from oracle_celery.sidecar.auth import identify
+from oracle_celery.sidecar.auth import identify, refuse_other_sites
 from oracle_celery.sidecar.backend import Backend
+from oracle_celery.sidecar.bodies import BODY_LIMIT_BYTES
+from oracle_celery.sidecar.commands import Commands
+from oracle_celery.sidecar.fleet import Fleet
 from oracle_celery.sidecar.headers import secure
 from oracle_celery.sidecar.health import Health
 from oracle_celery.sidecar.hosts import LOOPBACK_NAMES, only_hosts
@@ -33,7 +36,6 @@ __all__ = ["Sidecar", "run"]
 
 logger = logging.getLogger(__name__)
 
-BODY_LIMIT_BYTES = 64 * 1024
 KEEPALIVE_SECONDS = 75.0
 #: What open requests get to end by themselves when the server stops.
 SHUTDOWN_SECONDS = 1.0
@@ -100,11 +102,14 @@ class Sidecar:
     def _application(self) -> web.Application:
         names = LOOPBACK_NAMES | {f"[{self._host}]" if ":" in self._host else self._host}
         application = web.Application(
-            middlewares=[only_hosts(names), explain_errors, identify], client_max_size=BODY_LIMIT_BYTES
+            middlewares=[only_hosts(names), explain_errors, refuse_other_sites, identify],
+            client_max_size=BODY_LIMIT_BYTES,
         )
         application.on_response_prepare.append(secure)
         application.on_shutdown.append(self._close_streams)
+        application.add_routes(Commands(self._backend).routes())
         application.add_routes(Api(self._backend).routes())
+        application.add_routes(Fleet(self._backend).routes())
         application.add_routes(Health(self._backend).routes())
         application.add_routes(Assets().routes())
         return application

@@ -11,7 +11,7 @@ import pytest
 from psycopg_pool import AsyncConnectionPool
 
 from oracle_celery.database.opening import open_pool
-from oracle_celery.sidecar.listener import CHANNEL, Listener, ListenerStatus
+from oracle_celery.sidecar.listener import CHANNEL, CONTROL_CHANNEL, Listener, ListenerStatus
 
 DEADLINE_SECONDS = 20.0
 FAST_PING_SECONDS = 0.05
@@ -31,6 +31,10 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
+def _ignore(payload: str) -> None:
+    """Hears and does nothing."""
+
+
 async def _terminate_listeners(dsn: str) -> None:
     async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
         await connection.execute(
@@ -41,8 +45,8 @@ async def _terminate_listeners(dsn: str) -> None:
 
 async def test_a_notification_wakes(database: str, pool: AsyncConnectionPool[Any]) -> None:
     """One committed notification, one call."""
-    wakes: list[None] = []
-    listener = Listener(database, pool, lambda: wakes.append(None))
+    wakes: list[str] = []
+    listener = Listener(database, pool, {CHANNEL: wakes.append})
     await listener.start()
     try:
         before = len(wakes)
@@ -53,10 +57,25 @@ async def test_a_notification_wakes(database: str, pool: AsyncConnectionPool[Any
         await listener.stop()
 
 
+async def test_each_channel_has_its_hearer(database: str, pool: AsyncConnectionPool[Any]) -> None:
+    """With the payload; a new connection is told to everybody as nothing in particular."""
+    heard: dict[str, list[str]] = {CHANNEL: [], CONTROL_CHANNEL: []}
+    listener = Listener(database, pool, {channel: said.append for channel, said in heard.items()})
+    await listener.start()
+    try:
+        async with pool.connection() as connection:
+            await connection.execute("SELECT pg_notify(%s, 'one')", (CONTROL_CHANNEL,))
+            await connection.execute("SELECT pg_notify(%s, 'two')", (CHANNEL,))
+        await until(lambda: len(heard[CHANNEL]) > 1)
+    finally:
+        await listener.stop()
+    assert heard == {CHANNEL: ["", "two"], CONTROL_CHANNEL: ["", "one"]}
+
+
 async def test_it_knows_that_it_hears(database: str, pool: AsyncConnectionPool[Any]) -> None:
     """Its own ping comes back, and wakes nobody."""
-    wakes: list[None] = []
-    listener = Listener(database, pool, lambda: wakes.append(None))
+    wakes: list[str] = []
+    listener = Listener(database, pool, {CHANNEL: wakes.append})
     await listener.start()
     try:
         await until(lambda: listener.status is ListenerStatus.HEARING)
@@ -69,7 +88,7 @@ async def test_it_knows_that_it_is_deaf(
     database: str, empty_database: str, pool: AsyncConnectionPool[Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     """A listen_url to another database connects happily and never hears anything: the status and the log say so."""
-    listener = Listener(empty_database, pool, lambda: None, ping_interval=FAST_PING_SECONDS, ping_patience=0.2)
+    listener = Listener(empty_database, pool, {CHANNEL: _ignore}, ping_interval=FAST_PING_SECONDS, ping_patience=0.2)
     await listener.start()
     try:
         await until(lambda: listener.status is ListenerStatus.DEAF)
@@ -80,8 +99,8 @@ async def test_it_knows_that_it_is_deaf(
 
 async def test_a_lost_connection_is_made_anew_and_wakes(database: str, pool: AsyncConnectionPool[Any]) -> None:
     """Notifications of the meantime are gone for ever, so the reconnect itself says "look"."""
-    wakes: list[None] = []
-    listener = Listener(database, pool, lambda: wakes.append(None))
+    wakes: list[str] = []
+    listener = Listener(database, pool, {CHANNEL: wakes.append})
     await listener.start()
     try:
         await until(lambda: listener.status is ListenerStatus.HEARING)
@@ -95,7 +114,7 @@ async def test_a_lost_connection_is_made_anew_and_wakes(database: str, pool: Asy
 
 async def test_an_absent_database_is_down_and_start_returns(pool: AsyncConnectionPool[Any]) -> None:
     """Starting does not wait for a database that is away."""
-    listener = Listener("host=127.0.0.1 port=1 dbname=nothing", pool, lambda: None)
+    listener = Listener("host=127.0.0.1 port=1 dbname=nothing", pool, {CHANNEL: _ignore})
     await listener.start()
     assert listener.status is ListenerStatus.DOWN
     await listener.stop()
@@ -103,8 +122,8 @@ async def test_an_absent_database_is_down_and_start_returns(pool: AsyncConnectio
 
 async def test_stop_is_safe_twice_and_leaves_no_connection(database: str, pool: AsyncConnectionPool[Any]) -> None:
     """Also when it was never started."""
-    await Listener(database, pool, lambda: None).stop()
-    listener = Listener(database, pool, lambda: None)
+    await Listener(database, pool, {CHANNEL: _ignore}).stop()
+    listener = Listener(database, pool, {CHANNEL: _ignore})
     await listener.start()
     await listener.stop()
     await listener.stop()

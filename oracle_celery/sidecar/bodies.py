@@ -1,0 +1,93 @@
+"""What the bodies of commands may hold, and how they are read: strictly, and bounded."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+from aiohttp import web
+
+from oracle_celery.database.listing import TaskFilter
+from oracle_celery.errors import BadBody
+from oracle_celery.states import Status
+
+__all__ = ["BODY_LIMIT_BYTES", "BulkBody", "CancelBody", "PauseBody", "ResumeBody", "RetryBody", "body_of"]
+
+#: The ids of a hundred thousand tasks, or a large task's changed arguments.
+BODY_LIMIT_BYTES = 8 * 1024 * 1024
+
+NAME_PATTERN = r"^[^\x00]+\Z"  # PostgreSQL's texts hold no NUL
+TEXT_PATTERN = r"^[^\x00]*\Z"
+
+Reason = Annotated[str, msgspec.Meta(max_length=2_000, pattern=TEXT_PATTERN)]
+Queue = Annotated[str, msgspec.Meta(max_length=255, pattern=NAME_PATTERN)]  # as AMQP has it
+TaskId = Annotated[str, msgspec.Meta(max_length=1_000, pattern=NAME_PATTERN)]
+FilterValue = Annotated[str, msgspec.Meta(max_length=2_048, pattern=NAME_PATTERN)]
+FilterValues = Annotated[list[FilterValue], msgspec.Meta(max_length=50)]
+Moment = Annotated[datetime, msgspec.Meta(tz=True)]
+
+
+class CancelBody(msgspec.Struct, forbid_unknown_fields=True):
+    reason: Reason | None = None
+
+
+class RetryBody(msgspec.Struct, forbid_unknown_fields=True):
+    reason: Reason | None = None
+    include_cancelled: bool = False
+    force: bool = False
+    args: list[Any] | None = None
+    kwargs: dict[str, Any] | None = None
+    queue: Queue | None = None
+
+
+class ResumeBody(msgspec.Struct, forbid_unknown_fields=True):
+    queue: Queue | Annotated[list[Queue], msgspec.Meta(min_length=1)] | None = None
+    reason: Reason | None = None
+
+
+class PauseBody(ResumeBody, forbid_unknown_fields=True):
+    until: Moment | None = None
+
+
+class FilterBody(msgspec.Struct, forbid_unknown_fields=True):
+    """As the parameters of the list of tasks."""
+
+    status: list[Literal["pending", "in_progress", "completed", "failed", "cancelled"]] = []
+    name: FilterValues = []
+    user: FilterValues = []
+    queue: FilterValues = []
+    worker: FilterValues = []
+    id: FilterValues = []
+
+    def as_task_filter(self) -> TaskFilter:
+        return TaskFilter(
+            status=tuple(Status.from_word(word) for word in self.status),
+            name=tuple(self.name),
+            user=tuple(self.user),
+            queue=tuple(self.queue),
+            worker=tuple(self.worker),
+            id=tuple(self.id),
+        )
+
+
+class BulkBody(msgspec.Struct, forbid_unknown_fields=True):
+    action: Literal["cancel", "retry"]
+    ids: Annotated[list[TaskId], msgspec.Meta(min_length=1)] | None = None
+    filter: FilterBody | None = None
+    dry_run: bool = False
+    reason: Reason | None = None
+    include_cancelled: bool = False
+    force: bool = False
+
+
+Body = TypeVar("Body")
+
+
+async def body_of(request: web.Request, kind: type[Body]) -> Body:
+    """The body, or what an empty one stands for. Raises BadBody."""
+    data = await request.read()  # bounded by the application's client_max_size
+    try:
+        return msgspec.json.decode(data or b"{}", type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadBody(detail=str(error)) from error
