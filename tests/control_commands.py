@@ -52,6 +52,14 @@ class Ledger:
     def counts(self, *tables: str) -> tuple[int, ...]:
         return tuple(self.one(f"SELECT count(*) FROM oracle.{table}")[0] for table in tables)
 
+    def keep_message(self, task_id: str, *, key_id: str | None = None, is_chord_member: bool = False) -> None:
+        """As a recorder does, of any content."""
+        self.run(
+            "INSERT INTO oracle.task_message (task_id, at, is_chord_member, key_id, envelope)"
+            " VALUES (%s, now(), %s, %s, %s)",
+            *(task_id, is_chord_member, key_id, f"envelope of {task_id}".encode()),
+        )
+
     def wait_for_lock(self, application: str) -> None:
         """Returns when a connection of that name waits for another's lock."""
         waiting = (
