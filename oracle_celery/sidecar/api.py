@@ -6,6 +6,9 @@ names the parameter and what it may be.
 
 from __future__ import annotations
 
+import asyncio
+
+import msgspec
 from aiohttp import web
 
 from oracle_celery.database.queries import SORT_KEYS, TaskFilter
@@ -24,6 +27,8 @@ TASKS_LIMIT = 200
 TASKS_DEFAULT = 50
 LINES_LIMIT = 1_000
 LINES_DEFAULT = 200
+#: The newest audit entries of a task.
+AUDIT_SHOWN = 50
 
 
 class Api:
@@ -59,7 +64,20 @@ class Api:
 
     async def _task(self, request: web.Request) -> web.Response:
         Parameters(request, ())
-        return success(await self._backend.parts.queries.task(viewer_of(request), task_id_of(request)))
+        viewer, task_id, parts = viewer_of(request), task_id_of(request), self._backend.parts
+        detail, control, audit = await asyncio.gather(
+            parts.queries.task(viewer, task_id),
+            asyncio.to_thread(parts.control_store.preflight, viewer, task_id),
+            asyncio.to_thread(parts.control_store.audit, viewer, task_id=task_id, limit=AUDIT_SHOWN),
+        )
+        return success(
+            {
+                **msgspec.structs.asdict(detail),
+                "control": control,
+                "audit": audit.entries,
+                "waiting": await parts.fleet.waiting(viewer, detail.task),
+            }
+        )
 
     async def _logs(self, request: web.Request) -> web.Response:
         parameters = Parameters(request, ("after", "limit"))
