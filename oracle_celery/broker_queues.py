@@ -152,7 +152,7 @@ def depths(app: Any, names: Iterable[str]) -> dict[str, Depth]:
 
 
 def measured(listed: QueueList, found: Mapping[str, Depth], viewer: Viewer) -> QueueList:
-    """The queues with what the broker says of them. How many messages there are is for those who may see every task."""
+    """The queues with what the broker says of them: of messages, and where it is, to those alone who may see it all."""
     queues = [_measured(queue, found.get(queue.name, Depth()), viewer) for queue in listed.queues]
     return msgspec.structs.replace(listed, queues=queues)
 
@@ -163,7 +163,7 @@ def _measured(queue: QueueFacts, depth: Depth, viewer: Viewer) -> QueueFacts:
     return msgspec.structs.replace(
         queue,
         depth=depth.messages if viewer.is_admin else None,
-        depth_error=depth.error,
+        depth_error=depth.error if viewer.is_admin else None,
         consumers=consumers,
         is_stranded=backlog > 0 and consumers == 0 and queue.paused is None,
     )
