@@ -11,12 +11,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from oracle_celery.extension import Oracle
     from oracle_celery.ownership import owner
+    from oracle_celery.task_cancelled import TaskCancelled, raise_if_cancelled
 
-__all__ = ["Oracle", "__version__", "owner"]
+__all__ = ["Oracle", "TaskCancelled", "__version__", "owner", "raise_if_cancelled"]
 
 __version__ = "0.1.0"
 
-_HOMES = {"Oracle": "oracle_celery.extension", "owner": "oracle_celery.ownership"}
+_HOMES = {
+    "Oracle": "oracle_celery.extension",
+    "TaskCancelled": "oracle_celery.task_cancelled",
+    "owner": "oracle_celery.ownership",
+    "raise_if_cancelled": "oracle_celery.task_cancelled",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -20,9 +20,10 @@ import time
 import uuid
 import weakref
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from oracle_celery import task_logs
+from oracle_celery.desired_state import DesiredState
 from oracle_celery.errors import ConfigurationError
 from oracle_celery.guest import Guest
 from oracle_celery.journal import COMMITTED_SUFFIX, LOGS, MESSAGES, PRODUCERS, TRANSITIONS, Journal
@@ -33,6 +34,11 @@ from oracle_celery.records import Transition, encode_line
 from oracle_celery.settings import Settings
 from oracle_celery.signals import TaskSignals
 from oracle_celery.states import FINAL
+
+if TYPE_CHECKING:
+    from oracle_celery.bootsteps.queue_pause import QueuePauses
+    from oracle_celery.gate import Gate
+    from oracle_celery.interruption import Interruption
 
 __all__ = ["Oracle", "find"]
 
@@ -81,6 +87,14 @@ class Oracle:
         self.publishing.connect()
         task_logs.connect(self)
         self.keeper = MessageKeeper(self)
+        #: What people want of this process's tasks and queues; known in a worker's main process.
+        self.desired_state = DesiredState()
+        #: Where messages of this worker are stopped; None where there is none.
+        self.gate: Gate | None = None
+        #: Which of its queues this worker does not consume; None where it has no consumer.
+        self.pauses: QueuePauses | None = None
+        #: Answers the main process; None where this process is no child of a prefork pool.
+        self.interruption: Interruption | None = None
         from oracle_celery.bootsteps import install
 
         install(app)

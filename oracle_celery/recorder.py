@@ -125,6 +125,11 @@ class Recorder:
         self._due.clear()
         self._wake.set()
 
+    @property
+    def is_away(self) -> bool:
+        """The last try to reach PostgreSQL has failed."""
+        return bool(self._complaint)
+
     def start(self) -> None:
         if self._thread is None:
             open_folder(self.folder)

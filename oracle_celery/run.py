@@ -13,6 +13,7 @@ import time
 from typing import Any
 
 __all__ = [
+    "CANCEL_RAISED",
     "HIDDEN_TASKS",
     "OF_A_RUN",
     "REPLACED",
@@ -32,7 +33,9 @@ RUN_AT = "oracle_run_at"
 STARTED_AT = "oracle_started_at"
 #: Its task has sent a message under its own id: ignoring the run then is no end.
 REPLACED = "oracle_replaced"
-OF_A_RUN = frozenset({RUN_ID, RUN_AT, STARTED_AT, REPLACED})
+#: It was told that it has been cancelled.
+CANCEL_RAISED = "oracle_cancel_raised"
+OF_A_RUN = frozenset({RUN_ID, RUN_AT, STARTED_AT, REPLACED, CANCEL_RAISED})
 
 #: Header of a message whose sender has recorded what it says: receivers need not tell it again.
 SENT_BY_ORACLE = "oracle_sent"

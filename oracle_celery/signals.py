@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 from celery import signals
+from celery.app.task import get_actual_ignore_result
 from celery.exceptions import Reject, SoftTimeLimitExceeded
 from celery.states import IGNORED, REJECTED
 
@@ -28,8 +29,19 @@ from oracle_celery import message, ownership
 from oracle_celery.description import describe_error, describe_message, describe_rejection
 from oracle_celery.payload import encode_value, identifier, type_name
 from oracle_celery.records import Transition
-from oracle_celery.run import HIDDEN_TASKS, REPLACED, RUN_AT, RUN_ID, SENT_BY_ORACLE, STARTED_AT, RunMint, run_fields
+from oracle_celery.run import (
+    CANCEL_RAISED,
+    HIDDEN_TASKS,
+    REPLACED,
+    RUN_AT,
+    RUN_ID,
+    SENT_BY_ORACLE,
+    STARTED_AT,
+    RunMint,
+    run_fields,
+)
 from oracle_celery.states import Rank, Status
+from oracle_celery.task_cancelled import TaskCancelled
 
 if TYPE_CHECKING:
     from oracle_celery.extension import Oracle
@@ -139,7 +151,7 @@ class TaskSignals:
             request.id,
             status=Status.CANCELLED,
             rank=Rank.CANCELLED,
-            reason="expired" if expired else "terminated" if terminated else "revoked",
+            reason=self._why_revoked(request.id, terminated=terminated, expired=expired),
             retries=fields.get("retries") or 0,
             run_id=fields.get(RUN_ID),
             run_at=run_at,
@@ -148,6 +160,18 @@ class TaskSignals:
             queue=message.queue_name(self.app, delivery.get("exchange"), delivery.get("routing_key")),
             **self._describe(fields, fields.get("args"), fields.get("kwargs")),
         )
+
+    def _why_revoked(self, task_id: str, *, terminated: bool, expired: bool) -> str:
+        if expired:
+            return "expired"
+        if task_id in self.oracle.desired_state.cancelled:
+            return "cancelled"
+        return "terminated" if terminated else "revoked"
+
+    def tell_given_back(self, request: Any) -> None:
+        """A message that waited here goes back into its queue, which is paused."""
+        if request.name not in HIDDEN_TASKS:
+            self._end(request, Status.PENDING, Rank.GIVEN_BACK, reason="queue_paused")
 
     def on_unknown(
         self,
@@ -181,6 +205,11 @@ class TaskSignals:
     def on_pool_child_start(self, sender: Any, **_: Any) -> None:
         self.is_pool_child = self.has_main_process
         self._mint.reset()
+        if self.is_pool_child:
+            from oracle_celery.interruption import Interruption  # no producer needs it
+
+            self.oracle.interruption = Interruption(self.oracle)
+            self.oracle.interruption.install()
 
     def on_started(self, sender: Any, *, task_id: str, args: Any = None, kwargs: Any = None, **_: Any) -> None:
         if sender.app is not self.app or sender.name in HIDDEN_TASKS:
@@ -218,6 +247,7 @@ class TaskSignals:
             status=COMPLETED,
             rank=REPORTED,
             at=time.monotonic_ns(),
+            reason="cancel_too_late" if CANCEL_RAISED in fields else None,
             retries=fields.get("retries") or 0,
             run_id=fields.get(RUN_ID),
             run_at=fields.get(RUN_AT),
@@ -245,6 +275,8 @@ class TaskSignals:
             reason = "soft_time_limit"
             error["error_message"] = "The soft time limit was exceeded."
         request = self._request_of(sender, task_id)
+        if reason is None and CANCEL_RAISED in run_fields(request):
+            reason = "cancel_too_late"
         if request is None and is_main:
             return  # of a hard time limit: it is told again, with its request, unless the message goes back
         self._end(
@@ -278,7 +310,10 @@ class TaskSignals:
             return
         request = sender.request
         if state == IGNORED:
-            if request.__dict__.get(REPLACED):
+            if isinstance(retval, TaskCancelled):
+                self._end(request, Status.CANCELLED, Rank.REPORTED, reason="cancelled")
+                _revoke_result(sender, request)
+            elif request.__dict__.get(REPLACED):
                 self._end(request, Status.PENDING, Rank.GIVEN_BACK, reason="replaced")
             else:
                 self._end(request, Status.COMPLETED, Rank.REPORTED, reason="ignored")
@@ -358,3 +393,10 @@ class TaskSignals:
         if request.id == task_id and RUN_ID in request.__dict__:
             return request
         return self._runs.get(task_id)
+
+
+def _revoke_result(task: Any, request: Any) -> None:
+    """Whoever waits for the task's result is told, and its chord: Celery stores nothing for an ignored task."""
+    if not request.is_eager:
+        is_stored = not get_actual_ignore_result(task, request) or task.store_errors_even_if_ignored
+        task.backend.mark_as_revoked(request.id, "cancelled", request=request, store_result=is_stored)

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from oracle_celery.bootsteps.presence import PresenceStep
-from oracle_celery.bootsteps.recorder import RecorderStep
+__all__ = ["install"]
 
-__all__ = ["PresenceStep", "RecorderStep", "install"]
+#: By name: a producer, which has the same app, never loads them.
+WORKER_STEPS = (
+    "oracle_celery.bootsteps.recorder:RecorderStep",
+    "oracle_celery.bootsteps.presence:PresenceStep",
+    "oracle_celery.bootsteps.cancellation:CancellationStep",
+)
+CONSUMER_STEPS = ("oracle_celery.bootsteps.queue_pause:QueuePauseStep",)
 
 
 def install(app: Any) -> None:
-    """Adds the steps to the app's worker blueprint."""
-    app.steps["worker"].update({RecorderStep, PresenceStep})
+    """Adds the steps to the app's blueprints."""
+    app.steps["worker"].update(WORKER_STEPS)
+    app.steps["consumer"].update(CONSUMER_STEPS)

@@ -17,6 +17,7 @@ from celery.worker import state
 from oracle_celery import __version__
 from oracle_celery.database.store import Store, WorkerRegistration
 from oracle_celery.extension import find
+from oracle_celery.interruption import is_interruptible
 from oracle_celery.recorder import RecorderCounts
 
 __all__ = ["PresenceStep"]
@@ -70,11 +71,17 @@ class Beat:
             active=len(state.active_requests),
             reserved=len(state.reserved_requests),
             queues=self._queues(),
+            rate_limits=self._rate_limits(),
             counts=counts,
         )
 
     def _queues(self) -> tuple[str, ...]:
         return tuple(self.worker.app.amqp.queues.consume_from)
+
+    def _rate_limits(self) -> dict[str, str]:
+        """They may be changed by remote control at any time."""
+        tasks = self.worker.app.tasks
+        return {name: str(task.rate_limit) for name, task in list(tasks.items()) if task.rate_limit}
 
     def _registration(self) -> WorkerRegistration:
         worker = self.worker
@@ -85,5 +92,6 @@ class Beat:
             pool=getattr(worker.pool_cls, "__module__", str(worker.pool_cls)).rpartition(".")[2],
             concurrency=worker.concurrency,
             queues=self._queues(),
+            interruptible=is_interruptible(worker),
             versions={"oracle": __version__, "celery": celery.__version__, "python": platform.python_version()},
         )

@@ -21,7 +21,17 @@ from oracle_celery.database.schema import require_current
 from oracle_celery.database.sql import statement
 from oracle_celery.errors import DatabaseUnavailable, OracleError, SchemaMissing
 
-__all__ = ["BadBatch", "Ingested", "JournalGap", "Slice", "Store", "WorkerRegistration"]
+__all__ = [
+    "BadBatch",
+    "ControlChanges",
+    "Ingested",
+    "JournalGap",
+    "PauseReport",
+    "PauseWord",
+    "Slice",
+    "Store",
+    "WorkerRegistration",
+]
 
 CONNECT_TIMEOUT = 5  # seconds
 STATEMENT_TIMEOUT = 15_000  # milliseconds: a batch of thousands of lines on a busy machine takes a part of a second
@@ -76,6 +86,33 @@ class WorkerRegistration(msgspec.Struct, frozen=True, kw_only=True):
     concurrency: int
     queues: tuple[str, ...] = ()
     versions: Mapping[str, str] = {}
+    interruptible: bool = False  # its pool can interrupt a running task
+
+
+class PauseWord(msgspec.Struct, frozen=True, kw_only=True):
+    """The newest word on one queue; the queue '' means all of them."""
+
+    queue: str
+    seq: int
+    is_paused: bool
+    remaining: float | None = None  # seconds, where the pause ends by itself
+
+
+class ControlChanges(msgspec.Struct, frozen=True, kw_only=True):
+    """Desired states up to `seq`."""
+
+    seq: int
+    is_whole: bool  # all that there is, not only what is new
+    cancelled: tuple[str, ...] = ()
+    pauses: tuple[PauseWord, ...] = ()
+
+
+class PauseReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What a worker has done about a word on a queue."""
+
+    queue: str
+    seq: int
+    state: str  # paused or consuming
 
 
 class Store:
@@ -154,18 +191,49 @@ class Store:
         active: int = 0,
         reserved: int = 0,
         queues: Sequence[str] | None = None,
+        rate_limits: Mapping[str, str] | None = None,
         counts: object = None,
     ) -> bool:
         """False: the database does not know this worker, which must register again. `counts` is anything msgspec
-        encodes as an object: what the recorder has done; None leaves what was told before, as for `queues`."""
+        encodes as an object: what the recorder has done; None leaves what was told before, as for the others."""
         fields = {
             "worker_id": worker_id,
             "active": active,
             "reserved": reserved,
             "queues": None if queues is None else list(queues),
+            "rate_limits": None if rate_limits is None else msgspec.json.encode(rate_limits).decode(),
             "counts": None if counts is None else msgspec.json.encode(counts).decode(),
         }
         return bool(self._fetch("beat", fields))
+
+    def control_changes(self, after: int | None) -> ControlChanges:
+        """What has been asked for since number `after`, or, where that is None or unknown here, everything."""
+        rows = self._fetch("control_changes", {"after": after})
+        newest, is_whole = rows[0][2], rows[0][3]
+        return ControlChanges(
+            seq=newest,
+            is_whole=is_whole,
+            cancelled=tuple(key for kind, key, *_ in rows if kind == "cancel"),
+            pauses=tuple(
+                PauseWord(queue=key, seq=seq, is_paused=is_paused, remaining=remaining)
+                for kind, key, seq, is_paused, remaining in rows
+                if kind == "pause"
+            ),
+        )
+
+    def report_control(
+        self, worker_id: str, *, seq: int, consuming: Sequence[str], reports: Sequence[PauseReport] = ()
+    ) -> bool:
+        """A worker has done what was asked up to `seq`. False: the database does not know it, and nothing is noted."""
+        fields = {
+            "worker_id": worker_id,
+            "seq": seq,
+            "consuming": list(consuming),
+            "queues": [report.queue for report in reports],
+            "seqs": [report.seq for report in reports],
+            "states": [report.state for report in reports],
+        }
+        return bool(self._fetch("report_control", fields))
 
     def retire(self, worker_id: str) -> None:
         """The worker stops by itself."""

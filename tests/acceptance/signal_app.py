@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -13,7 +14,8 @@ from celery import Celery, Task
 from celery.exceptions import Ignore, Reject
 from celery.utils.log import get_task_logger
 
-from oracle_celery import Oracle
+import oracle_celery.embedded_broker  # noqa: F401  # its scheme is known from then on
+from oracle_celery import Oracle, TaskCancelled, raise_if_cancelled
 
 logger = get_task_logger(__name__)
 
@@ -32,6 +34,7 @@ def make_app(broker: str, database: str, state_dir: str, backend: str | None = N
         task_acks_late=False,
         result_expires=600,
     )
+    app.conf.update(json.loads(os.environ.get("SIGNALS_SETTINGS", "{}")))
     Oracle(app)
     for task in TASKS:
         options = dict(task["options"])
@@ -206,6 +209,70 @@ def stamp(self: Task, path: str, seconds: float = 0.0) -> None:
 def log_lines(count: int) -> None:
     for number in range(count):
         logger.warning("line %d", number)
+
+
+def note(path: str, line: str) -> None:
+    with Path(path).open("a") as file:
+        file.write(f"{line}\n")
+
+
+@task(bind=True, autoretry_for=(Exception,), max_retries=3, default_retry_delay=0)
+def clean_up(self: Task, path: str, seconds: float = 60) -> str:
+    """Waits, and tidies up when it is cancelled."""
+    note(path, f"began {self.request.id}")
+    try:
+        time.sleep(seconds)
+    except TaskCancelled:
+        note(path, f"cleaned up {self.request.id}")
+        raise
+    return "slept"
+
+
+@task(bind=True)
+def refuse_to_end(self: Task, path: str, seconds: float = 60) -> str:
+    """Is told that it has been cancelled, and goes on."""
+    note(path, f"began {self.request.id}")
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            time.sleep(deadline - time.monotonic())
+        except TaskCancelled:
+            note(path, f"refused {self.request.id}")
+    return "to the end"
+
+
+@task(bind=True)
+def fail_when_cancelled(self: Task, path: str) -> None:
+    """Ends with an error of its own."""
+    note(path, f"began {self.request.id}")
+    try:
+        time.sleep(60)
+    except TaskCancelled:
+        raise ValueError("no more") from None
+
+
+@task(bind=True)
+def stick_in_c(self: Task, path: str) -> None:
+    """Never comes back to Python."""
+    note(path, f"began {self.request.id}")
+    sum(range(10**12))
+
+
+@task(bind=True)
+def ask_now_and_then(self: Task, path: str, seconds: float = 60) -> str:
+    """Asks whether it has been cancelled."""
+    note(path, f"began {self.request.id}")
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        raise_if_cancelled()
+        time.sleep(0.02)
+    return "never asked to end"
+
+
+@task(bind=True)
+def quick(self: Task, path: str, seconds: float = 0.0) -> None:
+    time.sleep(seconds)
+    note(path, f"ran {self.request.id}")
 
 
 if os.environ.get("SIGNALS_BROKER_URL"):
