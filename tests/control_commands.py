@@ -60,6 +60,14 @@ class Ledger:
             *(task_id, is_chord_member, key_id, f"envelope of {task_id}".encode()),
         )
 
+    def report(self, worker_id: str, queue: str, seq: int, state: str) -> None:
+        """A worker says what it has done."""
+        self.run(
+            "INSERT INTO oracle.pause_report VALUES (%s, %s, %s, %s, now())"
+            " ON CONFLICT (worker_id, queue) DO UPDATE SET seq = excluded.seq, state = excluded.state",
+            *(worker_id, queue, seq, state),
+        )
+
     def wait_for_lock(self, application: str) -> None:
         """Returns when a connection of that name waits for another's lock."""
         waiting = (
