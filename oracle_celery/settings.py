@@ -284,6 +284,7 @@ _CHECKS: dict[str, Callable[[str, object], Any]] = {
     "worker_timeout": _seconds(0.3, 86_400),
     "cancel_grace": _seconds(0, 86_400),
     "store_message": _boolean,
-    "message_limit": _count(0, 256 * MEBIBYTE, "bytes"),
+    # four seconds of PostgreSQL's time for one of them: a worker's beats wait behind it
+    "message_limit": _count(0, 64 * MEBIBYTE, "bytes"),
     "message_key": _fernet_keys,
 }
