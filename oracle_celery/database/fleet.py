@@ -1,10 +1,11 @@
 """The reader of workers and queues, and of why a task waits.
 
 Guarantee: as for tasks, what a viewer may not see is neither shown nor counted: an owner's queues have the numbers of
-their own tasks, and a worker's load is for those who may see every task. Counts come from the gauges and the oldest task
-from an index, so a backlog of a million costs no more than one of ten. What bites: an owner's oldest task is looked for
-among all that wait in its queue, or among all of theirs, which is an index to walk (a million entries: 0.15 s). What the
-broker holds is not known here; see `broker_queues` for its side.
+their own tasks, and a worker's load is for those who may see every task. Counts come from the gauges and the oldest
+task from an index, so a backlog of a million costs no more than one of ten.
+
+What bites: an owner's oldest task is looked for among all that wait in its queue, or among all that are theirs, in an
+index (0.15 s for a million entries). What the broker holds is not known here; see `broker_queues` for its side.
 """
 
 from __future__ import annotations
