@@ -30,6 +30,8 @@ __all__ = ["BulkRuns"]
 
 #: The advisory locks of running bulks ("bulk"), arbitrary but for ever.
 RUN_KEY = 0x62756C6B
+#: Bytes of messages that are claimed at once, unless a single one has more.
+CLAIM_BYTES = 16 * 1024 * 1024
 
 
 class BulkRuns(CommandStore):
@@ -80,17 +82,20 @@ class BulkRuns(CommandStore):
             call_off(transaction, job.entry_id, [task for task in tasks if task.refusal is None])
 
     def claim_retry_items(self, job: BulkJob, items: Sequence[BulkItem]) -> list[RetryClaim]:
-        """Promises those that may be retried, each under a new id, and says of the others why not."""
+        """Promises those that may be retried, each under a new id, and says of the others why not. Where the messages
+        are large, the last items stay open for the next call."""
         with self._transaction() as transaction:
             batch = _Batch(transaction, job, items)
-            new_ids = {}
+            new_ids: dict[str, str] = {}
+            size = 0
             include_cancelled, force = job.options.include_cancelled, job.options.force
             for task in retryable(transaction, batch.ids, include_cancelled=include_cancelled, force=force):
-                if task.refusal is None:
+                if task.refusal is not None:
+                    batch.refuse(task.task_id, task.refusal)
+                elif not new_ids or size + task.size <= CLAIM_BYTES:
+                    size += task.size
                     new_ids[task.task_id] = str(uuid.uuid4())
                     batch.set(task.task_id, SENDING, new_id=new_ids[task.task_id])
-                else:
-                    batch.refuse(task.task_id, task.refusal)
             claims = claim(transaction, job.entry_id, new_ids)
             batch.write()
             return claims

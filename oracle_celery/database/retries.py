@@ -32,6 +32,7 @@ class Retryable(msgspec.Struct, frozen=True):
     task_id: str
     status: int
     refusal: Refusal | None
+    size: int  # bytes of its message
 
 
 class Retries(CommandStore):
@@ -109,8 +110,9 @@ def retryable(transaction: Transaction, ids: Sequence[str], *, include_cancelled
             task_id,
             status,
             Refusal(code=code, status=status_word(status), missing=missing, new_id=new_id) if code else None,
+            size,
         )
-        for task_id, status, code, missing, new_id in rows
+        for task_id, status, code, missing, new_id, size in rows
     ]
 
 

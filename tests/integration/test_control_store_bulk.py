@@ -9,6 +9,7 @@ import msgspec
 import psycopg
 import pytest
 
+from oracle_celery.database import bulk_runs as bulk_runs_module
 from oracle_celery.database.control import ControlStore
 from oracle_celery.database.control_facts import Bulk, BulkJob, BulkOptions
 from oracle_celery.database.listing import TaskFilter
@@ -187,6 +188,19 @@ def test_thousands_of_retries(store: ControlStore, feeder: Feeder, ledger: Ledge
         assert time.monotonic() - began < 2 * BATCH_SECONDS
     assert store.finish_bulk(job.bulk_id).outcomes == {"sent": MANY}
     assert ledger.one("SELECT count(*) FROM oracle.task_state_record WHERE reason = 'retry_of'") == (MANY,)
+
+
+def test_large_messages_come_one_after_another(
+    store: ControlStore, feeder: Feeder, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch fits into memory, and a message that would not fit comes alone."""
+    _fail(feeder, ledger, "f1", "f2", "f3")
+    monkeypatch.setattr(bulk_runs_module, "CLAIM_BYTES", 2 * len(b"envelope of f1"))
+    job = _job(store, store.create_bulk(ADMIN, "retry", None, TaskFilter(), NO_OPTIONS))
+    items = store.next_items(job.bulk_id, BATCH)
+    assert [claim.task_id for claim in store.claim_retry_items(job, items)] == ["f1", "f2"]
+    monkeypatch.setattr(bulk_runs_module, "CLAIM_BYTES", 1)
+    assert [claim.task_id for claim in store.claim_retry_items(job, items)] == ["f3"]
 
 
 def test_what_was_in_between_is_unknown(store: ControlStore, feeder: Feeder, ledger: Ledger) -> None:

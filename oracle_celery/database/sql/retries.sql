@@ -14,8 +14,8 @@ CASE WHEN m.envelope IS NULL THEN coalesce(m.missing,
     CASE WHEN t.run_id IS NULL AND t.received_at IS NULL THEN 'never_received' ELSE 'not_kept' END) END
 
 -- name: retryable
--- The rule of each of the tasks.
-SELECT t.task_id, t.status, {rule} AS code, {missing} AS missing, r.new_id
+-- The rule of each of the tasks, and the bytes of its message.
+SELECT t.task_id, t.status, {rule} AS code, {missing} AS missing, r.new_id, coalesce(octet_length(m.envelope), 0)
 FROM oracle.task_state_record AS t
 LEFT JOIN oracle.retry AS r USING (task_id)
 LEFT JOIN oracle.task_message AS m USING (task_id)
