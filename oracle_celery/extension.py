@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from oracle_celery import task_logs
+from oracle_celery.console import Console
 from oracle_celery.desired_state import DesiredState
 from oracle_celery.errors import ConfigurationError
 from oracle_celery.guest import Guest
@@ -52,8 +53,9 @@ DEGRADED_INTERVAL = 30.0
 _instances: weakref.WeakSet[Oracle] = weakref.WeakSet()
 
 
-class Oracle:
-    """One app's Oracle. A second call for the same app returns the first one."""
+class Oracle(Console):
+    """One app's Oracle: it records, and by what `Console` offers it is looked into and commanded. A second call for the
+    same app returns the first one."""
 
     app: Any
 
@@ -173,6 +175,7 @@ class Oracle:
 
     def stop(self) -> None:
         """Flushes, for at most ``oracle_flush_timeout`` seconds, and stops. Safe twice; a later record starts anew."""
+        self.disconnect()
         self.close_journals()
         with self._lock:
             recorder, self._recorder = self._recorder, None

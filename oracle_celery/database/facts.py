@@ -9,6 +9,7 @@ from __future__ import annotations
 import msgspec
 
 __all__ = [
+    "Change",
     "HistoryEntry",
     "LogPage",
     "Summary",
@@ -125,6 +126,12 @@ class TransitionEvent(msgspec.Struct, frozen=True, kw_only=True):
     reason: str | None
     timestamp: str
     task: Task  # as it was when the transition was read
+
+
+class Change(TransitionEvent, frozen=True, kw_only=True):
+    """The same for a program that watches; from the cursor on it misses nothing that comes after this."""
+
+    cursor: str
 
 
 class Transition(msgspec.Struct, frozen=True, kw_only=True):
