@@ -116,7 +116,7 @@ class RabbitServer:
 
     def close_connections(self) -> None:
         """What a broker's restart looks like to its clients."""
-        self.control("close_all_connections", "a test")
+        self.control("close_all_connections", "--global", "a test")
 
     def restart(self) -> None:
         """Stops as a supervisor stops it, and comes back with its durable queues and their persistent messages."""

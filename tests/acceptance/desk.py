@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import psycopg
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
 
 from tests.acceptance.station import Station
 from tests.polling import eventually
@@ -42,6 +45,24 @@ class Desk:
 
     def ring(self) -> None:
         self.station.app.control.broadcast("oracle_look")
+
+    @contextmanager
+    def database_away(self) -> Iterator[None]:
+        """Nobody can connect to it, and whoever was connected is not any more."""
+        name = sql.Identifier(self.connection.info.dbname)
+        dsn = make_conninfo(self.station.database, dbname="postgres")
+        self.connection.close()
+        with psycopg.connect(dsn, autocommit=True) as other:
+            other.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(name))
+            other.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s",
+                [name.as_string(other).strip('"')],
+            )
+            try:
+                yield
+            finally:
+                other.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(name))
+                self.connection = psycopg.connect(self.station.database, autocommit=True)
 
     # -- what people want ----------------------------------------------------------------------------------------
 

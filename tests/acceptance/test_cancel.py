@@ -125,7 +125,7 @@ def test_too_late(rabbit_desk: Desk) -> None:
 
 
 def test_no_other_task_is_hit(desk: Desk) -> None:
-    """Short tasks are cancelled about when they end: those that follow in the same process run, whichever way it goes."""
+    """Short tasks are cancelled about when they end: those that follow in the same process run, whatever came of it."""
     desk.start_worker(concurrency=2)
     hit, spared = [], []
     for number in range(60):
