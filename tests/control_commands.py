@@ -19,7 +19,7 @@ ALICE = Actor(viewer=Viewer(user_id="alice"), via="http", address="192.0.2.2")
 BOB = Actor(viewer=Viewer(user_id="bob"), via="http", address="192.0.2.3")
 
 
-class Ledger:
+class Archive:
     """A connection for questions. Statuses are words."""
 
     def __init__(self, dsn: str) -> None:

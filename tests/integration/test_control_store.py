@@ -12,7 +12,7 @@ from oracle_celery.database.control import ControlStore
 from oracle_celery.database.control_facts import BulkOptions
 from oracle_celery.errors import NotAllowed
 from oracle_celery.states import Status
-from tests.control_commands import ADMIN, Ledger
+from tests.control_commands import ADMIN, Archive
 from tests.factories import Feeder, transition
 
 TASKS = 60
@@ -23,11 +23,11 @@ ROUNDS = 40
 def test_nobody_waits_in_a_circle(database: str, seed: int) -> None:
     """A deadlock would be an error of one of them; and every action has one entry, every settled cancel an outcome."""
     ids = [f"t{number:02}" for number in range(TASKS)]
-    with Ledger(database) as ledger, ControlStore(database) as store:
+    with Archive(database) as archive, ControlStore(database) as store:
         with Feeder(database) as feeder:
             feeder.tell(*(transition(task_id) for task_id in ids))
         for task_id in ids:
-            ledger.keep_message(task_id)
+            archive.keep_message(task_id)
         acts = []
 
         def record(number: int) -> None:
@@ -62,13 +62,13 @@ def test_nobody_waits_in_a_circle(database: str, seed: int) -> None:
                 store.settle()
 
         commands = [*(lambda n=n: record(n) for n in range(2)), *(lambda n=n: command(n) for n in range(2))]
-        failures = [outcome for outcome in ledger.at_once(*commands, run_bulks, lead, lead) if outcome is not None]
+        failures = [outcome for outcome in archive.at_once(*commands, run_bulks, lead, lead) if outcome is not None]
         assert failures == []
-        told = ledger.all("SELECT action, count(*)::int FROM oracle.audit_entry GROUP BY action")
+        told = archive.all("SELECT action, count(*)::int FROM oracle.audit_entry GROUP BY action")
         assert dict(told) == {action: acts.count(action) for action in set(acts)}
         store.settle()
         assert (
-            ledger.all("""
+            archive.all("""
             SELECT c.task_id FROM oracle.cancellation AS c
             WHERE c.settled_as IS DISTINCT FROM (
                 SELECT o.outcome FROM oracle.audit_outcome AS o

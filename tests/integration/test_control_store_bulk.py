@@ -16,7 +16,7 @@ from oracle_celery.database.listing import TaskFilter
 from oracle_celery.errors import BadQuery, BulkNotFound, NotAllowed
 from oracle_celery.states import Status
 from oracle_celery.viewer import Viewer
-from tests.control_commands import ADMIN, ALICE, BOB, Ledger
+from tests.control_commands import ADMIN, ALICE, BOB, Archive
 from tests.factories import Feeder, transition
 
 MANY = 5_000
@@ -39,12 +39,12 @@ def store(database: str) -> Iterator[ControlStore]:
 
 
 @pytest.fixture
-def ledger(database: str) -> Iterator[Ledger]:
-    with Ledger(database) as made:
+def archive(database: str) -> Iterator[Archive]:
+    with Archive(database) as made:
         yield made
 
 
-def test_thousands_are_cancelled_in_batches(store: ControlStore, feeder: Feeder, ledger: Ledger) -> None:
+def test_thousands_are_cancelled_in_batches(store: ControlStore, feeder: Feeder, archive: Archive) -> None:
     """By a filter; one entry, an outcome and a desired state each, numbers of their own."""
     ids = [f"t{number:05}" for number in range(MANY)]
     feeder.tell(*(transition(task_id, name="shop.pay", queue="mail") for task_id in ids))
@@ -61,25 +61,25 @@ def test_thousands_are_cancelled_in_batches(store: ControlStore, feeder: Feeder,
     assert (finished.state, finished.done, finished.outcomes) == ("finished", MANY, {"cancelled": MANY})
     assert finished.finished_at
     assert store.open_bulks() == []
-    assert ledger.all("SELECT status, count(*) FROM oracle.task_state_record GROUP BY 1 ORDER BY 1") == [
+    assert archive.all("SELECT status, count(*) FROM oracle.task_state_record GROUP BY 1 ORDER BY 1") == [
         *((Status.PENDING, 1), (Status.CANCELLED, MANY))
     ]
-    assert ledger.one("SELECT count(DISTINCT seq) FROM oracle.cancellation") == (MANY,)
+    assert archive.one("SELECT count(DISTINCT seq) FROM oracle.cancellation") == (MANY,)
     [entry] = store.audit(ADMIN.viewer).entries
     assert (entry.action, entry.bulk_id, entry.filter) == ("bulk_cancel", bulk.bulk_id, {"name": ["shop.p*"]})
     assert entry.after == {"total": MANY, "include_cancelled": False, "force": False}
     assert [(o.subject, o.outcome, o.detail) for o in entry.outcomes] == [("*", "finished", f"cancelled: {MANY}")]
-    assert ledger.counts("audit_entry", "audit_outcome") == (1, MANY + 1)
+    assert archive.counts("audit_entry", "audit_outcome") == (1, MANY + 1)
     assert store.finish_bulk(bulk.bulk_id) == finished
 
 
-def test_a_preview_counts_and_says_why_not(store: ControlStore, feeder: Feeder, ledger: Ledger) -> None:
+def test_a_preview_counts_and_says_why_not(store: ControlStore, feeder: Feeder, archive: Archive) -> None:
     """By the rules of single commands, without changing anything."""
     feeder.tell(*(transition(f"p{number:02}") for number in range(12)), transition("r", Status.IN_PROGRESS))
     feeder.tell(transition("c", Status.COMPLETED), transition("f", Status.FAILED), transition("f2", Status.FAILED))
-    ledger.keep_message("f")
+    archive.keep_message("f")
     store.cancel(ADMIN, "r")
-    before = ledger.counts("audit_entry", "bulk", "cancellation")
+    before = archive.counts("audit_entry", "bulk", "cancellation")
     cancel = store.preview_bulk(ADMIN, "cancel", None, TaskFilter(), NO_OPTIONS)
     assert (cancel.total, cancel.eligible) == (16, 12)
     assert [(found.code, found.count) for found in cancel.ineligible] == [
@@ -90,14 +90,14 @@ def test_a_preview_counts_and_says_why_not(store: ControlStore, feeder: Feeder, 
     retry = store.preview_bulk(ADMIN, "retry", ["f", "f2", "c", "no such", "f"], None, NO_OPTIONS)
     assert (retry.total, retry.eligible, retry.sample) == (4, 1, ["f"])
     assert {found.code: found.count for found in retry.ineligible} == {"no_message": 1, "not_failed": 1, "not_found": 1}
-    assert ledger.counts("audit_entry", "bulk", "cancellation") == before
+    assert archive.counts("audit_entry", "bulk", "cancellation") == before
     assert store.preview_bulk(ADMIN, "retry", [], None, NO_OPTIONS).total == 0
     for ids, wanted in ((None, None), (["f"], TaskFilter())):
         with pytest.raises(BadQuery):
             store.preview_bulk(ADMIN, "cancel", ids, wanted, NO_OPTIONS)
 
 
-def test_an_owner_reaches_their_own_only(store: ControlStore, feeder: Feeder, ledger: Ledger) -> None:
+def test_an_owner_reaches_their_own_only(store: ControlStore, feeder: Feeder, archive: Archive) -> None:
     """By a filter nothing else is counted; by id, it is not there; and nobody else sees the bulk."""
     feeder.tell(transition("a1", user_id="alice"), transition("a2", user_id="alice"), transition("b", user_id="bob"))
     assert store.preview_bulk(ALICE, "cancel", None, TaskFilter(), NO_OPTIONS).total == 2
@@ -107,7 +107,7 @@ def test_an_owner_reaches_their_own_only(store: ControlStore, feeder: Feeder, le
     bulk = store.create_bulk(ALICE, "cancel", ["b", "a1"], None, NO_OPTIONS)
     bulk = _run_cancel(store, bulk)
     assert bulk.outcomes == {"cancelled": 1, "not_found": 1}
-    assert ledger.task("b")[0] == "pending"
+    assert archive.task("b")[0] == "pending"
     page = store.bulk_items(ALICE.viewer, bulk.bulk_id)
     assert [(item.number, item.task_id, item.outcome) for item in page.items] == [
         *((1, "b", "not_found"), (2, "a1", "cancelled"))
@@ -142,9 +142,9 @@ def test_pages_of_items(store: ControlStore, feeder: Feeder) -> None:
     assert ([item.task_id for item in rest.items], rest.next) == (["b"], None)
 
 
-def test_retries_are_promised_and_recorded(store: ControlStore, feeder: Feeder, ledger: Ledger) -> None:
+def test_retries_are_promised_and_recorded(store: ControlStore, feeder: Feeder, archive: Archive) -> None:
     """Every message once; what was not sent may be retried again."""
-    _fail(feeder, ledger, "f1", "f2", "f3")
+    _fail(feeder, archive, "f1", "f2", "f3")
     feeder.tell(transition("c", Status.COMPLETED))
     job = _job(store, store.create_bulk(ADMIN, "retry", ["f1", "f2", "f3", "c"], None, NO_OPTIONS))
     items = store.next_items(job.bulk_id, BATCH)
@@ -164,18 +164,18 @@ def test_retries_are_promised_and_recorded(store: ControlStore, feeder: Feeder, 
         *(("sent", claims["f1"].new_id), ("sent", claims["f2"].new_id), ("failed", None), ("not_failed", None))
     ]
     assert items[2].detail == "the queue is gone"
-    assert ledger.task(claims["f1"].new_id) == ("pending", 0, "retry_of")
+    assert archive.task(claims["f1"].new_id) == ("pending", 0, "retry_of")
     assert store.preflight(ADMIN.viewer, "f3").retry.allowed
     [entry] = store.audit(ADMIN.viewer, task_id="f1").entries
     assert [(o.subject, o.outcome) for o in entry.outcomes] == [("f1", "sent")]
-    assert ledger.counts("audit_entry") == (1,)
+    assert archive.counts("audit_entry") == (1,)
 
 
-def test_thousands_of_retries(store: ControlStore, feeder: Feeder, ledger: Ledger) -> None:
+def test_thousands_of_retries(store: ControlStore, feeder: Feeder, archive: Archive) -> None:
     """In transactions of a batch each."""
     ids = [f"t{number:05}" for number in range(MANY)]
     feeder.tell(*(transition(task_id, Status.FAILED, name="shop.pay") for task_id in ids))
-    ledger.run(
+    archive.run(
         "INSERT INTO oracle.task_message (task_id, at, is_chord_member, envelope)"
         " SELECT task_id, now(), false, 'x' FROM oracle.task_state_record"
     )
@@ -187,14 +187,14 @@ def test_thousands_of_retries(store: ControlStore, feeder: Feeder, ledger: Ledge
         store.record_retry_items(job, [claim.new_id for claim in claims], {})
         assert time.monotonic() - began < 2 * BATCH_SECONDS
     assert store.finish_bulk(job.bulk_id).outcomes == {"sent": MANY}
-    assert ledger.one("SELECT count(*) FROM oracle.task_state_record WHERE reason = 'retry_of'") == (MANY,)
+    assert archive.one("SELECT count(*) FROM oracle.task_state_record WHERE reason = 'retry_of'") == (MANY,)
 
 
 def test_large_messages_come_one_after_another(
-    store: ControlStore, feeder: Feeder, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+    store: ControlStore, feeder: Feeder, archive: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A batch fits into memory, and a message that would not fit comes alone."""
-    _fail(feeder, ledger, "f1", "f2", "f3")
+    _fail(feeder, archive, "f1", "f2", "f3")
     monkeypatch.setattr(bulk_runs_module, "CLAIM_BYTES", 2 * len(b"envelope of f1"))
     job = _job(store, store.create_bulk(ADMIN, "retry", None, TaskFilter(), NO_OPTIONS))
     items = store.next_items(job.bulk_id, BATCH)
@@ -203,10 +203,10 @@ def test_large_messages_come_one_after_another(
     assert [claim.task_id for claim in store.claim_retry_items(job, items)] == ["f3"]
 
 
-def test_what_was_in_between_is_unknown(store: ControlStore, feeder: Feeder, ledger: Ledger) -> None:
+def test_what_was_in_between_is_unknown(store: ControlStore, feeder: Feeder, archive: Archive) -> None:
     """A runner died: what has been heard of was sent, the rest is unknown until it is heard of, and nothing is sent
     again."""
-    _fail(feeder, ledger, "f1", "f2", "f3")
+    _fail(feeder, archive, "f1", "f2", "f3")
     job = _job(store, store.create_bulk(ADMIN, "retry", ["f1", "f2", "f3"], None, NO_OPTIONS))
     claims = {c.task_id: c.new_id for c in store.claim_retry_items(job, store.next_items(job.bulk_id, 2))}
     feeder.tell(transition(claims["f1"], Status.IN_PROGRESS))
@@ -217,16 +217,16 @@ def test_what_was_in_between_is_unknown(store: ControlStore, feeder: Feeder, led
     with pytest.raises(NotAllowed):
         store.claim_retry(ADMIN, "f2", "another", entry_id=job.entry_id)
     feeder.tell(transition(claims["f2"], Status.IN_PROGRESS))
-    ledger.run("UPDATE oracle.retry SET claimed_at = claimed_at - interval '61 seconds'")
+    archive.run("UPDATE oracle.retry SET claimed_at = claimed_at - interval '61 seconds'")
     store.settle()
     assert _counts(store, job) == (2, {"sent": 2})
     [entry] = store.audit(ADMIN.viewer, task_id="f2").entries
     assert [outcome.outcome for outcome in entry.outcomes] == ["unknown", "sent"]
 
 
-def test_a_late_runner_knows_better_than_unknown(store: ControlStore, feeder: Feeder, ledger: Ledger) -> None:
+def test_a_late_runner_knows_better_than_unknown(store: ControlStore, feeder: Feeder, archive: Archive) -> None:
     """It had lost its lock, not its messages: what it records replaces the guess, and is counted once."""
-    _fail(feeder, ledger, "f1")
+    _fail(feeder, archive, "f1")
     job = _job(store, store.create_bulk(ADMIN, "retry", ["f1"], None, NO_OPTIONS))
     [claim] = store.claim_retry_items(job, store.next_items(job.bulk_id, 1))
     store.recover_bulk(job)
@@ -234,9 +234,9 @@ def test_a_late_runner_knows_better_than_unknown(store: ControlStore, feeder: Fe
     assert (bulk.done, bulk.outcomes) == (1, {"sent": 1})
 
 
-def test_promises_can_be_taken_back(store: ControlStore, feeder: Feeder, ledger: Ledger) -> None:
+def test_promises_can_be_taken_back(store: ControlStore, feeder: Feeder, archive: Archive) -> None:
     """The broker is away: the items are open again, and claimed again later."""
-    _fail(feeder, ledger, "f1")
+    _fail(feeder, archive, "f1")
     job = _job(store, store.create_bulk(ADMIN, "retry", ["f1"], None, NO_OPTIONS))
     [claim] = store.claim_retry_items(job, store.next_items(job.bulk_id, 1))
     store.release_retry_items(job, [claim.new_id])
@@ -245,11 +245,11 @@ def test_promises_can_be_taken_back(store: ControlStore, feeder: Feeder, ledger:
     assert again.new_id != claim.new_id
 
 
-def test_options_are_those_of_single_commands(store: ControlStore, feeder: Feeder, ledger: Ledger) -> None:
+def test_options_are_those_of_single_commands(store: ControlStore, feeder: Feeder, archive: Archive) -> None:
     """Cancelled tasks and members of chords, on demand."""
     feeder.tell(transition("cancelled", Status.CANCELLED), transition("member", Status.FAILED))
-    ledger.keep_message("cancelled")
-    ledger.keep_message("member", is_chord_member=True)
+    archive.keep_message("cancelled")
+    archive.keep_message("member", is_chord_member=True)
     options = BulkOptions(include_cancelled=True, force=True)
     assert store.preview_bulk(ADMIN, "retry", None, TaskFilter(), NO_OPTIONS).eligible == 0
     assert store.preview_bulk(ADMIN, "retry", None, TaskFilter(), options).eligible == 2
@@ -284,7 +284,7 @@ def test_one_runner_at_a_time(store: ControlStore, database: str) -> None:
         assert again
 
 
-def test_two_runners_all_the_same_do_each_task_once(store: ControlStore, feeder: Feeder, ledger: Ledger) -> None:
+def test_two_runners_all_the_same_do_each_task_once(store: ControlStore, feeder: Feeder, archive: Archive) -> None:
     """One had lost its lock without noticing."""
     feeder.tell(*(transition(f"t{number:03}") for number in range(300)))
     job = _job(store, store.create_bulk(ADMIN, "cancel", None, TaskFilter(), NO_OPTIONS))
@@ -293,15 +293,15 @@ def test_two_runners_all_the_same_do_each_task_once(store: ControlStore, feeder:
         while items := store.next_items(job.bulk_id, 50):
             store.cancel_items(job, items)
 
-    assert ledger.at_once(run, run) == [None, None]
+    assert archive.at_once(run, run) == [None, None]
     assert _counts(store, job) == (300, {"cancelled": 300})
-    assert ledger.counts("audit_outcome") == (300,)
+    assert archive.counts("audit_outcome") == (300,)
 
 
-def test_sidecars_are_told(store: ControlStore, feeder: Feeder, ledger: Ledger) -> None:
+def test_sidecars_are_told(store: ControlStore, feeder: Feeder, archive: Archive) -> None:
     """Of a new bulk, of each batch and of its end."""
     feeder.tell(transition("t"))
-    with psycopg.connect(ledger.dsn, autocommit=True) as listening:
+    with psycopg.connect(archive.dsn, autocommit=True) as listening:
         listening.execute("LISTEN oracle_control")
         bulk = _run_cancel(store, store.create_bulk(ADMIN, "cancel", ["t"], None, NO_OPTIONS))
         heard = [msgspec.json.decode(note.payload) for note in listening.notifies(timeout=30, stop_after=3)]
@@ -338,7 +338,7 @@ def _counts(store: ControlStore, job: BulkJob) -> tuple[int, dict[str, int]]:
     return bulk.done, bulk.outcomes
 
 
-def _fail(feeder: Feeder, ledger: Ledger, *ids: str) -> None:
+def _fail(feeder: Feeder, archive: Archive, *ids: str) -> None:
     for task_id in ids:
         feeder.tell(transition(task_id, Status.FAILED, name="shop.pay"))
-        ledger.keep_message(task_id)
+        archive.keep_message(task_id)

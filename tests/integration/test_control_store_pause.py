@@ -11,7 +11,7 @@ import pytest
 from oracle_celery.database.control import ControlStore
 from oracle_celery.database.control_facts import PauseCommand
 from oracle_celery.errors import BadQuery, NotAllowed
-from tests.control_commands import ADMIN, Ledger, register
+from tests.control_commands import ADMIN, Archive, register
 from tests.factories import Feeder
 
 ONE, TWO, THREE = (str(uuid.UUID(int=number)) for number in (1, 2, 3))
@@ -30,12 +30,12 @@ def store(database: str) -> Iterator[ControlStore]:
 
 
 @pytest.fixture
-def ledger(database: str) -> Iterator[Ledger]:
-    with Ledger(database) as made:
+def archive(database: str) -> Iterator[Archive]:
+    with Archive(database) as made:
         yield made
 
 
-def test_a_pause_is_in_force_until_it_is_resumed(store: ControlStore, ledger: Ledger) -> None:
+def test_a_pause_is_in_force_until_it_is_resumed(store: ControlStore, archive: Archive) -> None:
     """Who, when, why and until when; each command has one entry, with what was before."""
     until = datetime.now(UTC) + timedelta(hours=1)
     command = store.pause(ADMIN, ["mail", "ads"], "a bad release", until)
@@ -52,7 +52,7 @@ def test_a_pause_is_in_force_until_it_is_resumed(store: ControlStore, ledger: Le
     assert (first.action, first.queues, first.before) == ("pause", ["mail", "ads"], None)
     assert (last.action, last.queues, last.after) == ("resume", ["mail"], {"is_paused": False, "until": None})
     assert last.before["mail"]["reason"] == "a bad release"
-    assert ledger.counts("audit_entry") == (2,)
+    assert archive.counts("audit_entry") == (2,)
 
 
 def test_the_newest_word_counts(store: ControlStore) -> None:
@@ -70,24 +70,24 @@ def test_the_newest_word_counts(store: ControlStore) -> None:
     assert everything.exceptions == ()
 
 
-def test_a_resume_of_all_is_one_of_each(store: ControlStore, ledger: Ledger) -> None:
+def test_a_resume_of_all_is_one_of_each(store: ControlStore, archive: Archive) -> None:
     """No older pause comes back."""
     store.pause(ADMIN, ["mail"])
     store.pause(ADMIN, [])
     store.pause(ADMIN, ["ads"])
     assert store.resume(ADMIN, []).queues == ()
     assert store.pauses() == []
-    assert ledger.all("SELECT DISTINCT is_paused FROM oracle.queue_pause") == [(False,)]
+    assert archive.all("SELECT DISTINCT is_paused FROM oracle.queue_pause") == [(False,)]
     assert store.audit(ADMIN.viewer).entries[0].queues == []
 
 
-def test_what_is_not_paused_is_not_resumed(store: ControlStore, ledger: Ledger) -> None:
+def test_what_is_not_paused_is_not_resumed(store: ControlStore, archive: Archive) -> None:
     """Nor anything audited."""
     for queues in ([], ["mail"]):
         with pytest.raises(NotAllowed) as refused:
             store.resume(ADMIN, queues)
         assert refused.value.code == "not_paused"
-    assert ledger.counts("audit_entry", "queue_pause") == (0, 0)
+    assert archive.counts("audit_entry", "queue_pause") == (0, 0)
     store.pause(ADMIN, ["ads"])
     with pytest.raises(NotAllowed, match="mail"):
         store.resume(ADMIN, ["mail"])
@@ -103,37 +103,37 @@ def test_an_end_in_the_past_is_refused(store: ControlStore) -> None:
         store.pause(ADMIN, [""])
 
 
-def test_a_pause_ends_by_itself(store: ControlStore, ledger: Ledger) -> None:
+def test_a_pause_ends_by_itself(store: ControlStore, archive: Archive) -> None:
     """Once, with an entry of Oracle's own."""
     store.pause(ADMIN, ["mail"], until=_soon())
     store.pause(ADMIN, ["ads"], until=_soon())
     assert store.end_pauses() == 0
-    _pass(ledger, "mail")
-    assert sorted(str(n) for n in ledger.at_once(store.end_pauses, store.end_pauses)) == ["0", "1"]
+    _pass(archive, "mail")
+    assert sorted(str(n) for n in archive.at_once(store.end_pauses, store.end_pauses)) == ["0", "1"]
     assert _in_force(store) == ["ads"]
     entry = store.audit(ADMIN.viewer).entries[0]
     assert (entry.actor, entry.via, entry.action, entry.queues) == ("oracle", "oracle", "resume", ["mail"])
-    assert ledger.counts("audit_entry") == (3,)
+    assert archive.counts("audit_entry") == (3,)
 
 
-def test_the_end_of_all_is_not_that_of_one(store: ControlStore, ledger: Ledger) -> None:
+def test_the_end_of_all_is_not_that_of_one(store: ControlStore, archive: Archive) -> None:
     """What was paused for itself, before or since, stays so; what was resumed stays resumed."""
     store.pause(ADMIN, ["before"])
     store.pause(ADMIN, [], until=_soon())
     store.pause(ADMIN, ["since"])
     store.resume(ADMIN, ["exempt"])
-    _pass(ledger, "")
+    _pass(archive, "")
     assert store.end_pauses() == 1
     assert _in_force(store) == ["before", "since"]
-    words = ledger.all("SELECT queue, changed_by FROM oracle.queue_pause WHERE is_paused ORDER BY queue")
+    words = archive.all("SELECT queue, changed_by FROM oracle.queue_pause WHERE is_paused ORDER BY queue")
     assert words == [("before", "root"), ("since", "root")]
 
 
-def test_the_end_of_one_is_not_that_of_all(store: ControlStore, ledger: Ledger) -> None:
+def test_the_end_of_one_is_not_that_of_all(store: ControlStore, archive: Archive) -> None:
     """The queue is paused with all others, and resumed with them."""
     store.pause(ADMIN, [], "everything stops")
     store.pause(ADMIN, ["mail"], until=_soon())
-    _pass(ledger, "mail")
+    _pass(archive, "mail")
     assert store.end_pauses() == 1
     assert store.end_pauses() == 0
     assert [(pause.queue, pause.reason) for pause in store.pauses()] == [
@@ -143,53 +143,53 @@ def test_the_end_of_one_is_not_that_of_all(store: ControlStore, ledger: Ledger) 
     assert store.pauses() == []
 
 
-def test_who_has_confirmed(store: ControlStore, feeder: Feeder, ledger: Ledger) -> None:
+def test_who_has_confirmed(store: ControlStore, feeder: Feeder, archive: Archive) -> None:
     """A worker's own report of this word or a later one; without it, waiting or out of reach."""
     register(feeder, ONE, "one", queues=("mail", "ads"))
     register(feeder, TWO, "two", queues=("ads",))
     register(feeder, THREE, "three", queues=())
-    ledger.run("UPDATE oracle.worker SET consuming = '{mail}' WHERE worker_id = %s", THREE)
+    archive.run("UPDATE oracle.worker SET consuming = '{mail}' WHERE worker_id = %s", THREE)
     earlier = store.pause(ADMIN, ["mail"])
-    ledger.report(ONE, "mail", earlier.seq, "paused")
+    archive.report(ONE, "mail", earlier.seq, "paused")
     command = store.pause(ADMIN, ["mail"])
     assert _states(store, earlier) == {"one": "confirmed", "two": "not_consuming", "three": "waiting"}
     assert _states(store, command) == {"one": "waiting", "two": "not_consuming", "three": "waiting"}
-    ledger.report(ONE, "mail", command.seq, "paused")
-    ledger.report(THREE, "mail", command.seq, "consuming")
+    archive.report(ONE, "mail", command.seq, "paused")
+    archive.report(THREE, "mail", command.seq, "consuming")
     assert _states(store, command) == {"one": "confirmed", "two": "not_consuming", "three": "waiting"}
-    ledger.run("UPDATE oracle.worker SET beat_at = beat_at - interval '16 seconds'")
+    archive.run("UPDATE oracle.worker SET beat_at = beat_at - interval '16 seconds'")
     assert _states(store, command) == {"one": "confirmed", "two": "not_consuming", "three": "unreachable"}
-    ledger.run("UPDATE oracle.worker SET stopped_at = now() WHERE worker_id = %s", THREE)
+    archive.run("UPDATE oracle.worker SET stopped_at = now() WHERE worker_id = %s", THREE)
     assert _states(store, command) == {"one": "confirmed", "two": "not_consuming"}
 
 
-def test_of_all_queues_each_is_confirmed(store: ControlStore, feeder: Feeder, ledger: Ledger) -> None:
+def test_of_all_queues_each_is_confirmed(store: ControlStore, feeder: Feeder, archive: Archive) -> None:
     """The worst counts; the detail names what is missing."""
     register(feeder, ONE, "one", queues=("mail", "ads"))
     register(feeder, TWO, "two", queues=())
     command = store.pause(ADMIN, [])
-    ledger.report(ONE, "mail", command.seq, "paused")
+    archive.report(ONE, "mail", command.seq, "paused")
     assert _states(store, command) == {"one": "waiting", "two": "not_consuming"}
     assert store.pause_reports(command)[0].detail == "Not yet: ads."
-    ledger.report(ONE, "ads", command.seq, "paused")
+    archive.report(ONE, "ads", command.seq, "paused")
     assert _states(store, command) == {"one": "confirmed", "two": "not_consuming"}
 
 
 def test_who_consumed_a_queue_when_it_was_paused_is_asked_at_its_resume(
-    store: ControlStore, feeder: Feeder, ledger: Ledger
+    store: ControlStore, feeder: Feeder, archive: Archive
 ) -> None:
     """It neither is configured for it nor consumes it by then."""
     register(feeder, ONE, "one", queues=("ads",))
     command = store.pause(ADMIN, ["mail"])
-    ledger.report(ONE, "mail", command.seq, "paused")
+    archive.report(ONE, "mail", command.seq, "paused")
     resumed = store.resume(ADMIN, ["mail"])
     assert _states(store, resumed) == {"one": "waiting"}
-    ledger.report(ONE, "mail", resumed.seq, "consuming")
-    ledger.run("UPDATE oracle.worker SET consuming = '{ads,mail}'")
+    archive.report(ONE, "mail", resumed.seq, "consuming")
+    archive.run("UPDATE oracle.worker SET consuming = '{ads,mail}'")
     assert _states(store, resumed) == {"one": "confirmed"}
 
 
-def test_a_worker_that_was_replaced_is_gone(store: ControlStore, feeder: Feeder, ledger: Ledger) -> None:
+def test_a_worker_that_was_replaced_is_gone(store: ControlStore, feeder: Feeder, archive: Archive) -> None:
     """It was killed and has not been given up yet: its name is its successor's."""
     register(feeder, ONE, "one", queues=("mail",))
     register(feeder, TWO, "one", queues=("mail",))
@@ -198,31 +198,31 @@ def test_a_worker_that_was_replaced_is_gone(store: ControlStore, feeder: Feeder,
     assert report.worker_id == TWO
 
 
-def test_outcomes_are_noted_as_they_change(store: ControlStore, feeder: Feeder, ledger: Ledger) -> None:
+def test_outcomes_are_noted_as_they_change(store: ControlStore, feeder: Feeder, archive: Archive) -> None:
     """By whoever answers the command, and later by whoever leads; each once."""
     register(feeder, ONE, "one", queues=("mail",))
     register(feeder, TWO, "two", queues=("mail",))
     command = store.pause(ADMIN, ["mail"])
-    ledger.report(ONE, "mail", command.seq, "paused")
+    archive.report(ONE, "mail", command.seq, "paused")
     store.record_pause_outcomes(command, store.pause_reports(command))
     store.record_pause_outcomes(command, store.pause_reports(command))
     expected = [("*", "requested"), ("one", "confirmed"), ("two", "waiting")]
     assert _outcomes(store) == expected
     store.settle()
     assert _outcomes(store) == expected
-    ledger.report(TWO, "mail", command.seq, "paused")
-    ledger.at_once(store.settle, store.settle)
+    archive.report(TWO, "mail", command.seq, "paused")
+    archive.at_once(store.settle, store.settle)
     assert _outcomes(store) == [*expected, ("two", "confirmed")]
 
 
-def test_words_that_are_said_again_settle_as_they_were(store: ControlStore, feeder: Feeder, ledger: Ledger) -> None:
+def test_words_that_are_said_again_settle_as_they_were(store: ControlStore, feeder: Feeder, archive: Archive) -> None:
     """A queue that took over the word for all has a number of its own; the entry's outcomes stay as they are."""
     register(feeder, ONE, "one", queues=("mail", "ads"))
     everything = store.pause(ADMIN, [])
     mail = store.pause(ADMIN, ["mail"], until=_soon())
-    ledger.report(ONE, "ads", everything.seq, "paused")
-    ledger.report(ONE, "mail", mail.seq, "paused")
-    _pass(ledger, "mail")
+    archive.report(ONE, "ads", everything.seq, "paused")
+    archive.report(ONE, "mail", mail.seq, "paused")
+    _pass(archive, "mail")
     store.end_pauses()
     for _ in range(3):
         store.settle()
@@ -234,9 +234,9 @@ def _soon() -> datetime:
     return datetime.now(UTC) + timedelta(minutes=5)
 
 
-def _pass(ledger: Ledger, queue: str) -> None:
+def _pass(archive: Archive, queue: str) -> None:
     """The pause's time has come."""
-    ledger.run("UPDATE oracle.queue_pause SET until = now() WHERE queue = %s", queue)
+    archive.run("UPDATE oracle.queue_pause SET until = now() WHERE queue = %s", queue)
 
 
 def _in_force(store: ControlStore) -> list[str]:

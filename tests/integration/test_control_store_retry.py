@@ -12,7 +12,7 @@ from oracle_celery.database.control import ControlStore
 from oracle_celery.database.control_facts import RetryChanges
 from oracle_celery.errors import BadQuery, DatabaseUnavailable, NotAllowed, TaskNotFound
 from oracle_celery.states import Rank, Status
-from tests.control_commands import ADMIN, ALICE, BOB, Ledger
+from tests.control_commands import ADMIN, ALICE, BOB, Archive
 from tests.factories import Feeder, transition
 
 NEW = "the new task"
@@ -31,22 +31,22 @@ def store(database: str) -> Iterator[ControlStore]:
 
 
 @pytest.fixture
-def ledger(database: str) -> Iterator[Ledger]:
-    with Ledger(database) as made:
+def archive(database: str) -> Iterator[Archive]:
+    with Archive(database) as made:
         yield made
 
 
-def test_a_failed_task_is_promised_and_sent(store: ControlStore, feeder: Feeder, ledger: Ledger) -> None:
+def test_a_failed_task_is_promised_and_sent(store: ControlStore, feeder: Feeder, archive: Archive) -> None:
     """The kept message comes with the promise; the new task is told with what is known of the old one."""
     _failed(feeder, "t", name="shop.pay", queue="mail", user_id="alice", trace_id="ab" * 16, root_id="r", group_id="g")
-    ledger.keep_message("t", key_id="k1")
+    archive.keep_message("t", key_id="k1")
     claim = store.claim_retry(ALICE, "t", NEW, reason="again")
     assert (claim.task_id, claim.new_id, claim.envelope, claim.key_id) == ("t", NEW, b"envelope of t", "k1")
     assert store.preflight(ALICE.viewer, "t").retry_state == "sending"
-    assert ledger.counts("task_state_record") == (1,)
+    assert archive.counts("task_state_record") == (1,)
     store.confirm_retry([NEW])
     columns = "name, queue, user_id, trace_id, root_id, group_id, arguments, rank, reason"
-    assert ledger.one(f"SELECT {columns} FROM oracle.task_state_record WHERE task_id = %s", NEW) == (
+    assert archive.one(f"SELECT {columns} FROM oracle.task_state_record WHERE task_id = %s", NEW) == (
         *("shop.pay", "mail", "alice", "ab" * 16, "r", "g", {"args": [1]}, Rank.SENT, "retry_of"),
     )
     [entry] = store.audit(ADMIN.viewer).entries
@@ -59,37 +59,37 @@ def test_a_failed_task_is_promised_and_sent(store: ControlStore, feeder: Feeder,
     assert (old.retried_as, old.retry_state, new.retry_of) == (NEW, "sent", "t")
 
 
-def test_a_worker_may_be_faster_than_the_confirmation(store: ControlStore, feeder: Feeder, ledger: Ledger) -> None:
+def test_a_worker_may_be_faster_than_the_confirmation(store: ControlStore, feeder: Feeder, archive: Archive) -> None:
     """The new task has run by then: nothing goes back, and history begins with the sending."""
     _failed(feeder, "t")
-    ledger.keep_message("t")
+    archive.keep_message("t")
     store.claim_retry(ADMIN, "t", NEW)
     feeder.tell(transition(NEW, Status.COMPLETED, name="shop.pay"))
     assert store.preflight(ADMIN.viewer, "t").retry_state == "sent"
     store.confirm_retry([NEW])
-    assert ledger.task(NEW) == ("completed", Rank.REPORTED, None)
-    told = ledger.all("SELECT status FROM oracle.task_transition WHERE task_id = %s ORDER BY at", NEW)
+    assert archive.task(NEW) == ("completed", Rank.REPORTED, None)
+    told = archive.all("SELECT status FROM oracle.task_transition WHERE task_id = %s ORDER BY at", NEW)
     assert told == [(Status.PENDING,), (Status.COMPLETED,)]
 
 
 def test_what_is_changed_is_audited_and_not_shown_as_the_old(
-    store: ControlStore, feeder: Feeder, ledger: Ledger
+    store: ControlStore, feeder: Feeder, archive: Archive
 ) -> None:
     """Whoever receives the new message says what its arguments are."""
     _failed(feeder, "t", queue="mail")
-    ledger.keep_message("t")
+    archive.keep_message("t")
     store.claim_retry(ADMIN, "t", NEW, changes=RetryChanges(args=[2], queue="slow"))
     store.confirm_retry([NEW])
-    found = ledger.one("SELECT queue, arguments FROM oracle.task_state_record WHERE task_id = %s", NEW)
+    found = archive.one("SELECT queue, arguments FROM oracle.task_state_record WHERE task_id = %s", NEW)
     assert found == ("slow", None)
     [entry] = store.audit(ADMIN.viewer).entries
     assert entry.after == {"new_id": NEW, "changes": {"args": [2], "queue": "slow"}}
 
 
-def test_a_failure_to_send_takes_the_promise_back(store: ControlStore, feeder: Feeder, ledger: Ledger) -> None:
+def test_a_failure_to_send_takes_the_promise_back(store: ControlStore, feeder: Feeder, archive: Archive) -> None:
     """The task may be retried again; the audit keeps both."""
     _failed(feeder, "t")
-    ledger.keep_message("t")
+    archive.keep_message("t")
     store.claim_retry(ADMIN, "t", NEW)
     store.fail_retry(NEW, "no route")
     found = store.preflight(ADMIN.viewer, "t")
@@ -102,21 +102,21 @@ def test_a_failure_to_send_takes_the_promise_back(store: ControlStore, feeder: F
 
 @pytest.mark.parametrize("status", [Status.PENDING, Status.IN_PROGRESS, Status.COMPLETED])
 def test_what_has_not_failed_is_not_retried(
-    store: ControlStore, feeder: Feeder, ledger: Ledger, status: Status
+    store: ControlStore, feeder: Feeder, archive: Archive, status: Status
 ) -> None:
     """The error names the status; nothing is written."""
     feeder.tell(transition("t", status))
-    ledger.keep_message("t")
+    archive.keep_message("t")
     with pytest.raises(NotAllowed, match=status.word) as refused:
         store.claim_retry(ADMIN, "t", NEW, include_cancelled=True, force=True)
     assert (refused.value.code, refused.value.status) == ("not_failed", status.word)
-    assert ledger.counts("audit_entry", "retry") == (0, 0)
+    assert archive.counts("audit_entry", "retry") == (0, 0)
 
 
-def test_a_cancelled_task_is_retried_on_demand_only(store: ControlStore, feeder: Feeder, ledger: Ledger) -> None:
+def test_a_cancelled_task_is_retried_on_demand_only(store: ControlStore, feeder: Feeder, archive: Archive) -> None:
     """And only where a worker has kept its message."""
     feeder.tell(transition("t", Status.CANCELLED), transition("waiting"))
-    ledger.keep_message("t")
+    archive.keep_message("t")
     with pytest.raises(NotAllowed, match="include_cancelled") as refused:
         store.claim_retry(ADMIN, "t", NEW)
     assert refused.value.code == "cancelled"
@@ -134,12 +134,12 @@ def test_a_cancelled_task_is_retried_on_demand_only(store: ControlStore, feeder:
     [("too_large", "oracle_message_limit"), ("opted_out", "oracle_store_message"), (None, "has not kept")],
 )
 def test_without_a_message_it_says_why(
-    store: ControlStore, feeder: Feeder, ledger: Ledger, missing: str | None, words: str
+    store: ControlStore, feeder: Feeder, archive: Archive, missing: str | None, words: str
 ) -> None:
     """Nothing can be sent that is not there, whatever one asks with."""
     _failed(feeder, "t")
     if missing:
-        ledger.run("INSERT INTO oracle.task_message VALUES ('t', now(), false, %s, NULL, NULL)", missing)
+        archive.run("INSERT INTO oracle.task_message VALUES ('t', now(), false, %s, NULL, NULL)", missing)
     with pytest.raises(NotAllowed, match=words) as refused:
         store.claim_retry(ADMIN, "t", NEW, include_cancelled=True, force=True)
     assert refused.value.code == "no_message"
@@ -147,10 +147,10 @@ def test_without_a_message_it_says_why(
     assert (asked.allowed, asked.needs) == (False, None)
 
 
-def test_a_chord_member_needs_force(store: ControlStore, feeder: Feeder, ledger: Ledger) -> None:
+def test_a_chord_member_needs_force(store: ControlStore, feeder: Feeder, archive: Archive) -> None:
     """Its chord would count it twice."""
     _failed(feeder, "t")
-    ledger.keep_message("t", is_chord_member=True)
+    archive.keep_message("t", is_chord_member=True)
     with pytest.raises(NotAllowed, match="force") as refused:
         store.claim_retry(ADMIN, "t", NEW)
     assert refused.value.code == "chord_member"
@@ -158,36 +158,36 @@ def test_a_chord_member_needs_force(store: ControlStore, feeder: Feeder, ledger:
     assert store.claim_retry(ADMIN, "t", NEW, force=True).new_id == NEW
 
 
-def test_two_clicks_at_once_make_one_retry(store: ControlStore, feeder: Feeder, ledger: Ledger) -> None:
+def test_two_clicks_at_once_make_one_retry(store: ControlStore, feeder: Feeder, archive: Archive) -> None:
     """Ten of them: the others are told the new id."""
     _failed(feeder, "t")
-    ledger.keep_message("t")
-    outcomes = ledger.at_once(*(lambda: store.claim_retry(ADMIN, "t", str(uuid.uuid4())).new_id for _ in range(10)))
+    archive.keep_message("t")
+    outcomes = archive.at_once(*(lambda: store.claim_retry(ADMIN, "t", str(uuid.uuid4())).new_id for _ in range(10)))
     [new_id] = [outcome for outcome in outcomes if isinstance(outcome, str)]
     refused = [outcome for outcome in outcomes if isinstance(outcome, NotAllowed)]
     assert len(refused) == 9
     assert all(error.code == "already_retried" and new_id in str(error) for error in refused)
-    assert ledger.counts("retry", "audit_entry") == (1, 1)
+    assert archive.counts("retry", "audit_entry") == (1, 1)
 
 
-def test_others_tasks_are_not_there(store: ControlStore, feeder: Feeder, ledger: Ledger) -> None:
+def test_others_tasks_are_not_there(store: ControlStore, feeder: Feeder, archive: Archive) -> None:
     """Nor is their message."""
     _failed(feeder, "t", user_id="alice")
-    ledger.keep_message("t")
+    archive.keep_message("t")
     for task_id in ("t", "no such"):
         with pytest.raises(TaskNotFound):
             store.claim_retry(BOB, task_id, NEW)
-    assert ledger.counts("audit_entry", "retry") == (0, 0)
+    assert archive.counts("audit_entry", "retry") == (0, 0)
 
 
-def test_a_promise_that_nothing_is_heard_of_is_unknown(store: ControlStore, feeder: Feeder, ledger: Ledger) -> None:
+def test_a_promise_that_nothing_is_heard_of_is_unknown(store: ControlStore, feeder: Feeder, archive: Archive) -> None:
     """After a minute, said once; as soon as the new task is heard of it was sent after all."""
     _failed(feeder, "t")
-    ledger.keep_message("t")
+    archive.keep_message("t")
     store.claim_retry(ADMIN, "t", NEW)
     store.settle()
     assert store.audit(ADMIN.viewer).entries[0].outcome is None
-    ledger.run("UPDATE oracle.retry SET claimed_at = claimed_at - interval '61 seconds'")
+    archive.run("UPDATE oracle.retry SET claimed_at = claimed_at - interval '61 seconds'")
     assert store.preflight(ADMIN.viewer, "t").retry_state == "unknown"
     store.settle()
     store.settle()
@@ -200,12 +200,12 @@ def test_a_promise_that_nothing_is_heard_of_is_unknown(store: ControlStore, feed
     assert [o.outcome for o in store.audit(ADMIN.viewer).entries[0].outcomes] == ["unknown", "sent"]
 
 
-def test_a_claim_within_a_bulk_has_no_entry_of_its_own(store: ControlStore, feeder: Feeder, ledger: Ledger) -> None:
+def test_a_claim_within_a_bulk_has_no_entry_of_its_own(store: ControlStore, feeder: Feeder, archive: Archive) -> None:
     """The bulk's entry is given."""
     _failed(feeder, "t")
-    ledger.keep_message("t")
+    archive.keep_message("t")
     assert store.claim_retry(ADMIN, "t", NEW, entry_id=77).entry_id == 77
-    assert ledger.counts("audit_entry") == (0,)
+    assert archive.counts("audit_entry") == (0,)
 
 
 def test_errors_are_ours(store: ControlStore, feeder: Feeder) -> None:

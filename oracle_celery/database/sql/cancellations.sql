@@ -41,8 +41,9 @@ SET seq = excluded.seq, asked_at = excluded.asked_at, entry_id = excluded.entry_
 SELECT count(*)::integer FROM oracle.worker WHERE stopped_at IS NULL AND lost_at IS NULL;
 
 -- name: ended
--- Row t has come to its end, and not merely by the command's own word.
-(t.status IN (2, 3) OR t.status = 4 AND t.rank >= 50 AND t.origin IS DISTINCT FROM 'oracle')
+-- Row t has come to its end, and not merely by the command's own word, nor because its worker fell silent (30: LOST): the
+-- broker may give the message to another one, which is to drop it.
+(t.status IN (2, 3) AND t.rank > 30 OR t.status = 4 AND t.rank >= 50 AND t.origin IS DISTINCT FROM 'oracle')
 
 -- name: ended_cancellations
 -- Which of the next open cancellations can be settled: how many were looked at, the last of them, and the tasks.
