@@ -86,6 +86,15 @@ class Client:
         async with self._session.get(url, params=query, headers={**self._headers, **(headers or {})}) as response:
             return response.status, msgspec.json.decode(await response.read())
 
+    async def send(
+        self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
+    ) -> tuple[int, Any]:
+        """(status, decoded body); `body` goes as JSON."""
+        url = self._address + path
+        sent = {"json": body} if body is not None else {}
+        async with self._session.request(method, url, headers={**self._headers, **(headers or {})}, **sent) as response:
+            return response.status, msgspec.json.decode(await response.read())
+
     async def ok(self, path: str, **query: Any) -> Any:
         status, body = await self.get(path, **query)
         assert status == 200, body
