@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import groupby
+from typing import Literal
 
 import msgspec
 
@@ -56,7 +57,7 @@ class Cancellations(CommandStore):
             [task] = cancellable(transaction, [task_id])
             if task.refusal:
                 raise task.refusal.error()
-            status = "cancelled" if task.outcome == CANCELLED else "in_progress"
+            status: Literal["cancelled", "in_progress"] = "cancelled" if task.outcome == CANCELLED else "in_progress"
             before, after = {"status": status_word(task.status)}, {"status": status}
             entry_id = add_entry(
                 transaction, actor, "cancel", task_id=task_id, before=before, after=after, reason=reason
@@ -66,7 +67,7 @@ class Cancellations(CommandStore):
             transaction.ring("cancel", task_id)
         return CancelOutcome(
             task_id=task_id,
-            status="cancelled" if task.outcome == CANCELLED else "in_progress",
+            status=status,
             entry_id=entry_id,
             interruptible=task.interruptible,
             living_workers=living_workers,
