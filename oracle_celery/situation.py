@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-__all__ = ["AHEAD_LIMIT", "CancelWord", "LastWorker", "PauseWord", "Situation", "WorkerAtQueue"]
+__all__ = ["AHEAD_LIMIT", "CancelWord", "LastWorker", "PauseInForce", "Situation", "WorkerAtQueue"]
 
 #: Tasks before one in its queue that are counted.
 AHEAD_LIMIT = 10_000
@@ -20,8 +20,8 @@ class CancelWord(msgspec.Struct, frozen=True, kw_only=True):
     reason: str | None
 
 
-class PauseWord(msgspec.Struct, frozen=True, kw_only=True):
-    """A pause in force."""
+class PauseInForce(msgspec.Struct, frozen=True, kw_only=True):
+    """The word that holds the queue."""
 
     by: str
     at: str
@@ -72,7 +72,7 @@ class Situation(msgspec.Struct, frozen=True, kw_only=True):
     expires: str | None
     expires_in: float | None
     cancelled: CancelWord | None
-    pause: PauseWord | None
+    pause: PauseInForce | None
     holder: WorkerAtQueue | None
     workers: list[WorkerAtQueue]  # that have not gone, by node
     last_worker: LastWorker | None

@@ -26,7 +26,7 @@ from oracle_celery.database.fleet_facts import (
 )
 from oracle_celery.database.sql import statement
 from oracle_celery.database.visibility import visible
-from oracle_celery.situation import AHEAD_LIMIT, PauseWord, Situation
+from oracle_celery.situation import AHEAD_LIMIT, PauseInForce, Situation
 from oracle_celery.states import Status
 from oracle_celery.viewer import Viewer
 from oracle_celery.waiting import Waiting, explain
@@ -41,7 +41,7 @@ WORKERS_LIMIT = 1_000
 _ALL = ""
 
 _workers_of = msgspec.json.Decoder(list[QueueWorker]).decode
-_pause_of = msgspec.json.Decoder(PauseWord).decode
+_pause_of = msgspec.json.Decoder(PauseInForce).decode
 _situation_of = msgspec.json.Decoder(Situation).decode
 
 

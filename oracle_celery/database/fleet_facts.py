@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-from oracle_celery.situation import PauseWord
+from oracle_celery.situation import PauseInForce
 
 __all__ = ["EverythingPaused", "QueueFacts", "QueueList", "QueueWorker", "WorkerFacts", "WorkerList", "WorkerState"]
 
@@ -56,7 +56,7 @@ class QueueFacts(msgspec.Struct, frozen=True, kw_only=True):
     waiting: int  # pending tasks
     oldest_waiting_at: str | None
     oldest_waiting_id: str | None
-    paused: PauseWord | None
+    paused: PauseInForce | None
     workers: list[QueueWorker]
     is_stranded: bool  # something waits, nobody consumes, and not because it is paused
 

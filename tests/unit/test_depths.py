@@ -12,7 +12,7 @@ from oracle_celery.broker_queues import Depth, measured
 from oracle_celery.database.fleet_facts import QueueFacts, QueueList
 from oracle_celery.sidecar import depths as depths_module
 from oracle_celery.sidecar.depths import Depths
-from oracle_celery.situation import PauseWord
+from oracle_celery.situation import PauseInForce
 from oracle_celery.viewer import LOCAL_ADMIN, Viewer
 
 ANN = Viewer("ann")
@@ -91,7 +91,7 @@ async def test_without_an_app_nothing_is_asked() -> None:
     await Depths(None).stop()
 
 
-PAUSE = PauseWord(by="ann", at="2026-11-23T21:44:48.000000Z", reason=None, until=None, everything=False)
+PAUSE = PauseInForce(by="ann", at="2026-11-23T21:44:48.000000Z", reason=None, until=None, everything=False)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ PAUSE = PauseWord(by="ann", at="2026-11-23T21:44:48.000000Z", reason=None, until
 def test_what_the_broker_and_the_records_say_together(
     waiting: int,
     consumers: int,
-    pause: PauseWord | None,
+    pause: PauseInForce | None,
     depth: Depth,
     viewer: Viewer,
     expected: tuple[int | None, int, bool],

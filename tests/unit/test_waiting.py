@@ -9,12 +9,12 @@ import msgspec
 import pytest
 
 from oracle_celery import waiting
-from oracle_celery.situation import AHEAD_LIMIT, CancelWord, LastWorker, PauseWord, Situation, WorkerAtQueue
+from oracle_celery.situation import AHEAD_LIMIT, CancelWord, LastWorker, PauseInForce, Situation, WorkerAtQueue
 from oracle_celery.waiting import Reason, explain
 
 AT = "2026-11-23T21:44:48.123456Z"
 CANCEL = CancelWord(at=AT, by="bob", reason="not needed")
-PAUSE = PauseWord(by="ann", at=AT, reason="smtp is down", until=None, everything=False)
+PAUSE = PauseInForce(by="ann", at=AT, reason="smtp is down", until=None, everything=False)
 
 
 def worker(node: str = "celery@a", **fields: Any) -> WorkerAtQueue:
@@ -109,7 +109,7 @@ def test_the_heaviest_reasons(known: Situation, codes: list[str]) -> None:
         ),
         (situation(pause=PAUSE), "Queue 'mail' is paused by ann since 2026-11-23 21:44:48 UTC (smtp is down)."),
         (
-            situation(pause=PauseWord(by="ann", at=AT, reason=None, until=AT, everything=True)),
+            situation(pause=PauseInForce(by="ann", at=AT, reason=None, until=AT, everything=True)),
             "All queues are paused by ann since 2026-11-23 21:44:48 UTC, until 2026-11-23 21:44:48 UTC.",
         ),
         (
