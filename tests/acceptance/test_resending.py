@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import pickle
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,10 @@ import pytest
 from celery import Celery, chain
 from celery.worker.request import Request
 from kombu import Exchange, Queue
+from kombu.transport.native_delayed_delivery import (
+    bind_queue_to_native_delayed_delivery_exchange,
+    declare_native_delayed_delivery_exchanges_and_queues,
+)
 
 from oracle_celery import Oracle
 from oracle_celery.database.control_facts import RetryChanges
@@ -39,16 +43,16 @@ QUEUES = (
 class Post:
     """An app that sends, and a plain consumer in the place of its worker."""
 
-    def __init__(self, broker: str, folder: Path, **settings: Any) -> None:
+    def __init__(self, broker: str, folder: Path, queues: Sequence[Queue] = QUEUES) -> None:
+        self.queues = queues
         self.app = Celery("post", broker=broker, backend="cache+memory://", set_as_current=False)
         self.app.conf.update(
-            task_queues=QUEUES,
+            task_queues=queues,
             task_default_queue="work",
             task_default_exchange="work",
             task_default_routing_key="work",
             accept_content=CONTENT,
             oracle_state_dir=str(folder),
-            **settings,
         )
         self.oracle = Oracle(self.app)
         self.oracle.become_worker("post@host")
@@ -56,7 +60,7 @@ class Post:
         self.app.finalize()
         self.connection = self.app.connection_for_read()
         self.channel = self.connection.channel()
-        for queue in QUEUES:
+        for queue in queues:
             queue(self.channel).declare()
 
     def send(self, *args: Any, queue: str = "work", **options: Any) -> str:
@@ -66,7 +70,7 @@ class Post:
 
     def receive(self, queue: str = "work") -> Any:
         """The next message, acknowledged."""
-        bound = next(known for known in QUEUES if known.name == queue)(self.channel)
+        bound = next(known for known in self.queues if known.name == queue)(self.channel)
         message = eventually(lambda: bound.get(accept=CONTENT), f"there is a message in {queue}", RECEIVE_SECONDS)
         message.ack()
         return message
@@ -270,6 +274,25 @@ def test_a_queue_that_is_full_says_so(rabbitmq_post: Post) -> None:
         resender.resend(kept.envelope, None, NEW_ID, RetryChanges(queue="full"))
         with pytest.raises(PublishFailed, match="'full'"):
             resender.resend(kept.envelope, None, NEW_ID, RetryChanges(queue="full"))
+
+
+def test_what_rabbitmq_has_delayed_goes_to_its_queue_at_once(rabbitmq_url: str, tmp_path: Path) -> None:
+    """By the exchange and routing key that its sender meant, not through the delay again."""
+    arguments = {"x-queue-type": "quorum"}
+    later = Queue("later", Exchange("laters", type="topic"), routing_key="later.#", queue_arguments=arguments)
+    post = Post(rabbitmq_url, tmp_path, [later])
+    try:
+        declare_native_delayed_delivery_exchanges_and_queues(post.connection, "classic")
+        bind_queue_to_native_delayed_delivery_exchange(post.connection, later)
+        post.send(1, queue="later", countdown=1)  # Celery sends what it delays by the queue's own key
+        before = post.receive("later")
+        assert before.delivery_info["exchange"] == "celery_delayed_delivery"
+        post.resend(post.keep(before, "later"))
+        after = post.receive("later")
+        assert (after.delivery_info["exchange"], after.delivery_info["routing_key"]) == ("laters", "later.#")
+        assert (after.body, after.headers["eta"]) == (before.body, None)
+    finally:
+        post.close()
 
 
 def test_protocol_1_has_its_id_in_the_body(post: Post) -> None:
