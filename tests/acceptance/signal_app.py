@@ -76,6 +76,14 @@ def fail(message: str = "broken") -> None:
     raise ValueError(message)
 
 
+@task(bind=True, ignore_result=True)
+def fail_and_tell(self: Task, path: str) -> None:
+    """Writes its id to a file and fails."""
+    with Path(path).open("a") as file:
+        file.write(f"{self.request.id}\n")
+    raise ValueError("broken")
+
+
 @task(bind=True, max_retries=1, default_retry_delay=0)
 def retry_once(self: Task, witness: str) -> str:
     if first_time(witness):

@@ -60,6 +60,7 @@ def test_a_pause_outlives_every_restart(station: Station, own_broker: RabbitServ
     """After the confirmation no task of the queue starts; the other queue never stops; resume takes two seconds."""
     seed = int(os.environ.get("ORACLE_SEED", time.time()))
     order = random.Random(seed)
+    print(f"ORACLE_SEED={seed}")  # shown where the test fails
     stamps = Stamps(station.folder / "stamps")
     station.start_sidecar()
     worker = station.start_worker(queues=(PAUSED, STEADY), options=("--prefetch-multiplier", "8"))
