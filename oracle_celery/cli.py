@@ -6,34 +6,17 @@ option an environment variable: ``CELERY_ORACLE_PORT`` is ``--port``.
 
 from __future__ import annotations
 
-import functools
-import sys
-from collections.abc import Callable
 from typing import Any
 
 import click
 from celery.bin.base import CeleryOption, handle_preload_options
 
+from oracle_celery.terminal import COMMANDS, app_of, explained
+
 __all__ = ["oracle"]
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 5556
-
-
-def _explained(command: Callable[..., Any]) -> Callable[..., Any]:
-    """What went wrong in one line on stderr and exit code 1: an operator has no use for our traceback."""
-
-    @functools.wraps(command)
-    def run(*args: Any, **kwargs: Any) -> Any:
-        from oracle_celery.errors import OracleError
-
-        try:
-            return command(*args, **kwargs)
-        except OracleError as error:
-            click.echo(f"Error: {error}", err=True)
-            sys.exit(1)
-
-    return run
 
 
 @click.group(name="oracle", invoke_without_command=True)
@@ -63,10 +46,10 @@ def _explained(command: Callable[..., Any]) -> Callable[..., Any]:
 )
 @click.pass_context
 @handle_preload_options  # type: ignore[untyped-decorator]  # Celery ships no types
-@_explained
+@explained
 def oracle(ctx: click.Context, host: str, port: int, no_migrate: bool, **_preload: Any) -> None:
     """Watch every task live in a browser: starts the sidecar."""
-    app = _app_of(ctx)
+    app = app_of(ctx)
     if ctx.invoked_subcommand is not None:
         return
     from oracle_celery.settings import Settings
@@ -78,25 +61,21 @@ def oracle(ctx: click.Context, host: str, port: int, no_migrate: bool, **_preloa
 @oracle.command()
 @click.option("--dry-run", is_flag=True, help="Only list what would be done.")
 @click.pass_context
-@_explained
+@explained
 def migrate(ctx: click.Context, dry_run: bool, **_preload: Any) -> None:
     """Bring the database's schema to this version."""
     from oracle_celery.database.opening import migrate_schema
     from oracle_celery.settings import Settings
 
-    migrations = migrate_schema(_url_of(Settings.from_celery(_app_of(ctx))), dry_run=dry_run)
+    migrations = migrate_schema(_url_of(Settings.from_celery(app_of(ctx))), dry_run=dry_run)
     for migration in migrations:
         click.echo(f"{'Would apply' if dry_run else 'Applied'} migration {migration.version}: {migration.name}")
     if not migrations:
         click.echo("Nothing to do: the schema is up to date.")
 
 
-def _app_of(ctx: click.Context) -> Any:
-    """The app that -A named; without it Celery silently makes up an empty one."""
-    app = ctx.obj.app
-    if app.main == "default" and not app.conf.broker_url:
-        raise click.UsageError("Tell which app to watch: celery -A <your app> oracle")
-    return app
+for _command in COMMANDS:
+    oracle.add_command(_command)
 
 
 def _url_of(settings: Any) -> str:
