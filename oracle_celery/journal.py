@@ -157,13 +157,18 @@ class Journal:
 
     def _make_room(self, final: bool) -> bool:
         """Opens a segment, looks at the quota: whatever is due. False where the record must be dropped."""
-        if self._descriptor < 0 or self._size >= SEGMENT_SIZE:
+        if self._descriptor < 0 or self._size >= SEGMENT_SIZE or self._is_given_up():
             self._open_segment()
         self._check_quota()
         if self._full:
             return final and self._usage < self.quota * FINAL_STATUS_QUOTA_FACTOR
-        self._room = min(QUOTA_CHECK_SIZE, SEGMENT_SIZE - self._size)
+        # a message is rare, and may be as large as what lies between two looks
+        self._room = 1 if self.kind == MESSAGES else min(QUOTA_CHECK_SIZE, SEGMENT_SIZE - self._size)
         return True
+
+    def _is_given_up(self) -> bool:
+        """Another writer has removed this segment for room: nobody would read what is written to it."""
+        return os.fstat(self._descriptor).st_nlink == 0
 
     def _open_segment(self) -> None:
         """The file gets its name only when it is locked and has its header, so that no reader sees it half made."""

@@ -116,7 +116,7 @@ class Resender:
             )
         except Exception as error:
             self._drop()
-            raise PublishFailed(detail=_words(error)) from error
+            raise BrokerUnavailable(detail=_words(error)) from error
         if not found:
             raise PublishFailed(detail=_no_route(message))
 
@@ -140,8 +140,7 @@ class Resender:
                 )
         except Exception as error:
             self._drop()
-            if isinstance(error, (MessageNacked, TypeError, ValueError, *connection.channel_errors)):
-                # the broker said no, or Python did before anything was written
+            if isinstance(error, _refusals(connection)):
                 raise PublishFailed(detail=f"{_words(error)}, sending to {_place(message)}") from error
             raise PublishUnknown(detail=_words(error)) from error
         if self._returned:
@@ -159,6 +158,12 @@ def _compression(kept: Envelope) -> str | None:
     """As its sender compressed it; not at all where this Python cannot."""
     method = kept.headers.get("compression")
     return method if method in compression.encoders() else None
+
+
+def _refusals(connection: Any) -> tuple[type[Exception], ...]:
+    """Errors that mean that the broker has said no, or that Python has before anything was written."""
+    refusals: tuple[type[Exception], ...] = (MessageNacked, *connection.channel_errors)
+    return refusals if _is_amqp(connection) else (TypeError, UnicodeError, *refusals)  # the others write JSON first
 
 
 def _is_amqp(connection: Any) -> bool:

@@ -123,11 +123,26 @@ def test_past_the_quota_kept_messages_go_after_the_logs(tmp_path: Path) -> None:
     assert sorted(path.name.partition(".")[0] for path in tmp_path.glob("*.drops")) == ["logs", "messages"]
 
 
+@pytest.mark.parametrize("kind", [LOGS, MESSAGES])
+def test_a_writer_whose_segment_was_given_up_opens_another_one(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At its next look at least, which for messages is the next one: they are rare, and would be lost for days."""
+    if kind == LOGS:
+        monkeypatch.setattr(module, "QUOTA_CHECK_SIZE", 1)
+    journal = Journal(tmp_path, kind=kind, quota=QUOTA)
+    journal.append(b'"before"\n')
+    [path] = segments(tmp_path, kind)
+    path.unlink()
+    assert journal.append(b'"after"\n')
+    [segment] = open_segments(tmp_path, kind)
+    assert segment.read(100) == b'"after"\n'
+
+
 def test_past_the_quota_no_message_is_kept(tmp_path: Path) -> None:
     """A message is no final status."""
     journal = Journal(tmp_path, kind=MESSAGES, quota=1_000)
     assert journal.append(b"x" * 1_999 + b"\n")
-    journal._room = 0
     assert not journal.append(b"{}\n")
     journal.close()
     [drops] = tmp_path.glob("messages*.drops")
