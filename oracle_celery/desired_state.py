@@ -30,6 +30,9 @@ logger = logging.getLogger(__name__)
 #: Seconds after which everything is read again: ids that are long done with are forgotten then.
 RELOAD_INTERVAL = 3600.0
 
+#: The file is written so seldom that writing takes at most this part of the time: there may be a million ids.
+WRITE_SHARE = 20
+
 FILE_NAME = "desired_state"
 #: The word on every queue.
 ALL_QUEUES = ""
@@ -60,6 +63,7 @@ class DesiredState:
         self._watchers: list[Callable[[Set[str]], None]] = []
         self._reload_at = 0.0
         self._written = 0
+        self._write_at = 0.0
 
     def is_paused(self, queue: str) -> bool:
         if not self._words:
@@ -98,8 +102,10 @@ class DesiredState:
         with self._look_ended:
             self._looks += 1
             self._look_ended.notify_all()
-        if self.path is not None and self._written != self.seq:
+        if self.path is not None and self._written != self.seq and time.monotonic() >= self._write_at:
+            started = time.monotonic()
             self._write()
+            self._write_at = time.monotonic() + WRITE_SHARE * (time.monotonic() - started)
 
     def wait_until_known(self, timeout: float, is_hopeless: Callable[[], bool] = lambda: False) -> bool:
         """Whether the database has told by then. `is_hopeless` ends the wait before its time."""
@@ -130,7 +136,10 @@ class DesiredState:
         self.seq = changes.seq
         self.is_quiet = not self.cancelled and not any(word.is_paused for word in words.values())
         for watcher in self._watchers:
-            watcher(fresh)
+            try:
+                watcher(fresh)
+            except Exception:
+                logger.exception("Oracle could not act at once on what is wanted; it looks again.")
 
     # -- from the file -------------------------------------------------------------------------------------------
 

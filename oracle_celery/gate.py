@@ -123,20 +123,26 @@ class Gate:
             return False
 
     def drop(self, request: Any) -> None:
-        """Never raises, and never leaves the message to run."""
-        was_revoked = request.id in state.revoked
+        """As Celery drops a revoked one. Never raises, and never leaves the message to run."""
+        if request._already_revoked:  # noqa: SLF001
+            return
+        self._keep(request)
         try:
-            self.oracle.keeper.keep(request, queue_of(request))
-            state.revoked.add(request.id)
-            request.revoked()
+            # not by way of Celery's set of revoked ids: it has a limit, and each of ours would push out one of theirs
+            request._announce_revoked("cancelled", False, None, False)  # noqa: SLF001
         except Exception:  # noqa: BLE001  # the result backend may be away
             self.oracle.guest.count_failure()
             state.task_ready(request)
             request.acknowledge()
-            signals.task_revoked.send(request.task, request=request._context, terminated=False, signum=None)  # noqa: SLF001
-        finally:
-            if not was_revoked:
-                state.revoked.discard(request.id)
+            request._already_revoked = True  # noqa: SLF001
+            signals.task_revoked.send(
+                request.task,
+                request=request._context,  # noqa: SLF001
+                terminated=False,
+                signum=None,
+                expired=False,
+            )
+        logger.info("Oracle drops the cancelled task %s[%s].", request.name, request.id)
 
     def _give_back(self, request: Any) -> bool:
         if request.acknowledged:

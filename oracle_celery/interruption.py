@@ -95,8 +95,9 @@ class Interruption:
 
     def __init__(self, oracle: Oracle) -> None:
         self._oracle = oracle
-        self._request_path = request_path(oracle.folder, os.getpid())
-        self._answer_path = answer_path(oracle.folder, os.getpid())
+        folder = oracle.folder.absolute()  # a task may go elsewhere
+        self._request_path = request_path(folder, os.getpid())
+        self._answer_path = answer_path(folder, os.getpid())
         self._answered: int | None = None
         self._answered_at = 0.0
         self._asked_run: str | None = None

@@ -68,7 +68,7 @@ class PoolSlots:
     ) -> PoolSlots | None:
         """None for pools that need none: prefork with an event loop, and whatever runs a task in place."""
         kind = worker.pool_cls.__module__
-        if kind == PREFORK and worker.hub is None:
+        if kind == PREFORK and (worker.hub is None or not worker.pool_putlocks):
             return cls(worker, turns_away, apply_async, watches_target=False, later=None)
         if kind == THREADS:
             return cls(worker, turns_away, apply_async, watches_target=True, later=None)

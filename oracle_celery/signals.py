@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any
 
 from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 from celery import signals
-from celery.app.task import get_actual_ignore_result
 from celery.exceptions import Reject, SoftTimeLimitExceeded
 from celery.states import IGNORED, REJECTED
 
@@ -41,7 +40,7 @@ from oracle_celery.run import (
     run_fields,
 )
 from oracle_celery.states import Rank, Status
-from oracle_celery.task_cancelled import TaskCancelled
+from oracle_celery.task_cancelled import TaskCancelled, revoke_result
 
 if TYPE_CHECKING:
     from oracle_celery.extension import Oracle
@@ -160,6 +159,7 @@ class TaskSignals:
             queue=message.queue_name(self.app, delivery.get("exchange"), delivery.get("routing_key")),
             **self._describe(fields, fields.get("args"), fields.get("kwargs")),
         )
+        self._fail_chord_body(request, request.id, None)
 
     def _why_revoked(self, task_id: str, *, terminated: bool, expired: bool) -> str:
         if expired:
@@ -312,7 +312,8 @@ class TaskSignals:
         if state == IGNORED:
             if isinstance(retval, TaskCancelled):
                 self._end(request, Status.CANCELLED, Rank.REPORTED, reason="cancelled")
-                _revoke_result(sender, request)
+                self._fail_chord_body(request, request.id, retval)
+                revoke_result(sender, request)
             elif request.__dict__.get(REPLACED):
                 self._end(request, Status.PENDING, Rank.GIVEN_BACK, reason="replaced")
             else:
@@ -393,10 +394,3 @@ class TaskSignals:
         if request.id == task_id and RUN_ID in request.__dict__:
             return request
         return self._runs.get(task_id)
-
-
-def _revoke_result(task: Any, request: Any) -> None:
-    """Whoever waits for the task's result is told, and its chord: Celery stores nothing for an ignored task."""
-    if not request.is_eager:
-        is_stored = not get_actual_ignore_result(task, request) or task.store_errors_even_if_ignored
-        task.backend.mark_as_revoked(request.id, "cancelled", request=request, store_result=is_stored)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 from celery import current_task
+from celery.app.task import get_actual_ignore_result
 from celery.exceptions import Ignore
 
 from oracle_celery.run import CANCEL_RAISED
 
-__all__ = ["TaskCancelled", "raise_if_cancelled"]
+__all__ = ["TaskCancelled", "raise_if_cancelled", "revoke_result"]
 
 
 class TaskCancelled(Ignore):  # type: ignore[misc]  # Celery ships no types
@@ -37,3 +39,10 @@ def raise_if_cancelled() -> None:
     if is_cancelled:
         request.__dict__[CANCEL_RAISED] = True
         raise TaskCancelled
+
+
+def revoke_result(task: Any, request: Any) -> None:
+    """Whoever waits for the result of a cancelled run is told, and its chord: Celery stores nothing of its own."""
+    if not request.is_eager:
+        is_stored = not get_actual_ignore_result(task, request) or task.store_errors_even_if_ignored
+        task.backend.mark_as_revoked(request.id, "cancelled", request=request, store_result=is_stored)

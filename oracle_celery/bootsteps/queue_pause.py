@@ -74,13 +74,14 @@ class QueuePauses:
         self._connected_at = 0.0
         self._is_started = False
         self._is_act_due = False
+        self._is_sweep_due = False
         self._is_confirm_due = False
         self._add_task_queue = consumer.add_task_queue
         consumer.add_task_queue = self.add_task_queue
         gate.guard_receipt(consumer)
         gate.on_unwanted_delivery = self._withhold
         oracle.pauses = self
-        self.desired.watch(lambda _: self.act_soon())
+        self.desired.watch(lambda _: self._on_change())
 
     def start(self) -> None:
         """Before the first message of a connection."""
@@ -91,6 +92,7 @@ class QueuePauses:
         self._is_act_due = self._is_confirm_due = False  # what was due may have gone with the connection
         if self._gate.slots is not None:
             self._gate.slots.forget_waiting()
+        self._is_sweep_due = True
         tag_messages(self.consumer.task_consumer)
         self._act()
 
@@ -136,13 +138,26 @@ class QueuePauses:
                 "Oracle: PostgreSQL does not answer; this worker keeps to the pauses and cancels it knew of."
             )
 
+    def _on_change(self) -> None:
+        self._is_sweep_due = True
+        self.act_soon()
+
     def _act(self) -> None:
         self._is_act_due = False
+        consumer = self.consumer
+        if consumer.connection is None:
+            return  # the next one begins with all of this
         try:
             self._consume_what_may_be()
-            self._gate.sweep()
+            if (
+                self._is_sweep_due
+            ):  # what comes later is asked for when it is received, and once more when its turn comes
+                self._is_sweep_due = False
+                self._gate.sweep()
             self._confirm()
-        except Exception:  # noqa: BLE001  # a broken connection, which Celery will notice by itself
+        except consumer.connection_errors + consumer.channel_errors as error:
+            logger.debug("Oracle could not act on a queue, and tries again with the next connection: %r", error)
+        except Exception:  # noqa: BLE001  # a guest's mistake is the guest's
             self.oracle.guest.count_failure()
 
     def _consume_what_may_be(self) -> None:

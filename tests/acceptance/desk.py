@@ -34,6 +34,9 @@ class Desk:
 
     def stop(self) -> None:
         self.connection.close()
+        for worker in self.station.workers:
+            if worker.is_alive:
+                worker.kill()  # a kind end takes seconds where there is no event loop, and is tested elsewhere
         self.station.stop()
 
     def start_worker(self, **options: Any) -> Any:
@@ -115,6 +118,13 @@ class Desk:
             "SELECT reason FROM oracle.task_transition WHERE task_id = %s ORDER BY retries, run_at, rank", [task_id]
         )
         return [reason for (reason,) in found]
+
+    def is_kept(self, task_id: str) -> bool:
+        """Its message is stored for a retry."""
+        found = self.connection.execute(
+            "SELECT envelope IS NOT NULL FROM oracle.task_message WHERE task_id = %s", [task_id]
+        ).fetchone()
+        return found == (True,)
 
     def result_state(self, task_id: str) -> str:
         return str(self.station.app.AsyncResult(task_id).state)

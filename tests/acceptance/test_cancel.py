@@ -47,6 +47,7 @@ def test_cancelled_while_no_worker_runs(desk: Desk) -> None:
     for task_id in [*cancelled, later]:
         desk.wait_for_row(task_id, "cancelled", "cancelled")
         assert desk.result_state(task_id) == "REVOKED"
+        desk.wait(lambda task_id=task_id: desk.is_kept(task_id), desk.said)
     worker.kill()
     worker.start()
     again = desk.send("quick", task_id=cancelled[0])
@@ -59,7 +60,7 @@ def test_cancelled_while_no_worker_runs(desk: Desk) -> None:
 def test_cancelled_while_held(desk: Desk) -> None:
     """In a worker's hands: waiting for a slot, for its time, and for its rate; all are dropped at once."""
     desk.start_worker(concurrency=1)
-    running = desk.send("quick", 3.0)
+    running = desk.send("quick", 2.0)
     held = [desk.send("quick") for _ in range(3)]
     later = desk.send("quick", countdown=60)
     desk.wait_for_row(later, "pending", "received")
@@ -83,18 +84,21 @@ def test_soft(desk: Desk) -> None:
     after = desk.send("quick")
     desk.wait_for_line(f"ran {after}")
     assert worker.pool_children() == children
+    desk.wait(lambda: desk.is_kept(task_id), lambda: task_id)
+    assert not desk.is_kept(after)
 
 
 def test_hard(desk: Desk) -> None:
     """A task that goes on is killed after its grace, and nothing else."""
     worker = desk.start_worker(concurrency=2)
-    other = desk.send("quick", 4.0)
+    other = desk.send("quick", 2.5)
     task_id = desk.send("refuse_to_end")
     desk.wait_for_line(f"began {task_id}")
     desk.cancel(task_id)
     desk.wait_for_line(f"refused {task_id}")
     desk.wait_for_row(task_id, "cancelled", "cancelled")
     assert desk.result_state(task_id) == "REVOKED"
+    desk.wait(lambda: desk.is_kept(task_id), lambda: task_id)
     desk.wait_for_line(f"ran {other}")
     assert len(worker.pool_children()) == 2
 
@@ -128,7 +132,7 @@ def test_no_other_task_is_hit(desk: Desk) -> None:
     """Short tasks are cancelled about when they end: those that follow in the same process run, whatever came of it."""
     desk.start_worker(concurrency=2)
     hit, spared = [], []
-    for number in range(60):
+    for number in range(40):
         task_id = desk.send("clean_up", 0.02 * (number % 4))
         spared += [desk.send("quick", 0.01), desk.send("quick")]
         desk.wait_for_line(f"began {task_id}")
