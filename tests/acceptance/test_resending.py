@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from celery import Celery, chain
+from celery import Celery, chain, signals
 from celery.worker.request import Request
 from kombu import Exchange, Queue
 from kombu.transport.native_delayed_delivery import (
@@ -233,6 +233,26 @@ def test_many_go_over_one_connection(post: Post) -> None:
         resender.resend(kept.envelope, None, "last")
         assert resender._connection is connection
     assert [post.receive().headers["id"] for _ in range(51)] == [*(f"id-{n}" for n in range(50)), "last"]
+
+
+def test_nobody_is_told_of_a_new_call(post: Post) -> None:
+    """A retry is none: neither the application's handlers nor Oracle's own hear of a message being published."""
+    post.send(1)
+    kept = post.keep(post.receive())
+    heard: list[str] = []
+
+    def listen(sender: Any, **_: Any) -> None:
+        heard.append(sender)
+
+    for signal in (signals.before_task_publish, signals.after_task_publish):
+        signal.connect(listen)
+    try:
+        post.resend(kept)
+    finally:
+        for signal in (signals.before_task_publish, signals.after_task_publish):
+            signal.disconnect(listen)
+    assert not heard
+    assert post.receive().headers["id"] == NEW_ID
 
 
 def test_a_queue_that_is_gone_is_named(rabbitmq_post: Post) -> None:
