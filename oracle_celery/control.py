@@ -59,7 +59,7 @@ BROKER_PATIENCE_SECONDS = 2.0
 REPORT_PATIENCE_SECONDS = 3.0
 REPORT_POLL_SECONDS = 0.05
 #: Results told as revoked in one round.
-RESULTS_LIMIT = 100
+RESULTS_LIMIT = 1_000
 
 BELL_UNHEARD = "The broker does not answer now; workers that run will see it by themselves within a second."
 

@@ -117,6 +117,7 @@ class BulkRunner:
         while batch(job):
             if self._stopping.is_set() or time.monotonic() > deadline:
                 return False
+        self._store.recover_bulk(job)
         bulk = self._store.finish_bulk(job.bulk_id)
         logger.info("Bulk %s of %d tasks is finished: %s", job.action, bulk.total, bulk.outcomes)
         return True
@@ -157,6 +158,8 @@ class BulkRunner:
                 away = BrokerUnavailable(detail=error.fields["detail"])
                 tried += 1
                 break
+            except Exception:  # then nobody knows either, but of this one alone
+                logger.exception("A message of a bulk retry may not have been sent")
             tried += 1
         self._store.record_retry_items(job, sent, failed)
         if away is not None:

@@ -17,6 +17,7 @@ from oracle_celery.database.control_facts import Bulk, BulkOptions
 from oracle_celery.database.listing import TaskFilter
 from oracle_celery.errors import BrokerUnavailable
 from oracle_celery.kept_message import Envelope, encode_envelope
+from oracle_celery.resending import Resender
 from oracle_celery.settings import Settings
 from oracle_celery.sidecar import bulk_runner as bulk_runner_module
 from oracle_celery.sidecar.bulk_runner import RETRY_BATCH, BulkRunner
@@ -240,6 +241,29 @@ async def test_a_queue_that_is_gone_fails_its_own_messages(press: Press) -> None
     assert all("no-such-queue" in str(item.detail) for item in items)
     again = press.store.preview_bulk(ALICE, "retry", None, TaskFilter(status=(Status.FAILED,)), BulkOptions())
     assert again.eligible == 3
+
+
+async def test_a_message_that_nobody_can_make_sense_of_holds_up_no_other(
+    press: Press, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What fails in a way that nobody has thought of is unknown, because that is what it is."""
+    press.fail(5)
+    resend = Resender.resend
+    failed: list[str] = []
+
+    def fail_first(resender: Resender, envelope: bytes, key_id: str | None, new_id: str) -> None:
+        if not failed:
+            failed.append(new_id)
+            raise RuntimeError("unheard of")
+        resend(resender, envelope, key_id, new_id)
+
+    monkeypatch.setattr(Resender, "resend", fail_first)
+    bulk = press.retry()
+    runner = press.runner()
+    await runner.start()
+    await until(lambda: press.state(bulk).state == "finished")
+    await runner.stop()
+    assert press.state(bulk).outcomes == {"sent": 4, "unknown": 1}
 
 
 async def test_two_sidecars_run_a_bulk_once(press: Press) -> None:
