@@ -178,13 +178,14 @@ async def test_a_failed_task_is_sent_again(client: Client, feeder: Feeder, archi
 
 
 async def test_changes_are_sent_and_audited(client: Client, feeder: Feeder, archive: Archive, queue: Any) -> None:
-    """As a new command."""
+    """As a new command; an integer of any size stays what it is."""
     feeder.tell(transition("t", Status.FAILED))
     keep(archive, "t")
-    status, _ = await client.send("POST", "/api/tasks/t/retry", {"args": [3], "kwargs": {"fast": True}})
-    assert status == 201
+    body = {"args": [3, 2**70], "kwargs": {"fast": True}}
+    status, answer = await client.send("POST", "/api/tasks/t/retry", body)
+    assert status == 201, answer
     [message] = queue()
-    assert loads(base64.b64decode(message["body"]))[:2] == [[3], {"fast": True}]
+    assert loads(base64.b64decode(message["body"]))[:2] == [[3, 2**70], {"fast": True}]
     [entry] = (await client.ok("/api/admin/audit"))["entries"]
     assert "args" in str(entry["after"])
 
