@@ -14,7 +14,9 @@ import redis
 from celery import Celery
 from kombu.utils.json import loads
 
+from oracle_celery.errors import PublishUnknown
 from oracle_celery.kept_message import Envelope, encode_envelope
+from oracle_celery.resending import Resender
 from oracle_celery.settings import Settings
 from oracle_celery.sidecar.bodies import BODY_LIMIT_BYTES
 from oracle_celery.sidecar.server import Sidecar
@@ -205,6 +207,24 @@ async def test_a_retry_without_a_broker_has_not_happened(
     status, _ = await client.send("POST", "/api/tasks/t/retry", {})
     assert status == 201
     assert len(queue()) == 1
+
+
+async def test_a_retry_that_may_have_been_sent_is_not_sent_again(
+    client: Client, feeder: Feeder, archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """502 that says so; the claim stands, so that nobody sends a second one."""
+
+    def resend(*_: Any) -> None:
+        raise PublishUnknown(detail="no answer")
+
+    monkeypatch.setattr(Resender, "resend", resend)
+    feeder.tell(transition("t", Status.FAILED))
+    keep(archive, "t")
+    status, answer = await client.send("POST", "/api/tasks/t/retry", {})
+    assert (status, answer["error"]["code"]) == (502, "publish_unknown")
+    assert (await client.ok("/api/tasks/t"))["control"]["retry_state"] == "sending"
+    status, answer = await client.send("POST", "/api/tasks/t/retry", {})
+    assert (status, answer["error"]["code"]) == (409, "already_retried")
 
 
 async def test_a_command_holds_without_a_broker(client: Client, feeder: Feeder, app: Celery) -> None:
