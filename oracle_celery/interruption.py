@@ -101,12 +101,12 @@ class Interruption:
         self._answered: int | None = None
         self._answered_at = 0.0
         self._asked_run: str | None = None
+        self._time_limit = billiard_pool.soft_timeout_sighandler
 
     def install(self) -> None:
         """In ``worker_process_init``: billiard installs the handler of that name afterwards."""
         for path in (self._request_path, self._answer_path):
             path.unlink(missing_ok=True)  # of an earlier process with this number
-        self._time_limit = billiard_pool.soft_timeout_sighandler
         billiard_pool.soft_timeout_sighandler = self.on_signal
 
     def is_asked(self, frame: FrameType | None) -> bool:
