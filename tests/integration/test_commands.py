@@ -7,6 +7,7 @@ import base64
 import io
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,8 +31,8 @@ JSON = {"Content-Type": "application/json"}
 
 
 @pytest.fixture
-def app(redis_url: str) -> Iterator[Celery]:
-    made = Celery("shop", broker=redis_url, backend="cache+memory://", set_as_current=False)
+def app(redis_url: str, tmp_path: Path) -> Iterator[Celery]:
+    made = Celery("shop", broker=redis_url, backend=tmp_path.as_uri(), set_as_current=False)
     yield made
     made.close()
 

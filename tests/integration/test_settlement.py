@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from celery import Celery
@@ -38,8 +39,8 @@ def feeder(database: str) -> Iterator[Feeder]:
 
 
 @pytest.fixture
-def app(redis_url: str) -> Iterator[Celery]:
-    made = Celery("shop", broker=redis_url, backend="cache+memory://", set_as_current=False)
+def app(redis_url: str, tmp_path: Path) -> Iterator[Celery]:
+    made = Celery("shop", broker=redis_url, backend=tmp_path.as_uri(), set_as_current=False)
     yield made
     made.close()
 
