@@ -137,6 +137,12 @@ class Desk:
             [queue],
         ).fetchone()
 
+    def worker_says(self, column: str) -> Any:
+        """Of itself, in its record."""
+        statement = sql.SQL("SELECT {} FROM oracle.worker ORDER BY started_at DESC LIMIT 1")
+        found = self.connection.execute(statement.format(sql.Identifier(column))).fetchone()
+        return None if found is None else found[0]
+
     def wait_for_row(self, task_id: str, status: str, reason: str | None = None, timeout: float = 20) -> None:
         self.wait(lambda: self.row(task_id) == (status, reason), lambda: self.row(task_id), timeout)
 

@@ -136,7 +136,28 @@ def test_until(rabbit_desk: Desk) -> None:
     desk.wait_for_report(QUEUE, seq, "consuming")
 
 
-def test_waiting_for_time_and_rate(rabbit_desk: Desk) -> None:
+def test_waiting_for_its_rate(rabbit_desk: Desk) -> None:
+    """Limited to one a minute: of those that wait the cancelled one is dropped, the other goes back."""
+    desk = rabbit_desk
+    worker = desk.start_worker()
+    limit = {"reply": True, "destination": [worker.node], "timeout": 2}
+    desk.station.app.control.rate_limit("signals.quick", "1/m", **limit)
+    task_ids = [desk.send("quick") for _ in range(3)]
+    desk.wait_for_line(f"ran {task_ids[0]}")
+    desk.wait_for_row(task_ids[2], "pending", "received")
+    desk.cancel(task_ids[1])
+    desk.wait_for_row(task_ids[1], "cancelled", "cancelled", timeout=3)
+    desk.wait_for_report(QUEUE, desk.pause(QUEUE), "paused")
+    desk.wait_for_row(task_ids[2], "pending", "queue_paused")
+    desk.wait(
+        lambda: desk.worker_says("rate_limits") == {"signals.quick": "1/m"}, lambda: desk.worker_says("rate_limits")
+    )
+    assert desk.worker_says("interruptible")
+    assert desk.worker_says("consuming") == []
+    assert desk.said() == [f"ran {task_ids[0]}"]
+
+
+def test_waiting_for_its_time(rabbit_desk: Desk) -> None:
     """A task with an ETA goes back when its time has come in a paused queue; it runs after the resume."""
     desk = rabbit_desk
     desk.start_worker()
