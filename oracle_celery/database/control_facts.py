@@ -68,6 +68,7 @@ class RetryClaim(msgspec.Struct, frozen=True, kw_only=True):
 
 class CancelControl(msgspec.Struct, frozen=True, kw_only=True):
     allowed: bool
+    code: str | None  # of why_not, as a refusal would have it
     why_not: str | None
     interruptible: bool | None
 
@@ -76,6 +77,7 @@ class RetryControl(msgspec.Struct, frozen=True, kw_only=True):
     """Where `needs` is given, a retry is allowed with that option only."""
 
     allowed: bool
+    code: str | None
     why_not: str | None
     needs: Literal["include_cancelled", "force"] | None
 

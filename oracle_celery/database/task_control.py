@@ -49,10 +49,14 @@ class TaskControls(CommandStore):
         needs = _LIFTED_BY.get(retry.code) if retry else None
         return TaskControl(
             cancel=CancelControl(
-                allowed=cancel is None, why_not=cancel.explanation if cancel else None, interruptible=interruptible
+                allowed=cancel is None,
+                code=cancel.code if cancel else None,
+                why_not=cancel.explanation if cancel else None,
+                interruptible=interruptible,
             ),
             retry=RetryControl(
                 allowed=retry is None or needs is not None,
+                code=retry.code if retry else None,
                 why_not=retry.explanation if retry else None,
                 needs=needs,
             ),
