@@ -13,7 +13,9 @@ its own list of none of them. Everything here that looks into those runs in the 
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +36,9 @@ if TYPE_CHECKING:
 __all__ = ["Gate", "queue_of", "tag_messages"]
 
 logger = logging.getLogger(__name__)
+
+#: A run of this many seconds has its message kept before it ends: a worker that is killed keeps nothing any more.
+LONG_RUN_SECONDS = 1.0
 
 #: Attribute of a kombu message: the queue it was really taken from.
 QUEUE = "oracle_queue"
@@ -231,6 +236,13 @@ class Gate:
             accept_callback=on_accepted, callback=on_end, error_callback=on_failure, timeout_callback=on_timeout
         )
 
+    def keep_long_runs(self) -> None:
+        """Called now and then. Quick tasks, which are many, never pay for it."""
+        started_before = time.time() - LONG_RUN_SECONDS
+        for request in _active():
+            if request.time_start is not None and request.time_start < started_before:
+                self._keep(request)
+
     def _keep(self, request: Any) -> None:
         self.oracle.keeper.keep(request, queue_of(request))
 
@@ -262,6 +274,13 @@ class Gate:
             )
         except InvalidTaskError:
             return None
+
+
+def _active() -> list[Any]:
+    """Celery's own set, which other threads may change while it is read."""
+    while True:
+        with contextlib.suppress(RuntimeError):
+            return list(state.active_requests)
 
 
 def _ignore(_: object) -> None:

@@ -70,6 +70,8 @@ class CancellationStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery
 
     def _tick(self) -> None:
         assert self.oracle is not None
+        if self.oracle.gate is not None:
+            self.oracle.gate.keep_long_runs()
         if self.oracle.pauses is not None:
             self.oracle.pauses.tick()
 

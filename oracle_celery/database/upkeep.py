@@ -26,6 +26,9 @@ LEAD_KEY = 0x6F7261636C65_01
 FOLD_LIMIT = 20_000
 CONNECT_TIMEOUT = 5  # seconds
 STATEMENT_TIMEOUT = 30_000  # milliseconds
+#: Kept messages of completed tasks are looked for this far back, in seconds, and so many forgotten at once.
+MESSAGES_AGE = 7 * 24 * 3600.0
+MESSAGES_LIMIT = 10_000
 #: Seconds that minutes of statistics are kept.
 STATISTICS_AGE = 30 * 24 * 3600.0
 #: Seconds after a task's last moment in which a worker may still say that it has it.
@@ -107,6 +110,15 @@ class Upkeep:
         async with self._translated():
             connection = await self._connect()
             await connection.execute(statement("trim_statistics"), {"age": age})
+
+    async def forget_messages(self) -> int:
+        """The messages of long runs that have completed: nobody can retry those. Returns how many."""
+        async with self._translated():
+            connection = await self._connect()
+            forgotten = await connection.execute(
+                statement("forget_messages"), {"age": MESSAGES_AGE, "limit": MESSAGES_LIMIT}
+            )
+            return forgotten.rowcount
 
     async def _tell(self, name: str, parameters: Mapping[str, Any]) -> int:
         """Facts that no journal holds, in one transaction with the fence's row that stands for one."""

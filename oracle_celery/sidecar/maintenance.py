@@ -37,6 +37,8 @@ ASK_AGAIN_FRACTION = 1 / 3
 TRIM_SECONDS = 3600.0
 #: Between two looks for tasks that expired in the broker, and for those that workers long gone are said to run.
 LOOK_SECONDS = 5.0
+#: Between two looks for kept messages of tasks that have completed.
+FORGET_SECONDS = 60.0
 
 Ping = Callable[[Collection[str]], Awaitable[set[str]]]
 Settle = Callable[[], Awaitable[None]]
@@ -67,6 +69,7 @@ class Maintenance:
         self._stranded_since: dict[str, float] = {}
         self._trim_at = clock()
         self._look_at = clock()
+        self._forget_at = clock()
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -105,6 +108,9 @@ class Maintenance:
             if now >= self._trim_at:
                 self._trim_at = now + TRIM_SECONDS
                 await self._upkeep.trim_statistics()
+            if now >= self._forget_at:
+                self._forget_at = now + FORGET_SECONDS
+                await self._upkeep.forget_messages()
             if now - self._watching_since >= self._worker_timeout:
                 await self._give_up_lost_workers()
                 if now >= self._look_at:

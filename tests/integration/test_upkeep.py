@@ -178,3 +178,18 @@ async def _waits_for_lock(database: str) -> None:
     async with asyncio.timeout(30):
         while not await rows(database, waiting):
             await asyncio.sleep(0.01)
+
+
+async def test_messages_of_what_completed_are_forgotten(database: str, upkeep: Upkeep) -> None:
+    """A long run's message is kept in case its worker dies; a failed task's is kept for its retry."""
+    with Feeder(database) as feeder:
+        feeder.tell(transition("well", status=int(Status.COMPLETED), rank=int(Rank.REPORTED), run_at=1))
+        feeder.tell(transition("ill", status=int(Status.FAILED), rank=int(Rank.REPORTED), run_at=1))
+        feeder.tell(transition("under way", status=int(Status.IN_PROGRESS), rank=int(Rank.STARTED), run_at=1))
+    async with await psycopg.AsyncConnection.connect(database, autocommit=True) as connection:
+        await connection.execute(
+            "INSERT INTO oracle.task_message (task_id, at, is_chord_member, envelope)"
+            " SELECT task_id, now(), false, '' FROM oracle.task_state_record"
+        )
+    assert await upkeep.forget_messages() == 1
+    assert await rows(database, "SELECT task_id FROM oracle.task_message ORDER BY 1") == [("ill",), ("under way",)]

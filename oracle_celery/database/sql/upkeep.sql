@@ -86,6 +86,13 @@ folded AS (
 )
 SELECT count(*) FROM gone;
 
+-- name: forget_messages
+-- Messages of long runs that were kept in case their worker dies, and that have ended well.
+DELETE FROM oracle.task_message WHERE task_id = ANY (ARRAY(
+    SELECT m.task_id FROM oracle.task_message AS m JOIN oracle.task_state_record AS t USING (task_id)
+    WHERE t.status = 2 AND m.at > now() - make_interval(secs => %(age)s)
+    LIMIT %(limit)s));
+
 -- name: trim_statistics
 -- Removes gauges that stand at zero and minutes that nobody looks at any more.
 DELETE FROM oracle.statistic_minute

@@ -109,6 +109,7 @@ CREATE TABLE oracle.task_message (
     envelope        bytea                       -- kept_message.Envelope
 ) WITH (autovacuum_vacuum_insert_scale_factor = 0.1);
 ALTER TABLE oracle.task_message ALTER COLUMN envelope SET STORAGE EXTERNAL;
+CREATE INDEX task_message_at ON oracle.task_message (at);
 
 -- What recorders bring of them. A task has one message: that of its newest run.
 CREATE FUNCTION oracle.ingest_messages(
