@@ -6,10 +6,11 @@
  */
 
 import { listParameters } from "./query.js";
-import { parseExact } from "./exact-json.js";
+import { formatExact, parseExact } from "./exact-json.js";
 
 export const PAGE_SIZE = 100; // tasks
 const ANSWER_TIMEOUT = 15_000; // ms
+const BULK_TIMEOUT = 60_000; // ms: a filter that matches a million tasks is looked through as a whole
 
 export class ApiError extends Error {
   /** @param {{status: number, code: string, message: string, parameter?: string}} facts */
@@ -33,6 +34,56 @@ export async function getTask(taskId) {
   return detail;
 }
 
+/** @param {{reason: string}} options @returns {Promise<{status: string, outcome: string, interruptible?: boolean | null}>} */
+export async function cancelTask(taskId, { reason }) {
+  return order("DELETE", `/api/tasks/${encodeURIComponent(taskId)}`, JSON.stringify(given({ reason })));
+}
+
+/** @param {Map} fields values as `parseExact` reads them: no digit of an argument is lost. */
+export async function retryTask(taskId, fields) {
+  return order("POST", `/api/tasks/${encodeURIComponent(taskId)}/retry`, formatExact(fields));
+}
+
+/** @param {"pause" | "resume"} action @param {{queue: string | string[], reason: string, until?: string | null}} wanted */
+export async function commandQueues(action, wanted) {
+  return order("POST", `/api/admin/queue/${action}`, JSON.stringify(given(wanted)));
+}
+
+/** With dry_run a preview, else the bulk that has begun. */
+export async function commandMany(wanted) {
+  return order("POST", "/api/tasks/bulk", JSON.stringify(given(wanted)), BULK_TIMEOUT);
+}
+
+/** @returns {Promise<{queues: object[], everything_paused: object | null}>} */
+export async function getQueues() {
+  return JSON.parse(await answer("/api/queues"));
+}
+
+/** @returns {Promise<{workers: object[]}>} */
+export async function getWorkers() {
+  return JSON.parse(await answer("/api/workers"));
+}
+
+/** @returns {Promise<{bulks: object[]}>} newest first */
+export async function getBulks() {
+  return JSON.parse(await answer("/api/bulk"));
+}
+
+export async function getBulk(bulkId) {
+  return JSON.parse(await answer(`/api/bulk/${encodeURIComponent(bulkId)}`));
+}
+
+/** @returns {Promise<{items: object[], next: number | null}>} */
+export async function getBulkItems(bulkId, { after, outcome, limit }) {
+  const search = new URLSearchParams(given({ after, outcome, limit }));
+  return JSON.parse(await answer(`/api/bulk/${encodeURIComponent(bulkId)}/items?${search}`));
+}
+
+/** @returns {Promise<{entries: object[], next: number | null}>} */
+export async function getAudit(filter) {
+  return JSON.parse(await answer(`/api/admin/audit?${new URLSearchParams(given(filter))}`));
+}
+
 export async function getSummary() {
   return JSON.parse(await answer("/api/summary"));
 }
@@ -47,13 +98,24 @@ export async function getLocale(language) {
   return JSON.parse(await answer(new URL(`./locales/${language}.json`, import.meta.url)));
 }
 
-async function answer(address, { signal = null, accept = [] } = {}) {
-  const timeout = AbortSignal.timeout(ANSWER_TIMEOUT);
+async function order(method, address, body, patience = ANSWER_TIMEOUT) {
+  return JSON.parse(await answer(address, { method, body, patience }));
+}
+
+/** Without what was not said: an empty field is no wish. */
+function given(fields) {
+  return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== "" && value !== null && value !== false));
+}
+
+async function answer(address, { method = "GET", body = null, signal = null, accept = [], patience = ANSWER_TIMEOUT } = {}) {
+  const timeout = AbortSignal.timeout(patience);
   let response;
   let text;
   try {
     response = await fetch(address, {
-      headers: { Accept: "application/json" },
+      method,
+      body,
+      headers: { Accept: "application/json", ...(body === null ? {} : { "Content-Type": "application/json" }) },
       signal: signal ? AbortSignal.any([signal, timeout]) : timeout,
     });
     text = await response.text();

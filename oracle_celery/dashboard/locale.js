@@ -30,10 +30,10 @@ export function currentLanguage() {
   return language;
 }
 
-/** @param {string} key @param {Record<string, string | number>} values */
-export function t(key, values = {}) {
+/** @param {string} key @param {Record<string, string | number>} values @param {string} fallback where there is no such key */
+export function t(key, values = {}, fallback = key) {
   const found = words[key];
-  if (found === undefined) return key;
+  if (found === undefined) return fallback;
   const text = typeof found === "string" ? found : found[plurals.select(values.count)];
   return text.replace(/\{(\w+)\}/g, (whole, name) => String(values[name] ?? whole));
 }

@@ -7,25 +7,36 @@
  */
 
 import { getReadiness, getSummary, getTask, getTasks } from "./api.js";
+import { Control } from "./control.js";
 import { currentLanguage, loadLanguage, preferredLanguage, t, translate } from "./locale.js";
+import { Pages } from "./pages.js";
 import { prefer, preference } from "./preferences.js";
 import { addressFromQuery, nextSort, queryFromAddress } from "./query.js";
+import { hashOf, routeFromHash } from "./route.js";
+import { isSelecting } from "./selection.js";
 import { initialState, isOvergrown, needsServerToShow, reduce } from "./state.js";
 import { TaskStream } from "./stream.js";
+import { AuditPage } from "./views/audit-page.js";
 import { Bar } from "./views/bar.js";
+import { BulkPage } from "./views/bulk-page.js";
+import { BulksPage } from "./views/bulks-page.js";
 import { CopyButtons } from "./views/copy-button.js";
 import { Filters } from "./views/filters.js";
 import { KeyHelp } from "./views/key-help.js";
 import { Metrics } from "./views/metrics.js";
+import { Navigation } from "./views/navigation.js";
+import { QueueRail } from "./views/queue-rail.js";
+import { QueuesPage } from "./views/queues-page.js";
+import { SelectionBar } from "./views/selection-bar.js";
 import { TaskDetail } from "./views/task-detail.js";
 import { TaskList } from "./views/task-list.js";
+import { WorkersPage } from "./views/workers-page.js";
 
 const TICK = 1_000; // ms: running tasks count their seconds
 const READINESS_INTERVAL = 20_000; // ms: the sidecar is asked whether it hears PostgreSQL
 const DETAIL_PAUSE = 150; // ms: transitions of one burst lead to one reading of the opened task
 const LIST_RETRY = 3_000; // ms
 const DEAF_LISTENER = new Set(["deaf", "down"]); // what the sidecar says of its own ear
-const TASK_ADDRESS = /^#\/tasks\/(.+)$/;
 const ONE_COLUMN = matchMedia("(max-width: 720px)");
 
 let state = initialState;
@@ -42,9 +53,21 @@ const stream = new TaskStream();
 const announcer = document.querySelector("#announcer");
 const bar = Bar(document.querySelector("#bar"));
 const metrics = Metrics(document.querySelector("#metrics"));
+const rail = QueueRail(document.querySelector("#queue-rail"));
 const filters = Filters(document.querySelector("#filters"));
 const taskList = TaskList(document.querySelector("#task-list"));
 const taskDetail = TaskDetail(document.querySelector("#task-detail"));
+const selectionBar = SelectionBar(document.querySelector("#selection-bar"));
+const otherPages = {
+  queues: QueuesPage(document.querySelector("#queues-page")),
+  workers: WorkersPage(document.querySelector("#workers-page")),
+  bulks: BulksPage(document.querySelector("#bulks-page")),
+  bulk: BulkPage(document.querySelector("#bulk-page")),
+  audit: AuditPage(document.querySelector("#audit-page")),
+};
+const navigations = [...document.querySelectorAll("[data-navigation]")].map((element) => Navigation(element));
+const views = [bar, metrics, rail, filters, taskList, selectionBar, taskDetail, ...Object.values(otherPages), ...navigations];
+const pages = Pages({ dispatch, state: () => state });
 const copyButtons = CopyButtons(announcer);
 const keyHelp = KeyHelp(document.querySelector("#key-help"), {
   j: () => taskList.move(1),
@@ -52,6 +75,10 @@ const keyHelp = KeyHelp(document.querySelector("#key-help"), {
   "/": () => filters.focus(),
   n: () => state.waiting.size > 0 && taskList.showNew(),
   t: changeTheme,
+  x: () => taskList.tick({ isRange: false }),
+  X: () => taskList.tick({ isRange: true }),
+  r: () => taskDetail.command("retryTask"),
+  c: () => taskDetail.command("cancelTask"),
   y: () => taskList.currentId() && copyButtons.copy(state.opened ?? taskList.currentId()),
   "?": () => keyHelp.open(),
   Escape: stepBack,
@@ -82,10 +109,24 @@ function listen() {
     await speak(language);
     render();
   });
+  Control({
+    dispatch,
+    state: () => state,
+    readTask: (taskId) => state.opened === taskId && readOpened(taskId),
+    readQueues: pages.readQueues,
+    focusPanel: () => (state.opened === null ? taskList.focusRow(taskList.currentId()) : taskDetail.focus()),
+    focusPage,
+  });
+  answer("chooseOutcome", ({ outcome }) => pages.chooseOutcome(outcome));
+  answer("loadItems", pages.readMoreItems);
+  answer("loadOlderAudit", pages.readOlderAudit);
+  answer("filterAudit", (filter) => goTo(hashOf("audit", null, filter)));
   answer("changeTheme", changeTheme);
   answer("showKeys", () => keyHelp.open());
   stream.addEventListener("facts", (event) => takeFacts(event.detail));
   stream.addEventListener("summary", (event) => takeSummary(event.detail));
+  stream.addEventListener("bulk", (event) => pages.takeBulk(event.detail));
+  stream.addEventListener("queues", () => takeQueues());
   stream.addEventListener("resync", () => startAnew());
   stream.addEventListener("connection", (event) => {
     streamConnection = event.detail;
@@ -119,11 +160,12 @@ function render() {
 
 function draw() {
   const shown = { state, now: Date.now() + clockSkew };
-  for (const view of [bar, metrics, filters, taskList, taskDetail]) view.update(shown);
+  for (const view of views) view.update(shown);
   document.body.classList.toggle("has-task", state.opened !== null);
+  document.body.dataset.page = state.route.page;
   document.body.dataset.connection = state.connection;
   const isCovered = state.opened !== null && ONE_COLUMN.matches;
-  for (const part of document.querySelectorAll("#bar, #metrics, #task-list")) part.inert = isCovered;
+  for (const part of document.querySelectorAll("#bar, #metrics, #queue-rail, #task-list, .dock")) part.inert = isCovered;
 }
 
 // The list
@@ -192,12 +234,19 @@ function takeSummary(summary) {
   dispatch({ type: "summaryArrived", summary });
 }
 
+/** Something was said of a queue: the rail, the pages, and why the opened task waits. */
+function takeQueues() {
+  pages.readFleet();
+  if (state.detail.task?.status === "pending") readOpenedSoon();
+}
+
 /** The stream cannot go on from where we were: everything is read again, and it goes on from there. */
 async function startAnew() {
   stream.stop();
   hasStream = false;
   getSummary().then(takeSummary, () => {}); // the stream brings it too
   if (state.opened !== null) readOpened(state.opened);
+  pages.open();
   await loadList();
 }
 
@@ -219,19 +268,26 @@ function showConnection() {
   if (connection !== state.connection || cause !== state.cause) dispatch({ type: "connectionChanged", connection, cause });
 }
 
-// The opened task
+// The page and the opened task
 
 function openFromAddress() {
-  const taskId = TASK_ADDRESS.exec(location.hash)?.[1];
-  open(taskId === undefined ? null : decoded(taskId));
+  const before = state.route;
+  const route = routeFromHash(location.hash);
+  dispatch({ type: "routeChanged", route });
+  open(route.page === "tasks" ? route.id : null);
+  pages.open();
+  if (before.page !== route.page && document.activeElement === document.body) focusPage();
 }
 
-function decoded(text) {
-  try {
-    return decodeURIComponent(text);
-  } catch {
-    return text;
-  }
+/** Where the focus goes when what had it is gone. */
+function focusPage() {
+  const { page, id } = state.route;
+  if (page !== "tasks") otherPages[page === "bulk" && id === null ? "bulks" : page].focus();
+}
+
+function goTo(hash) {
+  history.replaceState(null, "", location.pathname + location.search + hash);
+  openFromAddress();
 }
 
 function open(taskId) {
@@ -278,7 +334,8 @@ function closeTask() {
 /** Esc, one step: out of a field, out of the task, out of the list. */
 function stepBack() {
   const focused = document.activeElement;
-  if (focused instanceof HTMLInputElement) focused.blur();
+  if (focused instanceof HTMLInputElement && focused.type !== "checkbox") focused.blur();
+  else if (isSelecting(state.selection)) dispatch({ type: "selectionCleared" });
   else if (state.opened !== null) closeTask();
   else focused?.blur();
 }

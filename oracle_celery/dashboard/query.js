@@ -75,6 +75,14 @@ export function listParameters(query, { limit, page = null }) {
   return `?${parameters}`;
 }
 
+/** The filter as lists of alternatives, as an action on all that match is told it. @param {Query} query */
+export function filterLists(query) {
+  const lists = query.status.length > 0 ? { status: [...query.status] } : {};
+  for (const field of FIELDS) if (query[field] !== "") lists[field] = alternatives(query[field]);
+  if (lists.name) lists.name = lists.name.map(containing);
+  return lists;
+}
+
 /** @param {string} sort @param {string} column @returns {string} the sort after a click on that column's head */
 export function nextSort(sort, column) {
   if (sortColumn(sort) !== column) return SORTS[column];

@@ -6,7 +6,12 @@
  * waits in `waiting` until the reader looks up or asks for it, what no longer matches stays until then.
  */
 
+import { NO_AUDIT, auditActions } from "./audit.js";
+import { NO_BULK, bulkActions } from "./bulk.js";
+import { commandActions } from "./commands.js";
+import { NO_FLEET, fleetActions } from "./fleet.js";
 import { DEFAULT_QUERY, NEWEST_FIRST, isFiltered, matches } from "./query.js";
+import { NOTHING_SELECTED, selectionActions } from "./selection.js";
 
 /** Rows that may wait behind the chip; beyond it the chip says "more than" and showing them asks the server again. */
 export const WAITING_LIMIT = 500; // tasks
@@ -31,13 +36,30 @@ export const initialState = Object.freeze({
   connection: "connecting",
   cause: "connecting",
   opened: null,
-  detail: Object.freeze({ phase: "none", task: null, history: [], error: null }),
+  detail: Object.freeze({ phase: "none", task: null, history: [], control: null, waiting: null, audit: [], error: null }),
+  route: Object.freeze({ page: "tasks", id: null, parameters: Object.freeze({}) }),
+  selection: NOTHING_SELECTED,
+  commands: new Map(),
+  fleet: NO_FLEET,
+  bulk: NO_BULK,
+  audit: NO_AUDIT,
+});
+
+/** Parts of the state that change by themselves, each in its own module. */
+const PARTS = Object.entries({
+  selection: selectionActions,
+  commands: commandActions,
+  fleet: fleetActions,
+  bulk: bulkActions,
+  audit: auditActions,
 });
 
 export function reduce(state, action) {
   switch (action.type) {
     case "queryChanged":
-      return { ...state, query: action.query, waiting: new Set(), fresh: new Set() };
+      return { ...state, query: action.query, waiting: new Set(), fresh: new Set(), selection: NOTHING_SELECTED };
+    case "routeChanged":
+      return { ...state, route: action.route };
     case "listRequested":
       return { ...state, list: { ...state.list, phase: "loading", request: action.request, arrivals: new Set() } };
     case "listArrived":
@@ -69,7 +91,7 @@ export function reduce(state, action) {
       if (action.taskId !== state.opened) return state;
       return { ...state, detail: { ...state.detail, phase: "failed", error: action.error } };
     default:
-      throw new Error(`No such action: ${action.type}`);
+      return withPart(state, action);
   }
 }
 
@@ -113,6 +135,12 @@ export function isOvergrown(state) {
 export function emptiness(state) {
   if (state.rows.length > 0 || state.list.phase !== "ready") return null;
   return isFiltered(state.query) ? "filtered" : "nothing";
+}
+
+function withPart(state, action) {
+  const [part, actions] = PARTS.find(([, known]) => Object.hasOwn(known, action.type)) ?? [];
+  if (part === undefined) throw new Error(`No such action: ${action.type}`);
+  return { ...state, [part]: actions[action.type](state[part], action, state) };
 }
 
 function withList(state, page) {
@@ -230,11 +258,12 @@ function opened(state, taskId) {
   return { ...state, opened: taskId, detail };
 }
 
-function withDetail(state, { task, history }) {
+function withDetail(state, { task, history, control = null, waiting = null, audit = [] }) {
   const known = state.tasks.get(task.task_id);
   const merged = mergeTask(known, task);
   const tasks = new Map(state.tasks).set(task.task_id, withoutPayload(merged));
-  return { ...state, tasks, detail: { phase: "ready", task: { ...task, ...merged }, history, error: null } };
+  const detail = { phase: "ready", task: { ...task, ...merged }, history, control, waiting, audit, error: null };
+  return { ...state, tasks, detail };
 }
 
 /** Rows do not hold results and tracebacks in memory. */

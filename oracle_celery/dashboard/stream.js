@@ -5,7 +5,8 @@
  * too long, a new EventSource goes on from the last id we saw, the former after a pause with jitter. A replay may repeat what was
  * read before the break: repeated history ids are dropped here.
  *
- * Events (CustomEvent): "facts" (an array, gathered for a moment), "summary", "resync", and "connection" with
+ * Events (CustomEvent): "facts" (an array, gathered for a moment), "summary", "bulk" (how far one is), "queues" (read
+ * them again), "resync", and "connection" with
  * "reconnecting", "live" or "deaf": the stream is open, but not even a heartbeat came.
  */
 
@@ -61,6 +62,8 @@ export class TaskStream extends EventTarget {
     source.addEventListener("heartbeat", (event) => this.#heard(event));
     source.addEventListener("task", (event) => this.#gather(event));
     source.addEventListener("summary", (event) => this.#tell("summary", event));
+    source.addEventListener("bulk", (event) => this.#tell("bulk", event));
+    source.addEventListener("queues", (event) => this.#tell("queues", event));
     source.addEventListener("resync", (event) => this.#tell("resync", event));
     source.addEventListener("error", () => this.#failed());
     this.#source = source;

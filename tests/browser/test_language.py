@@ -85,7 +85,7 @@ def test_every_key_that_is_used_exists_and_every_other_is_not_there() -> None:
     literal |= {key for key in re.findall(r'"([a-z_]+(?:\.[a-z_]+)+)"', scripts) if not key.startswith("oracle.")}
     literal |= set(re.findall(r'\bt\(\s*"([^"]+)"', scripts))
     assert literal - words == set()
-    made = re.findall(r"t\(`([^`]+)`", scripts)
+    made = re.findall(r"`([a-z_]+\.[^`\s]+)`", scripts)
     families = [re.escape(KEY_FAMILIES.sub("*", key)).replace(r"\*", ".+") for key in made]
     unused = {key for key in words - literal if not any(re.fullmatch(family, key) for family in families)}
     assert unused == set()

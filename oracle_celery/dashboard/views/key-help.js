@@ -6,7 +6,7 @@
 /** @param {HTMLDialogElement} dialog @param {Record<string, () => void>} actions by key */
 export function KeyHelp(dialog, actions) {
   document.addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing || dialog.open) return;
+    if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing || document.querySelector("dialog[open]")) return;
     if (isTyping(event.target) && event.key !== "Escape") return;
     const action = actions[event.key];
     if (!action) return;
@@ -21,5 +21,6 @@ export function KeyHelp(dialog, actions) {
 }
 
 function isTyping(target) {
-  return target instanceof HTMLInputElement || target instanceof HTMLTextAreaElement || target.isContentEditable;
+  if (target instanceof HTMLInputElement) return target.type !== "checkbox";
+  return target instanceof HTMLTextAreaElement || target instanceof HTMLSelectElement || target.isContentEditable;
 }

@@ -16,6 +16,7 @@ export function Metrics(element) {
   }
 
   function update({ state }) {
+    element.hidden = state.route.page !== "tasks";
     const summary = state.summary ?? {};
     show("queued", { value: formatCount(summary.queued), unit: "" });
     show("active", { value: formatCount(summary.active), unit: "" }, workers(summary.workers));

@@ -8,8 +8,11 @@ import { t } from "../locale.js";
 import { showStatus } from "./glyph.js";
 import { Payload } from "./payload.js";
 import { StateHistory } from "./state-history.js";
+import { TaskAudit } from "./task-audit.js";
+import { TaskControl } from "./task-control.js";
 import { showName } from "./task-name.js";
 import { formatRuntime } from "./task-row.js";
+import { WaitingReasons } from "./waiting-reasons.js";
 
 /** @param {HTMLElement} element */
 export function TaskDetail(element) {
@@ -22,6 +25,9 @@ export function TaskDetail(element) {
   const failure = element.querySelector(".task-error");
   const history = StateHistory(element.querySelector(".state-history"));
   const payloads = [...element.querySelectorAll("[data-payload]")].map((section) => Payload(section));
+  const control = TaskControl(element);
+  const waiting = WaitingReasons(element.querySelector(".waiting-reasons"));
+  const audit = TaskAudit(element.querySelector(".task-audit"));
   let shownId = null;
 
   element.querySelector(".task-detail__close").addEventListener("click", () => ask("closeTask"));
@@ -47,7 +53,7 @@ export function TaskDetail(element) {
     title.hidden = detail.task === null && detail.phase === "loading";
     showName(title, detail.task?.name ?? null);
     content.hidden = detail.task === null;
-    if (detail.task !== null) updateContent(detail, now);
+    if (detail.task !== null) updateContent(state, now);
   }
 
   function updateProblem({ phase, error }) {
@@ -57,7 +63,8 @@ export function TaskDetail(element) {
     problem.textContent = error.status === 404 ? t("task.missing") : t("task.failed", { message });
   }
 
-  function updateContent({ task, history: entries, phase }, now) {
+  function updateContent({ detail, commands, opened, summary }, now) {
+    const { task, history: entries, phase } = detail;
     showStatus(status, status.querySelector("strong"), task.status);
     const cause = task.status === "failed" || task.status === "cancelled" ? (task.error_type ?? task.reason) : task.reason;
     status.querySelector("code").textContent = cause ?? "";
@@ -67,6 +74,9 @@ export function TaskDetail(element) {
     history.update({ entries, now, isKnown: phase === "ready" || entries.length > 0 });
     updateFailure(task);
     for (const payload of payloads) payload.update(task);
+    control.update({ task, control: detail.control, command: commands.get(opened) });
+    waiting.update({ task, waiting: detail.waiting, isAdmin: summary?.is_admin === true });
+    audit.update(detail.audit);
   }
 
   function updateFacts(task, entries, now) {
@@ -109,7 +119,12 @@ export function TaskDetail(element) {
     element.dispatchEvent(new CustomEvent(type, { bubbles: true, detail }));
   }
 
-  return { update, focus: () => title.focus({ preventScroll: true }) };
+  /** As its button does, where that is shown. */
+  function command(name) {
+    if (!element.hidden && control.canCommand(name)) ask(name);
+  }
+
+  return { update, command, focus: () => title.focus({ preventScroll: true }) };
 }
 
 function optional(key, text, how) {

@@ -1,5 +1,6 @@
 /**
- * The live list. Asks with `sortTasks` {column}, `holdRows` {reading}, `showNew`, `loadOlder`, `filterTasks`.
+ * The live list. Asks with `sortTasks` {column}, `holdRows` {reading}, `showNew`, `loadOlder`, `filterTasks`, `tickRow`
+ * {taskId, isRange}, `tickRowsHere`.
  *
  * Somebody reads while the list is scrolled, the pointer rests on it (on its head too: the chip must not vanish on the
  * way there), or a row has the focus: then nothing may move. Rows are kept by task id, so focus, hover and selection
@@ -9,10 +10,13 @@
 import { formatCount } from "../format.js";
 import { t } from "../locale.js";
 import { DEFAULT_QUERY, NEWEST_FIRST, sortColumn } from "../query.js";
+import { isTicked, tickedRows } from "../selection.js";
 import { WAITING_LIMIT, emptiness } from "../state.js";
+import { LongPress } from "./long-press.js";
 import { TaskRow } from "./task-row.js";
 
 const SKELETON_ROWS = 16;
+const ONE_COLUMN = matchMedia("(max-width: 720px)");
 
 /** @param {HTMLElement} element */
 export function TaskList(element) {
@@ -25,6 +29,7 @@ export function TaskList(element) {
   const older = element.querySelector(".task-list__older");
   const sentinel = element.querySelector(".task-list__sentinel");
   const template = document.querySelector("#task-row");
+  const allRows = element.querySelector("th .tick");
   const rows = new Map();
   let isHovered = false;
   let isReading = false;
@@ -35,7 +40,9 @@ export function TaskList(element) {
   chip.addEventListener("click", () => showNew());
   older.addEventListener("click", () => ask("loadOlder"));
   empty.querySelector("button").addEventListener("click", () => ask("filterTasks", { ...DEFAULT_QUERY }));
-  body.addEventListener("click", openUnlessSelecting);
+  allRows.addEventListener("click", () => ask("tickRowsHere"));
+  body.addEventListener("click", tickOrOpen);
+  LongPress(body, (target) => askTick(target.closest("tr"), false));
   body.addEventListener("focusin", (event) => makeCurrent(event.target.closest("tr")?.dataset.taskId ?? null));
   body.addEventListener("focusout", () => queueMicrotask(noticeReading));
   scroller.addEventListener("pointerover", (event) => noticeHover(event.pointerType === "mouse"));
@@ -47,7 +54,9 @@ export function TaskList(element) {
   });
 
   function update({ state, now }) {
+    element.hidden = state.route.page !== "tasks";
     updateRows(state, now);
+    allRows.checked = tickedRows(state.selection, state.rows) === "all";
     updateHeads(state.query.sort);
     updateChip(state);
     updateEmpty(state);
@@ -71,7 +80,7 @@ export function TaskList(element) {
     for (const id of state.rows) {
       if (!rows.has(id)) rows.set(id, TaskRow(template));
       const row = rows.get(id);
-      row.update(state.tasks.get(id), { now, isOpen: id === state.opened, isFresh: state.fresh.has(id) });
+      row.update(state.tasks.get(id), { now, isOpen: id === state.opened, isFresh: state.fresh.has(id), isTicked: isTicked(state.selection, id) });
       if (row.element === next) next = next.nextElementSibling;
       else body.insertBefore(row.element, next);
     }
@@ -158,18 +167,35 @@ export function TaskList(element) {
     if (body.getBoundingClientRect().top < 0) element.scrollIntoView({ block: "start" });
   }
 
-  function openUnlessSelecting(event) {
+  /** A click on a box ticks; on a phone, once something is ticked, so does a tap anywhere on a row. */
+  function tickOrOpen(event) {
+    const place = event.target.closest("tr");
+    const isTapTick = document.body.classList.contains("is-selecting") && ONE_COLUMN.matches;
+    if (event.target.closest(".column-select") || isTapTick) {
+      if (event.target.closest("a")) event.preventDefault();
+      if (event.shiftKey) document.getSelection().removeAllRanges();
+      askTick(place, event.shiftKey);
+      return;
+    }
     if (event.target.closest("a, button") || String(document.getSelection())) return;
-    const row = rows.get(event.target.closest("tr")?.dataset.taskId);
+    const row = rows.get(place?.dataset.taskId);
     row?.link.focus({ preventScroll: true });
     row?.link.click();
+  }
+
+  function tick({ isRange }) {
+    if (body.contains(document.activeElement)) askTick(rows.get(current)?.element, isRange);
+  }
+
+  function askTick(row, isRange) {
+    if (row?.dataset.taskId) ask("tickRow", { taskId: row.dataset.taskId, isRange });
   }
 
   function ask(type, detail) {
     element.dispatchEvent(new CustomEvent(type, { bubbles: true, detail }));
   }
 
-  return { update, move, focusRow, showNew, currentId: () => current };
+  return { update, move, tick, focusRow, showNew, currentId: () => current };
 }
 
 function skeletons() {

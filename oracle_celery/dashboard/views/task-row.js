@@ -1,7 +1,7 @@
 /** One row of the list. `update` writes only what differs from what it showed: most rows of most updates are untouched. */
 
 import { UNKNOWN, formatDuration, formatElapsed, formatFullTime, formatTime, shortId } from "../format.js";
-import { currentLanguage } from "../locale.js";
+import { currentLanguage, t } from "../locale.js";
 import { showStatus } from "./glyph.js";
 import { showName } from "./task-name.js";
 
@@ -11,13 +11,16 @@ const USUAL_REASONS = new Set(["sent", "received", "started"]);
 /** @param {HTMLTemplateElement} template */
 export function TaskRow(template) {
   const element = template.content.cloneNode(true).firstElementChild;
-  const [id, name, status, user, queue, worker, runtime, created] = element.cells;
+  const [select, id, name, status, user, queue, worker, runtime, created] = element.cells;
+  const box = select.querySelector("input");
   const link = name.querySelector("a");
   const tag = name.querySelector(".tag");
   const time = created.querySelector("time");
   let shown = null;
 
-  function update(task, { now, isOpen, isFresh }) {
+  function update(task, { now, isOpen, isFresh, isTicked }) {
+    element.classList.toggle("task-row--ticked", isTicked);
+    if (box.checked !== isTicked) box.checked = isTicked;
     element.classList.toggle("task-row--open", isOpen);
     if (isOpen) link.setAttribute("aria-current", "true");
     else link.removeAttribute("aria-current");
@@ -31,6 +34,7 @@ export function TaskRow(template) {
     element.dataset.taskId = task.task_id;
     id.querySelector("code").textContent = shortId(task.task_id);
     id.querySelector("code").title = task.task_id;
+    box.setAttribute("aria-label", t("selection.row", { id: shortId(task.task_id) }));
     id.querySelector("[data-copy]").dataset.copy = task.task_id;
     showName(link, task.name);
     link.href = `#/tasks/${encodeURIComponent(task.task_id)}`;

@@ -1,0 +1,49 @@
+/**
+ * Commands that this page has given, from the click to the fact. Pure.
+ *
+ * One entry per target: a task's id, or a name of `queueKey`. A command that the server took is "requested" until the
+ * fact has come back over the stream: what the page says of it is decided by `taskNotice` from both.
+ */
+
+/** @typedef {{action: string, phase: "sending" | "taken" | "refused", answer: object | null, error: Error | null}} Command */
+
+export const commandActions = {
+  commandGiven(commands, { target, action }) {
+    return new Map(commands).set(target, { action, phase: "sending", answer: null, error: null });
+  },
+  commandTaken(commands, { target, answer }) {
+    return changed(commands, target, { phase: "taken", answer });
+  },
+  commandRefused(commands, { target, error }) {
+    return changed(commands, target, { phase: "refused", error });
+  },
+  commandForgotten(commands, { target }) {
+    const left = new Map(commands);
+    left.delete(target);
+    return left;
+  },
+};
+
+/** @param {string} queue "*" stands for all */
+export function queueKey(queue) {
+  return `queue ${queue}`;
+}
+
+/**
+ * What to say of a task's command: `{key, isRefusal, …}` of the sentence, or null where the task itself says it all.
+ * @param {Command | undefined} command @param {object} task
+ */
+export function taskNotice(command, task) {
+  if (command === undefined || command.phase === "refused") return null;
+  if (command.phase === "sending") return { key: `notice.${command.action}.sending` };
+  if (command.action === "retry") return { key: "notice.retry.taken", taskId: command.answer.new_task_id };
+  const isOver = ["completed", "failed", "cancelled"].includes(task.status);
+  if (!isOver) return { key: "notice.cancel.requested" };
+  if (task.status !== "cancelled") return { key: "notice.cancel.too_late" };
+  return { key: command.answer.outcome === "cancelled" ? "notice.cancel.dropped" : "notice.cancel.confirmed" };
+}
+
+function changed(commands, target, fields) {
+  const command = commands.get(target);
+  return command === undefined ? commands : new Map(commands).set(target, { ...command, ...fields });
+}

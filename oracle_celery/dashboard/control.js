@@ -1,0 +1,98 @@
+/**
+ * Gives the commands: opens the dialog that asks, sends what was confirmed, notes what the server said. A command that
+ * was taken is only "requested": what becomes of it comes back as facts, over the stream.
+ */
+
+import { cancelTask, commandMany, commandQueues, retryTask } from "./api.js";
+import { queueKey } from "./commands.js";
+import { hashOf } from "./route.js";
+import { bulkTarget, isSelecting } from "./selection.js";
+import { BulkDialog } from "./views/bulk-dialog.js";
+import { CancelDialog } from "./views/cancel-dialog.js";
+import { QueueDialog } from "./views/queue-dialog.js";
+import { RetryDialog } from "./views/retry-dialog.js";
+
+/**
+ * @param {{dispatch: Function, state: () => object, readTask: Function, readQueues: Function, focusPanel: () => void,
+ *   focusPage: () => void}} page
+ */
+export function Control({ dispatch, state, readTask, readQueues, focusPanel, focusPage }) {
+  const onTask = { fallback: focusPanel };
+  const cancelDialog = CancelDialog(document.querySelector("#cancel-dialog"), { confirm: cancel, ...onTask });
+  const retryDialog = RetryDialog(document.querySelector("#retry-dialog"), { confirm: retry, ...onTask });
+  const queueDialog = QueueDialog(document.querySelector("#queue-dialog"), { confirm: commandQueue, fallback: focusPage });
+  const bulkDialog = BulkDialog(document.querySelector("#bulk-dialog"), { preview: commandMany, confirm: begin, fallback: focusPage });
+
+  answer("cancelTask", () => state().detail.control && cancelDialog.open(state().detail));
+  answer("retryTask", () => state().detail.control && retryDialog.open(state().detail));
+  answer("pauseQueue", ({ queue }) => openQueues("pause", queue));
+  answer("resumeQueue", ({ queue }) => openQueues("resume", queue));
+  answer("dismissNotice", forgetQueues);
+  answer("tickRow", ({ taskId, isRange }) => dispatch({ type: "rowTicked", taskId, isRange }));
+  answer("tickRowsHere", () => dispatch({ type: "rowsHereTicked" }));
+  answer("tickEverything", countEverything);
+  answer("clearSelection", () => dispatch({ type: "selectionCleared" }));
+  answer("commandMany", ({ action }) => isSelecting(state().selection) && bulkDialog.open({ action, ...state() }));
+
+  async function cancel(task, { reason }) {
+    await give(task.task_id, "cancel", () => cancelTask(task.task_id, { reason }));
+    readTask(task.task_id);
+  }
+
+  async function retry(task, fields) {
+    await give(task.task_id, "retry", () => retryTask(task.task_id, fields));
+    readTask(task.task_id);
+  }
+
+  async function openQueues(action, queue) {
+    if (state().fleet.queues === null) await readQueues();
+    if (state().fleet.queues !== null) queueDialog.open({ action, queue, fleet: state().fleet });
+  }
+
+  async function commandQueue(action, wanted) {
+    forgetQueues();
+    await give(queueKey(wanted.queue), action, () => commandQueues(action, wanted));
+    readQueues();
+  }
+
+  async function begin(wanted) {
+    const bulk = await commandMany(wanted);
+    dispatch({ type: "selectionCleared" });
+    dispatch({ type: "bulkOpened", bulk });
+    location.hash = hashOf("bulk", bulk.bulk_id);
+  }
+
+  /** How many the filter matches is counted only for somebody who wants all of them. */
+  async function countEverything() {
+    dispatch({ type: "everythingTicked" });
+    const { selection, query } = state();
+    if (selection.total !== null) return;
+    try {
+      const { total } = await commandMany({ action: "cancel", ...bulkTarget(selection, query), dry_run: true });
+      if (state().query === query) dispatch({ type: "everythingCounted", total });
+    } catch {
+      // The preview counts again and says what is wrong.
+    }
+  }
+
+  /** Throws what the server refused: the dialog that asked says it. */
+  async function give(target, action, send) {
+    dispatch({ type: "commandGiven", target, action });
+    try {
+      dispatch({ type: "commandTaken", target, answer: await send() });
+    } catch (error) {
+      dispatch({ type: "commandRefused", target, error });
+      throw error;
+    }
+  }
+
+  function forgetQueues() {
+    for (const target of state().commands.keys()) {
+      if (target.startsWith(queueKey(""))) dispatch({ type: "commandForgotten", target });
+    }
+  }
+}
+
+function answer(request, handle) {
+  document.addEventListener(request, (event) => handle(event.detail));
+}

@@ -1,0 +1,92 @@
+/**
+ * Asks before many tasks are cancelled or sent again: the server looks through all of them first and says how many it
+ * will take and why not the others. What is meant for more than a thousand tasks has to be typed as a number.
+ * `preview(wanted)` asks, `confirm(wanted)` gives the command.
+ */
+
+import { formatCount, shortId } from "../format.js";
+import { t } from "../locale.js";
+import { bulkTarget } from "../selection.js";
+import { Confirmation } from "./confirmation.js";
+import { errorText } from "./error-text.js";
+import { KeyedList } from "./keyed-list.js";
+import { DialogFact } from "./queue-dialog.js";
+
+const TYPED_ABOVE = 1_000; // tasks
+
+/** @param {HTMLDialogElement} dialog */
+export function BulkDialog(dialog, { preview, confirm, fallback }) {
+  const confirmation = Confirmation(dialog, { confirm: send, fallback });
+  const { form, tell } = confirmation;
+  const facts = KeyedList(dialog.querySelector(".dialog__facts"), DialogFact);
+  const submit = form.querySelector("[type=submit]");
+  const typed = form.querySelector("[data-typed]");
+  const options = [...form.querySelectorAll("[data-option]")];
+  let action = "retry";
+  let target = null;
+  let found = null; // the preview; null while it is made
+  let request = 0;
+
+  for (const option of options) option.addEventListener("change", look);
+  form.elements.typed.addEventListener("input", draw);
+
+  function open({ action: asked, selection, query }) {
+    action = asked;
+    target = bulkTarget(selection, query);
+    confirmation.open();
+    for (const option of options) option.hidden = action !== "retry";
+    submit.querySelector("use").setAttribute("href", action === "retry" ? "#icon-retry" : "#icon-close");
+    submit.className = `button ${action === "retry" ? "button--main" : "button--danger-solid"}`;
+    look();
+  }
+
+  async function look() {
+    request += 1;
+    const mine = request;
+    found = null;
+    draw();
+    try {
+      const answer = await preview({ ...wanted(), dry_run: true });
+      if (mine !== request) return;
+      found = answer;
+    } catch (error) {
+      if (mine === request) tell(errorText(error));
+    }
+    draw();
+  }
+
+  function draw() {
+    const count = found?.eligible ?? 0;
+    const formatted = formatCount(found?.eligible);
+    dialog.querySelector("h2").textContent = t(found ? `bulk.${action}.title` : "bulk.checking", { count, formatted });
+    const sample = (found?.sample ?? []).map(shortId).join(", ");
+    dialog.querySelector(".dialog__subject").textContent = sample && t("bulk.sample", { sample });
+    dialog.querySelector(".dialog__facts").hidden = found === null;
+    facts.update(found ? lines(found) : []);
+    submit.querySelector("span").textContent = t(`bulk.${action}.confirm`, { count, formatted });
+    typed.hidden = count <= TYPED_ABOVE;
+    typed.querySelector("span").textContent = t("bulk.typed", { formatted, number: String(count) });
+    submit.disabled = count === 0 || (!typed.hidden && form.elements.typed.value.trim() !== String(count));
+  }
+
+  function lines({ eligible, ineligible }) {
+    const will = { icon: "status-completed", count: eligible, text: t(`bulk.${action}.will`, { count: eligible }) };
+    const others = ineligible.map(({ code, message, count }, at) => [
+      `${code} ${at}`,
+      { icon: "icon-close", count, text: t(`ineligible.${code}`, { count, message }, message), kind: "not" },
+    ]);
+    return [["will", will], ...others];
+  }
+
+  function wanted() {
+    const { include_cancelled: cancelled, force, reason } = form.elements;
+    const extra = action === "retry" ? { include_cancelled: cancelled.checked, force: force.checked } : {};
+    return { action, ...target, ...extra, reason: reason.value.trim() };
+  }
+
+  function send() {
+    return confirm(wanted());
+  }
+
+  return { open };
+}

@@ -1,0 +1,8 @@
+/** What went wrong and what to do about it, in the reader's language; the server's own words where it knows more. */
+
+import { t } from "../locale.js";
+
+/** @param {Error & {code?: string}} error as `api.js` throws it */
+export function errorText(error) {
+  return t(`error.${error.code}`, { message: error.message }, error.message);
+}

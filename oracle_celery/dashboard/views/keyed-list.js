@@ -1,0 +1,34 @@
+/**
+ * One element per key, in the order given: focus, hover and scroll survive every update, because an element that stays
+ * is never taken out and put back.
+ */
+
+/** @param {Element} parent holds nothing else @param {() => {element: Element, update: Function}} make */
+export function KeyedList(parent, make) {
+  const parts = new Map();
+
+  /** @param {[string, ...any][]} entries key, then what the part's own `update` takes */
+  function update(entries) {
+    const wanted = new Set(entries.map(([key]) => key));
+    for (const [key, part] of parts) {
+      if (wanted.has(key)) continue;
+      part.element.remove();
+      parts.delete(key);
+    }
+    let next = parent.firstElementChild;
+    for (const [key, ...values] of entries) {
+      if (!parts.has(key)) parts.set(key, make());
+      const part = parts.get(key);
+      part.update(...values);
+      if (part.element === next) next = next.nextElementSibling;
+      else parent.insertBefore(part.element, next);
+    }
+  }
+
+  return { update };
+}
+
+/** @param {string} id of a template @returns {Element} a fresh copy of its one element */
+export function copyOf(id) {
+  return document.querySelector(`#${id}`).content.cloneNode(true).firstElementChild;
+}

@@ -1,0 +1,32 @@
+/** The pages, in the bar and, where that has no room, in the dock at the thumb. */
+
+import { t } from "../locale.js";
+import { ADMIN_PAGES, PAGES, hashOf } from "../route.js";
+import { KeyedList, copyOf } from "./keyed-list.js";
+
+/** @param {HTMLElement} element */
+export function Navigation(element) {
+  const links = KeyedList(element, Link);
+
+  function update({ state }) {
+    const isAdmin = state.summary?.is_admin === true;
+    const pages = PAGES.filter((page) => isAdmin || !ADMIN_PAGES.includes(page));
+    links.update(pages.map((page) => [page, page, page === state.route.page]));
+  }
+
+  return { update };
+}
+
+function Link() {
+  const element = copyOf("navigation-link");
+
+  function update(page, isCurrent) {
+    element.href = hashOf(page);
+    element.querySelector("use").setAttribute("href", `#icon-${page}`);
+    element.querySelector("span").textContent = t(`page.${page}`);
+    if (isCurrent) element.setAttribute("aria-current", "page");
+    else element.removeAttribute("aria-current");
+  }
+
+  return { element, update };
+}

@@ -1,0 +1,84 @@
+/**
+ * The queues at a glance, below the metrics, for admins; and what became of the last word on one. While anything is
+ * paused it stays in sight on every page. Asks with `pauseQueue` and `resumeQueue` {queue}, and `dismissNotice`.
+ */
+
+import { backlog, confirmations, isAnythingPaused, ordered, takenOver } from "../fleet.js";
+import { formatCount, formatTime } from "../format.js";
+import { t } from "../locale.js";
+import { KeyedList, copyOf } from "./keyed-list.js";
+import { queueNotice } from "./queue-notice.js";
+
+/** @param {HTMLElement} element */
+export function QueueRail(element) {
+  const list = KeyedList(element.querySelector(".queue-rail__list"), RailQueue);
+  const place = element.querySelector(".queue-rail__notice");
+  const said = place.querySelector("p");
+
+  element.querySelector(".queue-rail__pause").addEventListener("click", () => ask("pauseQueue", { queue: null }));
+  place.querySelector("button").addEventListener("click", () => ask("dismissNotice"));
+
+  function ask(type, detail) {
+    element.dispatchEvent(new CustomEvent(type, { bubbles: true, detail }));
+  }
+
+  function update({ state }) {
+    const { fleet, route } = state;
+    const isAdmin = state.summary?.is_admin === true;
+    const notice = queueNotice(state);
+    const isWanted = route.page === "tasks" || (route.page !== "queues" && isAnythingPaused(fleet));
+    element.hidden = !isAdmin || fleet.queues === null || !(isWanted || notice !== null);
+    if (element.hidden) return;
+    element.querySelector(".queue-rail__row").hidden = !isWanted;
+    element.dataset.connection = state.connection;
+    const whole = fleet.everythingPaused;
+    const everything = whole === null ? [] : [["*", { name: "*", paused: whole, workers: [] }, true]];
+    const queues = ordered(fleet.queues).map((queue) => [queue.name, queue, Boolean(queue.paused) && !queue.paused.everything]);
+    list.update([...everything, ...queues]);
+    place.hidden = notice === null;
+    if (notice !== null && said.textContent !== notice) said.textContent = notice;
+  }
+
+  return { update };
+}
+
+function RailQueue() {
+  const element = copyOf("rail-queue");
+  const name = element.querySelector("a");
+  const waiting = element.querySelector(".rail-queue__backlog");
+  const told = element.querySelector(".rail-queue__told");
+  const resume = element.querySelector("button");
+  let queueName = null;
+
+  resume.addEventListener("click", () => {
+    element.dispatchEvent(new CustomEvent("resumeQueue", { bubbles: true, detail: { queue: queueName } }));
+  });
+
+  function update(queue, isOwnPause) {
+    queueName = queue.name;
+    const isEverything = queue.name === "*";
+    name.textContent = isEverything ? t("queue.all") : queue.name;
+    const count = isEverything ? null : backlog(queue);
+    waiting.textContent = isEverything ? "" : t("queue.backlog", { count: count ?? 0, formatted: formatCount(count) });
+    element.dataset.state = queue.paused ? "paused" : queue.is_stranded ? "stranded" : "flowing";
+    const icon = queue.is_stranded && !queue.paused ? "icon-warning" : "icon-pause";
+    element.querySelector(".rail-queue__icon use").setAttribute("href", `#${icon}`);
+    told.textContent = isOwnPause ? pauseText(queue) : queue.is_stranded && !queue.paused ? t("queue.no_consumer") : "";
+    told.title = told.textContent;
+    resume.hidden = !isOwnPause;
+    resume.title = name.textContent;
+  }
+
+  return { element, update };
+}
+
+/** "paused by anna since 13:51: “…”, held by 2 of 3 workers" */
+function pauseText(queue) {
+  const { paused } = queue;
+  const { confirmed, total } = confirmations(takenOver(queue));
+  return [
+    t(paused.reason ? "queue.paused_by.reason" : "queue.paused_by", { by: paused.by, at: formatTime(paused.at), reason: paused.reason }),
+    paused.until ? t("queue.paused_until", { at: formatTime(paused.until) }) : "",
+    total > 0 && confirmed < total ? t("queue.held", { confirmed: formatCount(confirmed), total: formatCount(total) }) : "",
+  ].filter(Boolean).join(", ");
+}

@@ -1,0 +1,127 @@
+/**
+ * Every queue: what waits and how long, who consumes it, who paused it and why, and which workers have taken that over.
+ * Asks with `pauseQueue` and `resumeQueue` {queue}; "*" stands for all.
+ */
+
+import { backlog, confirmations, ordered, takenOver, totalWaiting } from "../fleet.js";
+import { formatCount, formatElapsed, formatTime } from "../format.js";
+import { t } from "../locale.js";
+import { hashOf } from "../route.js";
+import { KeyedList, copyOf } from "./keyed-list.js";
+import { Page } from "./page.js";
+
+/** Glyphs of a worker's word on a pause or a resume. */
+const GLYPHS = Object.freeze({ confirmed: "completed", waiting: "pending", unreachable: "failed", gone: "cancelled" });
+
+/** @param {HTMLElement} element */
+export function QueuesPage(element) {
+  const page = Page(element);
+  const cards = KeyedList(element.querySelector(".queue-cards"), QueueCard);
+  const buttons = [...element.querySelectorAll("[data-everything]")];
+
+  for (const button of buttons) {
+    button.addEventListener("click", () => {
+      const detail = { queue: "*" };
+      element.dispatchEvent(new CustomEvent(`${button.dataset.everything}Queue`, { bubbles: true, detail }));
+    });
+  }
+
+  function update({ state, now }) {
+    const { queues, everythingPaused, error } = state.fleet;
+    const isEmpty = queues?.length === 0;
+    const isShown = state.route.page === "queues";
+    if (!page.update({ isShown, error, isEmpty, connection: state.connection })) return;
+    const isAdmin = state.summary?.is_admin === true;
+    const values = { count: queues?.length ?? 0, formatted: formatCount(queues?.length), waiting: formatCount(totalWaiting(queues ?? [])) };
+    page.summary.textContent = queues === null ? t("list.loading") : t("queues.summary", values);
+    page.empty.textContent = t("queues.none");
+    for (const button of buttons) {
+      const isMeant = button.dataset.everything === "resume" ? everythingPaused !== null : everythingPaused === null;
+      button.hidden = !isAdmin || !isMeant || queues === null;
+    }
+    cards.update(ordered(queues ?? []).map((queue) => [queue.name, queue, { now, isAdmin }]));
+  }
+
+  return { update, focus: page.focus };
+}
+
+function QueueCard() {
+  const element = copyOf("queue-card");
+  const button = element.querySelector("button");
+  const note = element.querySelector(".queue-card__note");
+  const stranded = element.querySelector(".queue-card__stranded");
+  const workers = KeyedList(element.querySelector(".queue-card__workers"), QueueWorker);
+  let queue = null;
+
+  button.addEventListener("click", () => {
+    const action = queue.paused ? "resumeQueue" : "pauseQueue";
+    const name = queue.paused?.everything ? "*" : queue.name;
+    element.dispatchEvent(new CustomEvent(action, { bubbles: true, detail: { queue: name } }));
+  });
+
+  function update(shown, { now, isAdmin }) {
+    queue = shown;
+    element.dataset.state = queue.paused ? "paused" : queue.is_stranded ? "stranded" : "flowing";
+    element.querySelector("h3").textContent = queue.name;
+    button.hidden = !isAdmin;
+    button.classList.toggle("button--main", Boolean(queue.paused));
+    button.querySelector("use").setAttribute("href", queue.paused ? "#icon-play" : "#icon-pause");
+    button.querySelector("span").textContent = t(queue.paused ? "queue.resume" : "queue.pause");
+    button.setAttribute("aria-label", `${button.textContent.trim()}: ${queue.name}`);
+    showFigures(now);
+    note.hidden = !queue.paused;
+    if (queue.paused) showPause();
+    stranded.hidden = !queue.is_stranded;
+    stranded.querySelector("span").textContent = t(queue.paused ? "queue.stranded.paused" : "queue.stranded");
+    showFact("consumers", formatCount(queue.consumers));
+    showFact("waiting", formatCount(queue.waiting));
+    workers.update(takenOver(queue).map((worker) => [worker.node, worker, Boolean(queue.paused)]));
+  }
+
+  function showFigures(now) {
+    const [depth, oldest] = element.querySelectorAll("[data-figure]");
+    depth.textContent = formatCount(backlog(queue));
+    const label = depth.nextElementSibling;
+    label.textContent = queue.depth === null ? t("queue.records_waiting") : t("queue.depth");
+    label.title = queue.depth_error ?? "";
+    label.classList.toggle("is-warning", Boolean(queue.depth_error));
+    const since = queue.oldest_waiting_at === null ? null : (now - Date.parse(queue.oldest_waiting_at)) / 1000;
+    oldest.textContent = since === null ? "–" : formatElapsed(since);
+    const link = oldest.nextElementSibling.querySelector("a");
+    link.textContent = t("queue.oldest");
+    if (queue.oldest_waiting_id) link.href = hashOf("tasks", queue.oldest_waiting_id);
+    else link.removeAttribute("href");
+  }
+
+  function showPause() {
+    const { by, at, reason, until, everything } = queue.paused;
+    const { confirmed, total } = confirmations(takenOver(queue));
+    note.querySelector("strong").textContent = t(everything ? "queue.note.everything" : "queue.note", { by, at: formatTime(at) });
+    note.querySelector("p").textContent = [
+      reason ? t("waiting.because", { reason }) : "",
+      total > 0 ? t("queue.note.held", { confirmed: formatCount(confirmed), total: formatCount(total) }) : "",
+      until ? t("queue.note.until", { at: formatTime(until) }) : t("queue.note.stays"),
+    ].filter(Boolean).join(" ");
+  }
+
+  function showFact(name, text) {
+    element.querySelector(`[data-fact="${name}"] dd`).textContent = text;
+  }
+
+  return { element, update };
+}
+
+function QueueWorker() {
+  const element = copyOf("queue-worker");
+  const [node, word] = element.querySelectorAll("span");
+
+  function update(worker, isPaused) {
+    element.dataset.state = worker.state;
+    element.querySelector("use").setAttribute("href", `#status-${GLYPHS[worker.state] ?? "pending"}`);
+    node.textContent = worker.node;
+    const isFlowing = !isPaused && worker.state === "confirmed";
+    word.textContent = isFlowing ? t("pause_state.consuming") : t(`pause_state.${worker.state}`, {}, worker.state);
+  }
+
+  return { element, update };
+}
