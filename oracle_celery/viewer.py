@@ -13,15 +13,26 @@ __all__ = ["LOCAL_ADMIN", "ORACLE", "Actor", "Viewer"]
 
 
 class Viewer(msgspec.Struct, frozen=True):
-    """A person or program that reads: an admin sees every task, anybody else only tasks whose user_id is theirs."""
+    """A person or program that reads: an admin sees every task and acts on it, a reader (role "viewer") sees every
+    task and changes nothing, anybody else sees and acts on tasks whose user_id is theirs."""
 
     user_id: str
     is_admin: bool = False
+    is_reader: bool = False
+    #: Arguments, results, errors and log lines of the tasks that they see.
+    sees_payloads: bool = True
+    #: Seconds since the epoch at which their token ends; None: never.
+    expires_at: float | None = None
 
     @property
     def owner(self) -> str | None:
         """The user_id that rows must have to be seen; None where all may be."""
-        return None if self.is_admin else self.user_id
+        return None if self.is_admin or self.is_reader else self.user_id
+
+    @property
+    def may_control(self) -> bool:
+        """Whether they may change anything at all; which tasks, the owner's predicate says."""
+        return self.is_admin or not self.is_reader
 
 
 #: Everybody, as long as the sidecar listens on loopback only and knows no key.
