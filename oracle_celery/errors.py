@@ -18,9 +18,11 @@ __all__ = [
     "DatabaseUnavailable",
     "EmbeddedUnavailable",
     "NotAllowed",
+    "NotAuthenticated",
     "OracleError",
     "PublishFailed",
     "PublishUnknown",
+    "ReadOnly",
     "SchemaMissing",
     "SchemaOutOfDate",
     "TaskNotFound",
@@ -69,8 +71,16 @@ class BadBody(OracleError):
     """The body will not do: {detail}."""
 
 
+class NotAuthenticated(OracleError):
+    """Say who you are: log in, or send the header Authorization: Bearer <token>."""
+
+
 class AdminsOnly(OracleError):
     """Only an admin may do this: it is about everybody's tasks."""
+
+
+class ReadOnly(OracleError):
+    """You may look at everything and change nothing."""
 
 
 class NotAllowed(OracleError):

@@ -30,6 +30,10 @@ class Viewer(msgspec.Struct, frozen=True):
         return None if self.is_admin or self.is_reader else self.user_id
 
     @property
+    def sees_everything(self) -> bool:
+        return self.owner is None
+
+    @property
     def may_control(self) -> bool:
         """Whether they may change anything at all; which tasks, the owner's predicate says."""
         return self.is_admin or not self.is_reader

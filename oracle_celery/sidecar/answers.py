@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import msgspec
 from aiohttp import web
@@ -19,13 +20,15 @@ from oracle_celery.errors import (
     BulkNotFound,
     DatabaseUnavailable,
     NotAllowed,
+    NotAuthenticated,
     OracleError,
     PublishFailed,
     PublishUnknown,
+    ReadOnly,
     TaskNotFound,
 )
 
-__all__ = ["explain_errors", "failure", "success"]
+__all__ = ["Failure", "explain_errors", "failure", "success"]
 
 logger = logging.getLogger(__name__)
 
@@ -34,13 +37,29 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _encode = msgspec.json.Encoder().encode
 
 
+class Refused(msgspec.Struct, frozen=True, kw_only=True):
+    """What is wrong: the code is for programs, the message for people."""
+
+    code: str
+    message: str
+    parameter: str | msgspec.UnsetType = msgspec.UNSET  # of the query, that will not do, and
+    allowed: Any = msgspec.UNSET  # what it may be
+    status: str | None | msgspec.UnsetType = msgspec.UNSET  # the task's, where that forbids it
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """Every answer from 400 on."""
+
+    error: Refused
+
+
 def success(body: object, status: int = 200) -> web.Response:
     return web.Response(status=status, body=_encode(body), content_type="application/json")
 
 
-def failure(http_status: int, code: str, message: str, **fields: object) -> web.Response:
-    error = {"code": code, "message": message, **fields}
-    return web.Response(status=http_status, body=_encode({"error": error}), content_type="application/json")
+def failure(http_status: int, code: str, message: str, **fields: Any) -> web.Response:
+    body = _encode(Failure(Refused(code=code, message=message, **fields)))
+    return web.Response(status=http_status, body=body, content_type="application/json")
 
 
 @web.middleware
@@ -53,8 +72,12 @@ async def explain_errors(request: web.Request, handler: Handler) -> web.StreamRe
         return failure(400, "bad_query", str(error), **fields)
     except BadBody as error:
         return failure(400, "bad_body", str(error))
+    except NotAuthenticated as error:
+        return failure(401, "not_authenticated", str(error))
     except AdminsOnly as error:
         return failure(403, "admins_only", str(error))
+    except ReadOnly as error:
+        return failure(403, "read_only", str(error))
     except TaskNotFound as error:
         return failure(404, "task_not_found", str(error))
     except BulkNotFound as error:

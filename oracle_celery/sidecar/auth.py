@@ -13,11 +13,10 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from oracle_celery.errors import AdminsOnly
 from oracle_celery.sidecar.answers import failure
 from oracle_celery.viewer import LOCAL_ADMIN, Actor, Viewer
 
-__all__ = ["actor_of", "identify", "refuse_other_sites", "require_admin", "viewer_of"]
+__all__ = ["VIEWER", "actor_of", "identify", "refuse_other_sites", "viewer_of"]
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -53,14 +52,6 @@ def viewer_of(request: web.Request) -> Viewer:
 def actor_of(request: web.Request) -> Actor:
     """The same, as the one who acts."""
     return Actor(viewer=viewer_of(request), via="http", address=request.remote)
-
-
-def require_admin(request: web.Request) -> Viewer:
-    """Raises AdminsOnly."""
-    viewer = viewer_of(request)
-    if not viewer.is_admin:
-        raise AdminsOnly
-    return viewer
 
 
 def _viewer_of_request(request: web.Request) -> Viewer:  # noqa: ARG001  # authorisation reads its headers

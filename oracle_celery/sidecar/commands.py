@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
 from aiohttp import web
 
 from oracle_celery.control import Control
 from oracle_celery.database.control import ControlStore
-from oracle_celery.database.control_facts import BulkOptions, RetryChanges
+from oracle_celery.database.control_facts import Bulk, BulkOptions, RetryChanges
 from oracle_celery.errors import BadBody
 from oracle_celery.sidecar.answers import success
-from oracle_celery.sidecar.auth import actor_of, require_admin, viewer_of
+from oracle_celery.sidecar.auth import actor_of, viewer_of
 from oracle_celery.sidecar.backend import Backend
 from oracle_celery.sidecar.bodies import (
     BulkBody,
@@ -28,7 +29,7 @@ from oracle_celery.sidecar.bodies import (
 )
 from oracle_celery.sidecar.parameters import LAST_BIGINT, Parameters, task_id_of
 
-__all__ = ["Commands"]
+__all__ = ["BulkList", "Commands"]
 
 AUDIT_LIMIT = 200
 AUDIT_DEFAULT = 50
@@ -36,6 +37,10 @@ ITEMS_LIMIT = 1_000
 ITEMS_DEFAULT = 100
 BULKS_LIMIT = 100
 BULKS_DEFAULT = 20
+
+
+class BulkList(msgspec.Struct, frozen=True):
+    bulks: list[Bulk]  # the newest first
 
 
 class Commands:
@@ -90,7 +95,7 @@ class Commands:
 
     async def _bulks(self, request: web.Request) -> web.Response:
         limit = Parameters(request, ("limit",)).number("limit", 1, BULKS_LIMIT, BULKS_DEFAULT)
-        return success({"bulks": await asyncio.to_thread(self._store.bulks, viewer_of(request), limit)})
+        return success(BulkList(await asyncio.to_thread(self._store.bulks, viewer_of(request), limit)))
 
     async def _one_bulk(self, request: web.Request) -> web.Response:
         Parameters(request, ())
@@ -109,23 +114,20 @@ class Commands:
 
     async def _pause(self, request: web.Request) -> web.Response:
         Parameters(request, ())
-        require_admin(request)
         body = await body_of(request, PauseBody)
         answer = await asyncio.to_thread(self._control.pause, actor_of(request), body.queue, body.reason, body.until)
         return success(answer)
 
     async def _resume(self, request: web.Request) -> web.Response:
         Parameters(request, ())
-        require_admin(request)
         body = await body_of(request, ResumeBody)
         return success(await asyncio.to_thread(self._control.resume, actor_of(request), body.queue, body.reason))
 
     async def _audit(self, request: web.Request) -> web.Response:
-        viewer = require_admin(request)
         parameters = Parameters(request, ("limit", "before", "actor", "action", "task_id"))
         page = await asyncio.to_thread(
             self._store.audit,
-            viewer,
+            viewer_of(request),
             actor=parameters.one("actor"),
             action=parameters.one("action"),
             task_id=parameters.one("task_id"),

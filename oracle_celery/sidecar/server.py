@@ -31,6 +31,7 @@ from oracle_celery.sidecar.fleet import Fleet
 from oracle_celery.sidecar.headers import secure
 from oracle_celery.sidecar.health import Health
 from oracle_celery.sidecar.hosts import LOOPBACK_NAMES, only_hosts
+from oracle_celery.sidecar.permissions import permit, require_rules
 
 __all__ = ["Sidecar", "run"]
 
@@ -102,7 +103,7 @@ class Sidecar:
     def _application(self) -> web.Application:
         names = LOOPBACK_NAMES | {f"[{self._host}]" if ":" in self._host else self._host}
         application = web.Application(
-            middlewares=[only_hosts(names), explain_errors, refuse_other_sites, identify],
+            middlewares=[only_hosts(names), explain_errors, refuse_other_sites, identify, permit],
             client_max_size=BODY_LIMIT_BYTES,
         )
         application.on_response_prepare.append(secure)
@@ -112,6 +113,7 @@ class Sidecar:
         application.add_routes(Fleet(self._backend).routes())
         application.add_routes(Health(self._backend).routes())
         application.add_routes(Assets().routes())
+        require_rules(application)
         return application
 
     async def _close_streams(self, application: web.Application) -> None:  # aiohttp's signal
