@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from oracle_celery.database.facts import Instant
 from oracle_celery.viewer import Actor
 
 __all__ = [
@@ -83,7 +84,7 @@ class RetryControl(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CancelRequest(msgspec.Struct, frozen=True, kw_only=True):
-    at: str
+    at: Instant
     by: str
     reason: str | None
 
@@ -104,9 +105,9 @@ class Pause(msgspec.Struct, frozen=True, kw_only=True):
 
     queue: str  # '': all queues
     by: str
-    at: str
+    at: Instant
     reason: str | None
-    until: str | None
+    until: Instant | None
     seq: int
     exceptions: tuple[str, ...] = ()  # of a pause of all queues: those that were resumed since
 
@@ -118,7 +119,7 @@ class PauseCommand(msgspec.Struct, frozen=True, kw_only=True):
     seq: int
     queues: tuple[str, ...]  # (): all queues
     is_paused: bool
-    until: str | None = None
+    until: Instant | None = None
 
 
 class WorkerPauseReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -134,14 +135,14 @@ class AuditOutcome(msgspec.Struct, frozen=True, kw_only=True):
     subject: str  # a task id, a worker's node name, or '*': the action as a whole
     outcome: str
     detail: str | None
-    at: str
+    at: Instant
 
 
 class AuditEntry(msgspec.Struct, frozen=True, kw_only=True):
     """Who did what, and what came of it."""
 
     audit_id: int
-    at: str
+    at: Instant
     actor: str
     is_admin: bool
     via: str
@@ -191,8 +192,8 @@ class Bulk(msgspec.Struct, frozen=True, kw_only=True):
     total: int
     done: int
     outcomes: dict[str, int]
-    created_at: str
-    finished_at: str | None
+    created_at: Instant
+    finished_at: Instant | None
     actor: str
     reason: str | None
     audit_id: int

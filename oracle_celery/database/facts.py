@@ -6,12 +6,18 @@ returned is passed on as it is, byte by byte: a large integer stays exact.
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
+
+from oracle_celery.states import Status
 
 __all__ = [
     "Change",
     "HistoryEntry",
+    "Instant",
     "LogPage",
+    "StatusWord",
     "Summary",
     "Task",
     "TaskDetail",
@@ -23,24 +29,29 @@ __all__ = [
 ]
 
 
+#: A point in time as everything that is answered tells it.
+Instant = Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]
+StatusWord = Annotated[str, msgspec.Meta(extra_json_schema={"enum": [status.word for status in Status]})]
+
+
 class Task(msgspec.Struct, frozen=True, kw_only=True):
     """The record of a task as lists and streams show it."""
 
     task_id: str
     name: str | None
-    status: str
+    status: StatusWord
     reason: str | None
     user_id: str | None
     queue: str | None
     worker: str | None
     retries: int
-    created_at: str
-    received_at: str | None
-    started_at: str | None
-    finished_at: str | None
+    created_at: Instant
+    received_at: Instant | None
+    started_at: Instant | None
+    finished_at: Instant | None
     runtime: float | None
-    eta: str | None
-    expires: str | None
+    eta: Instant | None
+    expires: Instant | None
     trace_id: str | None
     root_id: str | None
     parent_id: str | None
@@ -63,9 +74,9 @@ class HistoryEntry(msgspec.Struct, frozen=True, kw_only=True):
     """One fact about a task."""
 
     history_id: int
-    status: str
+    status: StatusWord
     reason: str | None
-    at: str
+    at: Instant
     retries: int
     run_id: str | None
     worker: str | None
@@ -89,7 +100,7 @@ class TaskPage(msgspec.Struct, frozen=True, kw_only=True):
 
 class TaskLogLine(msgspec.Struct, frozen=True, kw_only=True):
     line_id: int
-    at: str
+    at: Instant
     level: int
     logger: str | None
     message: str | None
@@ -114,7 +125,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     dropped: int  # records that living workers had no room for, and
     quarantined: int  # that PostgreSQL refused; nought for whoever may not see everything
     is_admin: bool  # what the page offers; what is allowed is decided at every command
-    as_of: str
+    as_of: Instant
 
 
 class TransitionEvent(msgspec.Struct, frozen=True, kw_only=True):
@@ -122,9 +133,9 @@ class TransitionEvent(msgspec.Struct, frozen=True, kw_only=True):
 
     history_id: int
     task_id: str
-    new_status: str
+    new_status: StatusWord
     reason: str | None
-    timestamp: str
+    timestamp: Instant
     task: Task  # as it was when the transition was read
 
 

@@ -6,6 +6,7 @@ from typing import Literal
 
 import msgspec
 
+from oracle_celery.database.facts import Instant
 from oracle_celery.situation import PauseInForce
 
 __all__ = ["EverythingPaused", "QueueFacts", "QueueList", "QueueWorker", "WorkerFacts", "WorkerList", "WorkerState"]
@@ -27,9 +28,9 @@ class WorkerFacts(msgspec.Struct, frozen=True, kw_only=True):
     reserved: int | None  # as of the messages that it holds
     queues: list[str]  # that it is to consume, and
     consuming: list[str]  # that it consumes
-    started_at: str
-    beat_at: str
-    gone_at: str | None
+    started_at: Instant
+    beat_at: Instant
+    gone_at: Instant | None
     versions: msgspec.Raw
     rate_limits: msgspec.Raw  # {task name: "10/m"}
 
@@ -54,7 +55,7 @@ class QueueFacts(msgspec.Struct, frozen=True, kw_only=True):
     depth_error: str | None = None
     consumers: int  # as the broker counts them, else the workers known to consume it
     waiting: int  # pending tasks
-    oldest_waiting_at: str | None
+    oldest_waiting_at: Instant | None
     oldest_waiting_id: str | None
     paused: PauseInForce | None
     workers: list[QueueWorker]
@@ -65,9 +66,9 @@ class EverythingPaused(msgspec.Struct, frozen=True, kw_only=True):
     """The pause of all queues; queues that were resumed since are not paused."""
 
     by: str
-    at: str
+    at: Instant
     reason: str | None
-    until: str | None
+    until: Instant | None
 
 
 class QueueList(msgspec.Struct, frozen=True, kw_only=True):

@@ -44,7 +44,7 @@ class Refused(msgspec.Struct, frozen=True, kw_only=True):
     message: str
     parameter: str | msgspec.UnsetType = msgspec.UNSET  # of the query, that will not do, and
     allowed: Any = msgspec.UNSET  # what it may be
-    status: str | None | msgspec.UnsetType = msgspec.UNSET  # the task's, where that forbids it
+    status: str | msgspec.UnsetType | None = msgspec.UNSET  # the task's, where that forbids it
 
 
 class Failure(msgspec.Struct, frozen=True):

@@ -11,14 +11,16 @@ import asyncio
 import msgspec
 from aiohttp import web
 
-from oracle_celery.database.queries import SORT_KEYS, TaskFilter
+from oracle_celery.database.control_facts import AuditEntry, TaskControl
+from oracle_celery.database.queries import SORT_KEYS, TaskDetail, TaskFilter
 from oracle_celery.sidecar.answers import success
 from oracle_celery.sidecar.auth import viewer_of
 from oracle_celery.sidecar.backend import Backend
 from oracle_celery.sidecar.parameters import LAST_BIGINT, Parameters, bad, task_id_of
 from oracle_celery.states import Status
+from oracle_celery.waiting import Waiting
 
-__all__ = ["Api"]
+__all__ = ["Api", "TaskAnswer"]
 
 FILTERS = ("status", "name", "user", "queue", "worker", "id")
 STATUS_WORDS = tuple(status.word for status in Status)
@@ -29,6 +31,14 @@ LINES_LIMIT = 1_000
 LINES_DEFAULT = 200
 #: The newest audit entries of a task.
 AUDIT_SHOWN = 50
+
+
+class TaskAnswer(TaskDetail, frozen=True, kw_only=True):
+    """One task: what is known of it, what may be done with it and what has been, and why it waits."""
+
+    control: TaskControl
+    audit: list[AuditEntry]  # the newest first
+    waiting: Waiting | None  # of a pending task
 
 
 class Api:
@@ -71,12 +81,12 @@ class Api:
             asyncio.to_thread(parts.control_store.audit, viewer, task_id=task_id, limit=AUDIT_SHOWN),
         )
         return success(
-            {
+            TaskAnswer(
                 **msgspec.structs.asdict(detail),
-                "control": control,
-                "audit": audit.entries,
-                "waiting": await parts.fleet.waiting(viewer, detail.task),
-            }
+                control=control,
+                audit=audit.entries,
+                waiting=await parts.fleet.waiting(viewer, detail.task),
+            )
         )
 
     async def _logs(self, request: web.Request) -> web.Response:

@@ -17,8 +17,9 @@ __all__ = ["BODY_LIMIT_BYTES", "BulkBody", "CancelBody", "PauseBody", "ResumeBod
 #: The ids of a hundred thousand tasks, or a large task's changed arguments.
 BODY_LIMIT_BYTES = 8 * 1024 * 1024
 
-NAME_PATTERN = r"^[^\x00]+\Z"  # PostgreSQL's texts hold no NUL
-TEXT_PATTERN = r"^[^\x00]*\Z"
+# PostgreSQL's texts hold no NUL. The class takes line breaks too, so that `$` is the end, in JSON Schema as here.
+NAME_PATTERN = r"^[^\x00]+$"
+TEXT_PATTERN = r"^[^\x00]*$"
 
 Reason = Annotated[str, msgspec.Meta(max_length=2_000, pattern=TEXT_PATTERN)]
 Queue = Annotated[str, msgspec.Meta(max_length=255, pattern=NAME_PATTERN)]  # as AMQP has it
