@@ -10,18 +10,20 @@ from __future__ import annotations
 import base64
 import difflib
 import hashlib
+import ipaddress
 import math
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 
 from oracle_celery.errors import ConfigurationError
 
-__all__ = ["PREFIX", "Settings"]
+__all__ = ["ALGORITHM_FAMILIES", "PREFIX", "SECRET_SIZE", "Settings", "is_loopback", "is_strong_secret"]
 
 PREFIX = "oracle_"
 
@@ -32,6 +34,19 @@ MEBIBYTE = 1024 * KIBIBYTE
 GIBIBYTE = 1024 * MEBIBYTE
 
 FERNET_KEY_SIZE = 32  # bytes
+
+_HOST_NAME = r"[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?"
+#: Bytes, and different ones among them, of the shortest secret that nobody can guess.
+SECRET_SIZE = 32
+SECRET_VARIETY = 8
+
+#: Who checks by one kind of key must never be talked into another kind: a token may choose within one family only.
+ALGORITHM_FAMILIES = (
+    ("HS256", "HS384", "HS512"),
+    ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
+    ("ES256", "ES384", "ES512"),
+    ("EdDSA",),
+)
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,6 +98,34 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     message_limit: int = 8 * MEBIBYTE
     #: Fernet key, or keys, newest first, by which kept messages are encrypted; None: they are not.
     message_key: tuple[str, ...] | None = None
+    #: Streams that one sidecar holds open, and one person of them, admins too.
+    streams_limit: int = 6_000
+    streams_per_user: int = 32
+    #: Where browsers reach the sidecar through a proxy, like ``https://oracle.example.org``.
+    public_url: str | None = None
+    #: Further names by which the sidecar may be asked, without a port.
+    hosts: tuple[str, ...] = ()
+    #: Port of this machine's loopback on which ``/metrics`` answers without a token; None: only with one.
+    metrics_port: int | None = None
+    #: How tokens are checked: by a shared secret, a file with a secret or a public key, or an address of public keys.
+    jwt_key: str | None = None
+    jwt_key_file: str | None = None
+    jwt_jwks_url: str | None = None
+    #: Algorithms that are accepted, all of one family; None: HS256, RS256, ES256 or EdDSA, whichever the key is for.
+    jwt_algorithms: tuple[str, ...] | None = None
+    #: What a token must say of who issued it and for whom; None: it need not.
+    jwt_issuer: str | None = None
+    jwt_audience: str | None = None
+    #: Seconds by which the clocks of issuer and sidecar may differ.
+    jwt_leeway: float = 10 * SECOND
+    #: Claims that hold the user_id and the role or roles: a claim's name, or a dotted path to a nested one.
+    jwt_user_claim: str = "sub"
+    jwt_role_claim: str = "role"
+    #: Roles, as the issuer names them, of those who do everything, and of those who see everything and change nothing.
+    jwt_admin_role: str = "admin"
+    jwt_viewer_role: str = "viewer"
+    #: Roles ("owner", "viewer", "admin") that see arguments, results, errors and log lines.
+    payload_roles: tuple[str, ...] = ("owner", "admin")
 
     @classmethod
     def from_celery(cls, app: Any) -> Settings:
@@ -106,7 +149,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
                 value=settings.worker_timeout,
                 expected=f"give a worker at least two beats of oracle_beat_interval = {settings.beat_interval} seconds",
             )
+        if settings.jwt_admin_role == settings.jwt_viewer_role:
+            raise ConfigurationError(
+                setting="oracle_jwt_viewer_role",
+                value=settings.jwt_viewer_role,
+                expected="name another role than oracle_jwt_admin_role: one changes everything, the other nothing",
+            )
         return settings
+
+    def __repr__(self) -> str:
+        """Nothing of what it holds: several settings are secrets."""
+        return f"<Settings of {self.app_name!r}>"
 
     @property
     def state_path(self) -> Path:
@@ -125,6 +178,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def journal_path(self) -> Path:
         """The folder that holds one folder per node, and one for all producers, of this user, app and database."""
         return self.state_path / "journal" / self.database_key
+
+    @property
+    def local_key_path(self) -> Path:
+        """The file (0600) with the secret that signs tokens where no key is configured."""
+        return self.state_path / "token.key"
 
     @property
     def embedded_url_path(self) -> Path:
@@ -227,6 +285,129 @@ def _is_fernet_key(key: object) -> bool:
         return False
 
 
+def _token_secret(setting: str, value: object) -> str | None:
+    """The value itself is a secret: an error does not tell it."""
+    if isinstance(value, bytes):
+        value = value.decode(errors="replace")
+    if value is None:
+        return None
+    if isinstance(value, str) and value.lstrip().startswith(("-----BEGIN", "{")):
+        raise ConfigurationError(
+            setting=setting, value="***", expected="this is for a shared secret; name a public key's file in "
+            "oracle_jwt_key_file, or the address of a key set in oracle_jwt_jwks_url",
+        )  # fmt: skip
+    if not isinstance(value, str) or not is_strong_secret(value.encode(errors="replace")):
+        raise ConfigurationError(
+            setting=setting,
+            value="***",
+            expected=f"write a random secret of at least {SECRET_SIZE} bytes, as secrets.token_urlsafe(32) gives",
+        )
+    return value
+
+
+def is_strong_secret(secret: bytes) -> bool:
+    """Long enough, and not the same few characters over and over."""
+    return len(secret) >= SECRET_SIZE and len(set(secret)) >= SECRET_VARIETY
+
+
+def _key_set_url(setting: str, value: object) -> str | None:
+    text = _optional_text(setting, value)
+    if text is None:
+        return None
+    try:
+        url = urlsplit(text)
+        is_safe = url.scheme == "https" or (url.scheme == "http" and is_loopback(url.hostname or ""))
+        is_safe = is_safe and bool(url.hostname) and url.username is None and not url.fragment
+        url.port  # noqa: B018  # raises ValueError where it is none
+    except ValueError:
+        is_safe = False
+    if not is_safe:
+        raise ConfigurationError(
+            setting=setting,
+            value=_without_password(text),
+            expected="write an https address without a password (http is for this machine alone): who can change the "
+            "keys on their way can sign as anybody",
+        )
+    return text
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach `host`, a name or an address."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _algorithms(setting: str, value: object) -> tuple[str, ...] | None:
+    names = (value,) if isinstance(value, str) else value
+    if names is None:
+        return None
+    families = [set(family) for family in ALGORITHM_FAMILIES]
+    if isinstance(names, (list, tuple)) and names and any(set(map(str, names)) <= family for family in families):
+        return tuple(names)
+    raise ConfigurationError(
+        setting=setting,
+        value=value,
+        expected=f"write names of one family: {'; '.join(', '.join(family) for family in ALGORITHM_FAMILIES)}",
+    )
+
+
+def _name_of_claim(setting: str, value: object) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ConfigurationError(setting=setting, value=value, expected="write a name, like 'sub' or 'realm.roles'")
+    return value
+
+
+def _several_of(*allowed: str) -> Callable[[str, object], tuple[str, ...]]:
+    def check(setting: str, value: object) -> tuple[str, ...]:
+        words = (value,) if isinstance(value, str) else value
+        if not isinstance(words, (list, tuple, set, frozenset)) or not set(words) <= set(allowed):
+            raise ConfigurationError(setting=setting, value=value, expected=f"write some of {', '.join(allowed)}")
+        return tuple(word for word in allowed if word in words)
+
+    return check
+
+
+def _origin(setting: str, value: object) -> str | None:
+    """Scheme, host and perhaps a port; without the slash at the end."""
+    text = _optional_text(setting, value)
+    if text is None:
+        return None
+    text = text.removesuffix("/").lower()
+    match = re.fullmatch(rf"https?://(?:{_HOST_NAME}|\[[0-9a-f:.]+\])(?::([0-9]{{1,5}}))?", text)
+    if match is None or not 0 < int(match[1] or 1) < 65_536:
+        raise ConfigurationError(
+            setting=setting,
+            value=_without_password(text),
+            expected="write the address at which browsers reach the sidecar, like https://oracle.example.org: "
+            "http or https, a name, perhaps a port, and no path",
+        )
+    return text
+
+
+def _host_names(setting: str, value: object) -> tuple[str, ...]:
+    names = (value,) if isinstance(value, str) else value
+    if not isinstance(names, (list, tuple)) or not all(_is_host_name(name) for name in names):
+        raise ConfigurationError(
+            setting=setting,
+            value=value,
+            expected="write a list of names by which the sidecar is asked, like ['oracle.example.org']: no scheme, "
+            "no port, and no *, because a page of anybody could then pretend to be the dashboard",
+        )
+    return tuple(name.lower() for name in names)
+
+
+def _is_host_name(name: object) -> bool:
+    return isinstance(name, str) and re.fullmatch(rf"{_HOST_NAME}|\[[0-9a-f:.]+\]", name.lower()) is not None
+
+
+def _optional_port(setting: str, value: object) -> int | None:
+    return None if value is None else _count(1, 65_535, "a port's number")(setting, value)
+
+
 def _header_name(setting: str, value: object) -> str:
     if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,63}", value):
         raise ConfigurationError(setting=setting, value=value, expected="write a name of letters, digits and _")
@@ -287,4 +468,21 @@ _CHECKS: dict[str, Callable[[str, object], Any]] = {
     # four seconds of PostgreSQL's time for one of them: a worker's beats wait behind it
     "message_limit": _count(0, 64 * MEBIBYTE, "bytes"),
     "message_key": _fernet_keys,
+    "streams_limit": _count(1, 100_000, "streams"),
+    "streams_per_user": _count(1, 100_000, "streams"),
+    "public_url": _origin,
+    "hosts": _host_names,
+    "metrics_port": _optional_port,
+    "jwt_key": _token_secret,
+    "jwt_key_file": _optional_text,
+    "jwt_jwks_url": _key_set_url,
+    "jwt_algorithms": _algorithms,
+    "jwt_issuer": _optional_text,
+    "jwt_audience": _optional_text,
+    "jwt_leeway": _seconds(0, 120),
+    "jwt_user_claim": _name_of_claim,
+    "jwt_role_claim": _name_of_claim,
+    "jwt_admin_role": _name_of_claim,
+    "jwt_viewer_role": _name_of_claim,
+    "payload_roles": _several_of("owner", "viewer", "admin"),
 }

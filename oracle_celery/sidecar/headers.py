@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-__all__ = ["CONTENT_SECURITY_POLICY", "secure"]
+__all__ = ["CONTENT_SECURITY_POLICY", "SECURITY_HEADERS", "secure"]
 
 CONTENT_SECURITY_POLICY = "; ".join(
     (
@@ -24,7 +24,7 @@ CONTENT_SECURITY_POLICY = "; ".join(
     )
 )
 
-_HEADERS = {
+SECURITY_HEADERS = {
     "Content-Security-Policy": CONTENT_SECURITY_POLICY,
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -36,6 +36,6 @@ _HEADERS = {
 
 async def secure(request: web.Request, response: web.StreamResponse) -> None:  # noqa: ARG001  # aiohttp's signal
     """Connect to ``app.on_response_prepare``."""
-    response.headers.update(_HEADERS)
+    response.headers.update(SECURITY_HEADERS)
     response.headers.setdefault("Cache-Control", "no-store")
     response.headers.popall("Server", None)
