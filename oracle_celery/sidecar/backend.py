@@ -24,6 +24,7 @@ from oracle_celery.settings import Settings
 from oracle_celery.sidecar.broadcaster import Broadcaster
 from oracle_celery.sidecar.bulk_runner import BulkRunner
 from oracle_celery.sidecar.bulletins import Bulletins
+from oracle_celery.sidecar.capacity import capacity_for
 from oracle_celery.sidecar.depths import Depths
 from oracle_celery.sidecar.listener import CHANNEL, CONTROL_CHANNEL, Listener
 from oracle_celery.sidecar.maintenance import Maintenance
@@ -110,7 +111,11 @@ class Backend:
             partial(ping, self._app),
             settle=settlement.round,
         )
-        streams = Streams(broadcaster, summaries, Resume(broadcaster, queries))
+        streams = Streams(
+            *(broadcaster, summaries, Resume(broadcaster, queries)),
+            limit=capacity_for(self._settings.streams_limit).streams,
+            per_user=self._settings.streams_per_user,
+        )
         for part in (broadcaster, summaries, bulletins, listener, maintenance, bulk_runner):
             self._closing.push_async_callback(part.stop)
             await part.start()

@@ -16,7 +16,7 @@ from oracle_celery.errors import AdminsOnly, NotAuthenticated, ReadOnly
 from oracle_celery.sidecar.auth import VIEWER
 from oracle_celery.viewer import Viewer
 
-__all__ = ["RULES", "Rule", "permit", "require_rules"]
+__all__ = ["RULES", "Rule", "is_public", "permit", "require_rules"]
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -37,6 +37,9 @@ RULES: Mapping[str, Rule] = {
     "asset": Rule.PUBLIC,
     "healthz": Rule.PUBLIC,
     "readyz": Rule.PUBLIC,
+    "begin_session": Rule.PUBLIC,
+    "end_session": Rule.PUBLIC,
+    "session": Rule.ANYBODY,
     "tasks": Rule.ANYBODY,
     "subscribe": Rule.ANYBODY,
     "task": Rule.ANYBODY,
@@ -51,9 +54,15 @@ RULES: Mapping[str, Rule] = {
     "retry": Rule.CONTROL,
     "bulk": Rule.CONTROL,
     "audit": Rule.OVERSIGHT,
+    "metrics": Rule.OVERSIGHT,
     "pause": Rule.ADMIN,
     "resume": Rule.ADMIN,
 }
+
+
+def is_public(request: web.Request) -> bool:
+    """Whether it does not matter who asks. That an address does not exist is nobody's secret."""
+    return request.match_info.http_exception is not None or RULES[_name(request.match_info.route)] is Rule.PUBLIC
 
 
 @web.middleware
@@ -75,7 +84,7 @@ def _check(rule: Rule, viewer: Viewer | None) -> None:
     if rule is Rule.PUBLIC:
         return
     if viewer is None:
-        raise NotAuthenticated
+        raise NotAuthenticated(detail="send a token, or open a session")
     if rule in (Rule.CONTROL, Rule.ADMIN) and not viewer.may_control:
         raise ReadOnly
     if rule is Rule.ADMIN and not viewer.is_admin:

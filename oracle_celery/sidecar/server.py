@@ -9,8 +9,6 @@ Stopping closes every stream first: a browser's stream never ends by itself and 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import ipaddress
 import logging
 import signal
 import sys
@@ -19,25 +17,40 @@ from typing import Any
 from aiohttp import web
 
 from oracle_celery.errors import ConfigurationError, DatabaseUnavailable
-from oracle_celery.settings import Settings
+from oracle_celery.settings import Settings, is_loopback
+from oracle_celery.sidecar.access_log import ACCESS_LOGGER, AccessLog
 from oracle_celery.sidecar.answers import explain_errors
 from oracle_celery.sidecar.api import Api
 from oracle_celery.sidecar.assets import Assets
-from oracle_celery.sidecar.auth import identify, refuse_other_sites
+from oracle_celery.sidecar.auth import identify
 from oracle_celery.sidecar.backend import Backend
 from oracle_celery.sidecar.bodies import BODY_LIMIT_BYTES
+from oracle_celery.sidecar.body_rules import check_body
+from oracle_celery.sidecar.capacity import capacity_for
 from oracle_celery.sidecar.commands import Commands
+from oracle_celery.sidecar.connections import Connections, GuardedRunner
 from oracle_celery.sidecar.fleet import Fleet
 from oracle_celery.sidecar.headers import secure
 from oracle_celery.sidecar.health import Health
-from oracle_celery.sidecar.hosts import LOOPBACK_NAMES, only_hosts
-from oracle_celery.sidecar.permissions import permit, require_rules
+from oracle_celery.sidecar.hosts import LOOPBACK_NAMES, names_of, only_hosts
+from oracle_celery.sidecar.limits import limit_commands, limit_failed_logins
+from oracle_celery.sidecar.metrics import Metrics
+from oracle_celery.sidecar.origins import refuse_other_sites
+from oracle_celery.sidecar.permissions import is_public, permit, require_rules
+from oracle_celery.sidecar.session import LoginLink, Session
+from oracle_celery.sidecar.session_cookie import SessionCookie
+from oracle_celery.sidecar.tokens import Tokens
 
 __all__ = ["Sidecar", "run"]
 
 logger = logging.getLogger(__name__)
 
 KEEPALIVE_SECONDS = 75.0
+#: Connections that the operating system keeps for us until we take them.
+BACKLOG = 512
+#: Connections to the port of metrics.
+METRICS_CONNECTIONS = 64
+LOOPBACK = "127.0.0.1"
 #: What open requests get to end by themselves when the server stops.
 SHUTDOWN_SECONDS = 1.0
 DATABASE_RETRY_SECONDS = 1.0
@@ -51,12 +64,18 @@ class Sidecar:
     def __init__(
         self, settings: Settings, host: str = "127.0.0.1", port: int = 5556, app: Any = None, *, migrates: bool = True
     ) -> None:
-        _require_loopback(host)
+        if not settings.has_token_key:
+            _require_loopback(host)
+        self._names = names_of(host, settings)
+        self._settings = settings
         self._host = host
         self._port = port
         self._backend = Backend(settings, app, migrates=migrates)
         self._runner: web.AppRunner | None = None
+        self._metrics_runner: web.AppRunner | None = None
         self._opening: asyncio.Task[None] | None = None
+        self._tokens: Tokens | None = None
+        self._link: LoginLink | None = None
 
     @property
     def address(self) -> str:
@@ -65,18 +84,31 @@ class Sidecar:
         port = self._runner.addresses[0][1]
         return f"http://{f'[{self._host}]' if ':' in self._host else self._host}:{port}/"
 
+    @property
+    def login_address(self) -> str | None:
+        """Opens the page and logs its first visitor in as admin, where no key is configured; else None."""
+        return None if self._link is None else f"{self.address}#/login/{self._link.token}"
+
     async def start(self) -> None:
-        """Raises what makes a start pointless: a taken port, a schema that is not this version's."""
-        self._runner = web.AppRunner(
-            self._application(),
-            handler_cancellation=True,
-            keepalive_timeout=KEEPALIVE_SECONDS,
-            shutdown_timeout=SHUTDOWN_SECONDS,
-            access_log=None,
-        )
+        """Raises what makes a start pointless: keys that will not do, a taken port, a schema that is not this
+        version's."""
+        self._tokens = Tokens(self._settings)
+        self._link = LoginLink() if self._tokens.is_local else None
+        capacity = capacity_for(self._settings.streams_limit)
+        if capacity.streams < self._settings.streams_limit:
+            logger.warning(
+                "Only %d of oracle_streams_limit = %d streams: the process may open too few files (ulimit -n).",
+                *(capacity.streams, self._settings.streams_limit),
+            )
+        connections = Connections(capacity.connections, capacity.waiting)
+        metrics = Metrics(self._backend, connections)
         try:
-            await self._runner.setup()
-            await self._listen()
+            self._runner = _runner(self._application(metrics, self._tokens), connections)
+            await self._listen(self._runner, self._host, self._port, "--port")
+            if self._settings.metrics_port is not None:
+                few = Connections(METRICS_CONNECTIONS, METRICS_CONNECTIONS)
+                self._metrics_runner = _runner(_metrics_application(metrics), few)
+                await self._listen(self._metrics_runner, LOOPBACK, self._settings.metrics_port, "oracle_metrics_port")
             try:
                 await self._backend.open()
             except DatabaseUnavailable as error:
@@ -96,22 +128,36 @@ class Sidecar:
         if self._opening is not None:
             self._opening.cancel()
             await asyncio.gather(self._opening, return_exceptions=True)
-        if self._runner is not None:
-            await self._runner.cleanup()
+        for runner in (self._metrics_runner, self._runner):
+            if runner is not None:
+                await runner.cleanup()
+        if self._tokens is not None:
+            await self._tokens.close()
         await self._backend.close()
 
-    def _application(self) -> web.Application:
-        names = LOOPBACK_NAMES | {f"[{self._host}]" if ":" in self._host else self._host}
+    def _application(self, metrics: Metrics, tokens: Tokens) -> web.Application:
+        cookie = SessionCookie(is_secure=(self._settings.public_url or "").startswith("https:"))
         application = web.Application(
-            middlewares=[only_hosts(names), explain_errors, refuse_other_sites, identify, permit],
+            middlewares=[
+                only_hosts(self._names),
+                limit_failed_logins(),
+                explain_errors,
+                refuse_other_sites(self._settings.public_url),
+                check_body,
+                identify(tokens, cookie, is_public),
+                permit,
+                limit_commands(),
+            ],
             client_max_size=BODY_LIMIT_BYTES,
         )
         application.on_response_prepare.append(secure)
         application.on_shutdown.append(self._close_streams)
+        application.add_routes(Session(tokens, cookie, self._link).routes())
         application.add_routes(Commands(self._backend).routes())
         application.add_routes(Api(self._backend).routes())
         application.add_routes(Fleet(self._backend).routes())
         application.add_routes(Health(self._backend).routes())
+        application.add_routes(metrics.routes())
         application.add_routes(Assets().routes())
         require_rules(application)
         return application
@@ -119,13 +165,13 @@ class Sidecar:
     async def _close_streams(self, application: web.Application) -> None:  # aiohttp's signal
         self._backend.close_streams()
 
-    async def _listen(self) -> None:
-        assert self._runner is not None
+    async def _listen(self, runner: web.AppRunner, host: str, port: int, setting: str) -> None:
+        await runner.setup()
         try:
-            await web.TCPSite(self._runner, self._host, self._port).start()
+            await web.TCPSite(runner, host, port, backlog=BACKLOG).start()
         except OSError as error:
             raise ConfigurationError(
-                setting="--port", value=self._port, expected=f"choose a port that is free ({error.strerror})"
+                setting=setting, value=port, expected=f"choose a port that is free ({error.strerror})"
             ) from error
 
     async def _open_later(self) -> None:
@@ -142,6 +188,25 @@ class Sidecar:
             else:
                 logger.warning("PostgreSQL answers now.")
                 return
+
+
+def _runner(application: web.Application, connections: Connections) -> web.AppRunner:
+    return GuardedRunner(
+        application,
+        connections,
+        shutdown_timeout=SHUTDOWN_SECONDS,
+        keepalive_timeout=KEEPALIVE_SECONDS,
+        auto_decompress=False,
+        access_log=ACCESS_LOGGER,
+        access_log_class=AccessLog,
+    )
+
+
+def _metrics_application(metrics: Metrics) -> web.Application:
+    application = web.Application(middlewares=[only_hosts(LOOPBACK_NAMES), explain_errors])
+    application.on_response_prepare.append(secure)
+    application.add_routes(metrics.routes())
+    return application
 
 
 def run(sidecar: Sidecar) -> None:
@@ -172,18 +237,17 @@ async def _run(sidecar: Sidecar) -> None:
 async def _work(sidecar: Sidecar) -> None:
     await sidecar.start()
     sys.stdout.write(f"Oracle is at {sidecar.address}\n")
+    if sidecar.login_address is not None:
+        sys.stdout.write(f"Open {sidecar.login_address} (works once)\n")
     sys.stdout.flush()
     await sidecar.wait()
 
 
 def _require_loopback(host: str) -> None:
-    is_loopback = host == "localhost"
-    with contextlib.suppress(ValueError):
-        is_loopback = ipaddress.ip_address(host).is_loopback
-    if not is_loopback:
+    if not is_loopback(host):
         raise ConfigurationError(
             setting="--host",
             value=host,
-            expected="everybody who reaches the sidecar is its admin until tokens are checked (oracle_jwt_key), "
-            "so it listens on loopback only: 127.0.0.1, ::1 or localhost",
+            expected="without a key to check tokens by, the sidecar listens on loopback only: 127.0.0.1, ::1 or "
+            "localhost. Set oracle_jwt_key, oracle_jwt_key_file or oracle_jwt_jwks_url",
         )

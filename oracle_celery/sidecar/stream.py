@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Iterator
 
 from aiohttp import web
@@ -36,7 +37,6 @@ HEARTBEAT_SPREAD = 0.2
 SEND_TIMEOUT_SECONDS = 30.0
 #: How long a browser waits before it reconnects: spread, so that not all come at once.
 RETRY_MILLISECONDS = (2_000, 8_000)
-STREAMS_LIMIT = 512
 RETRY_AFTER_SECONDS = 10
 #: Bytes given to the connection between two looks at its health.
 PIECE_BYTES = 64 * 1024
@@ -47,11 +47,20 @@ NEVER_SECONDS = 365 * 86_400.0
 class Streams:
     """All streams of this sidecar."""
 
-    def __init__(self, broadcaster: Broadcaster, summaries: Summaries, resume: Resume) -> None:
+    def __init__(
+        self, broadcaster: Broadcaster, summaries: Summaries, resume: Resume, *, limit: int, per_user: int
+    ) -> None:
         self._broadcaster = broadcaster
         self._summaries = summaries
         self._resume = resume
+        self._limit = limit
+        self._per_user = per_user
         self._open: set[Subscription] = set()
+        self._of_user: Counter[str] = Counter()
+
+    @property
+    def open(self) -> int:
+        return len(self._open)
 
     def close(self) -> None:
         """Ends every stream after what it is writing now."""
@@ -61,12 +70,14 @@ class Streams:
     async def subscribe(self, request: web.Request) -> web.StreamResponse:
         cursor = Parameters(request, ("after",)).one("after")
         cursor = request.headers.get("Last-Event-ID") or cursor
-        if len(self._open) >= STREAMS_LIMIT:
-            busy = failure(503, "too_many_streams", f"{STREAMS_LIMIT} streams are open here already.")
-            busy.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
-            return busy
-        subscription = Subscription(viewer_of(request))
+        viewer = viewer_of(request)
+        if len(self._open) >= self._limit:
+            return _refusal(503, f"{self._limit} streams are open here already.")
+        if self._of_user[viewer.user_id] >= self._per_user:
+            return _refusal(429, f"You have {self._per_user} streams open here already: close one.")
+        subscription = Subscription(viewer)
         self._open.add(subscription)
+        self._of_user[viewer.user_id] += 1
         try:
             response = EventSourceResponse(ping_interval=NEVER_SECONDS, send_timeout=SEND_TIMEOUT_SECONDS)
             response.headers["Cache-Control"] = "no-store, no-transform"
@@ -74,6 +85,9 @@ class Streams:
             return await self._serve(request, response, subscription, cursor)
         finally:
             self._open.discard(subscription)
+            self._of_user[viewer.user_id] -= 1
+            if not self._of_user[viewer.user_id]:
+                del self._of_user[viewer.user_id]
             self._broadcaster.leave(subscription)
 
     async def _serve(
@@ -106,6 +120,12 @@ class Streams:
     def _heartbeat(self, subscription: Subscription) -> bytes:
         point = self._broadcaster.resume_point(subscription)
         return events.COMMENT if point is None else events.heartbeat(point)
+
+
+def _refusal(status: int, message: str) -> web.Response:
+    refused = failure(status, "too_many_streams", message)
+    refused.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    return refused
 
 
 async def _write(response: EventSourceResponse, data: bytes) -> None:

@@ -1,0 +1,83 @@
+"""Who asks too often is told to wait: 429, with the seconds in Retry-After.
+
+A person's commands, whatever their role: a script that has gone wild must not fill the audit and the broker. And logins
+that fail, by address. A token that is good is never refused because of others that were not: behind a proxy everybody
+has one address, and nobody must be able to lock the others out. An expired cookie does not count: a page has many
+requests on their way when its session ends, and must learn of that.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+from aiohttp.typedefs import Middleware
+
+from oracle_celery.sidecar.answers import failure
+from oracle_celery.sidecar.auth import VIEWER
+from oracle_celery.sidecar.origins import READING_METHODS
+from oracle_celery.sidecar.rate_limit import RateLimit
+
+__all__ = ["limit_commands", "limit_failed_logins"]
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+COMMANDS_PER_SECOND = 10.0
+COMMANDS_AT_ONCE = 40
+FAILED_LOGINS = 5
+FAILED_LOGINS_SECONDS = 60.0
+#: Of an IPv6 address: whoever has one has all of these.
+NETWORK_BITS = 64
+
+
+def limit_commands(limit: RateLimit | None = None) -> Middleware:
+    """A middleware; the innermost one, when the viewer is known and allowed to."""
+    commands = limit or RateLimit(COMMANDS_PER_SECOND, COMMANDS_AT_ONCE)
+
+    @web.middleware
+    async def count_commands(request: web.Request, handler: Handler) -> web.StreamResponse:
+        viewer = request.get(VIEWER)
+        if viewer is not None and request.method not in READING_METHODS:
+            wait = commands.take(viewer.user_id)
+            if wait:
+                return _refusal(wait, "too_many_commands", "Too many commands at once; a bulk is one.")
+        return await handler(request)
+
+    return count_commands
+
+
+def limit_failed_logins(limit: RateLimit | None = None) -> Middleware:
+    """A middleware; outside of whatever answers 401."""
+    failed = limit or RateLimit(FAILED_LOGINS / FAILED_LOGINS_SECONDS, FAILED_LOGINS)
+
+    @web.middleware
+    async def count_failures(request: web.Request, handler: Handler) -> web.StreamResponse:
+        answer = await handler(request)
+        if answer.status != web.HTTPUnauthorized.status_code or not _has_tried(request):
+            return answer
+        wait = failed.take(_network(request.remote or ""))
+        if wait:
+            return _refusal(wait, "too_many_failures", "Too many tokens from this address were no good.")
+        return answer
+
+    return count_failures
+
+
+def _has_tried(request: web.Request) -> bool:
+    return "Authorization" in request.headers or request.method == "POST"
+
+
+def _network(address: str) -> str:
+    try:
+        ip = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    return str(ipaddress.ip_network((ip, NETWORK_BITS), strict=False)) if ip.version == 6 else address
+
+
+def _refusal(wait: float, code: str, message: str) -> web.Response:
+    refused = failure(429, code, message)
+    refused.headers["Retry-After"] = str(math.ceil(wait))
+    return refused
