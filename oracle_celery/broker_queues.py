@@ -159,11 +159,11 @@ def measured(listed: QueueList, found: Mapping[str, Depth], viewer: Viewer) -> Q
 
 def _measured(queue: QueueFacts, depth: Depth, viewer: Viewer) -> QueueFacts:
     consumers = queue.consumers if depth.consumers is None else depth.consumers
-    backlog = max(queue.waiting, (depth.messages or 0) if viewer.is_admin else 0)
+    backlog = max(queue.waiting, (depth.messages or 0) if viewer.sees_everything else 0)
     return msgspec.structs.replace(
         queue,
-        depth=depth.messages if viewer.is_admin else None,
-        depth_error=depth.error if viewer.is_admin else None,
+        depth=depth.messages if viewer.sees_everything else None,
+        depth_error=depth.error if viewer.sees_everything else None,
         consumers=consumers,
         is_stranded=backlog > 0 and consumers == 0 and queue.paused is None,
     )

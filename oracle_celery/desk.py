@@ -71,7 +71,7 @@ class Desk:
         is_away = False
         while True:
             try:
-                found = self.answer(self.queries.changes(cursor, WATCH_LIMIT))
+                found = self.answer(self.queries.changes(cursor, WATCH_LIMIT, viewer))
             except DatabaseUnavailable as error:
                 if not is_away:
                     logger.warning("No changes for now: %s", error)
@@ -79,9 +79,8 @@ class Desk:
                 time.sleep(PATIENCE_SECONDS)
             else:
                 is_away = False
-                visible = [each for each in found.transitions if viewer.owner in (None, each.user_id)]
-                for number, transition in enumerate(visible, start=1):
-                    after = found.cursor if number == len(visible) else cursor
+                for number, transition in enumerate(found.transitions, start=1):
+                    after = found.cursor if number == len(found.transitions) else cursor
                     yield Change(cursor=str(after), **msgspec.structs.asdict(transition.public))
                     heard_at = time.monotonic()
                 cursor = found.cursor

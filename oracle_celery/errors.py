@@ -17,6 +17,7 @@ __all__ = [
     "ConfigurationError",
     "DatabaseUnavailable",
     "EmbeddedUnavailable",
+    "KeysUnavailable",
     "NotAllowed",
     "NotAuthenticated",
     "OracleError",
@@ -72,7 +73,11 @@ class BadBody(OracleError):
 
 
 class NotAuthenticated(OracleError):
-    """Say who you are: log in, or send the header Authorization: Bearer <token>."""
+    """Log in: {detail}."""
+
+
+class KeysUnavailable(OracleError):
+    """Nobody can be recognised now: the identity system's keys (oracle_jwt_jwks_url) cannot be fetched ({detail})."""
 
 
 class AdminsOnly(OracleError):

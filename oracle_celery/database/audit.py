@@ -9,6 +9,7 @@ import msgspec
 
 from oracle_celery.database.control_facts import AuditEntry, AuditOutcome, AuditPage
 from oracle_celery.database.transactions import CommandStore, Transaction
+from oracle_celery.errors import ReadOnly
 from oracle_celery.viewer import Actor, Viewer
 
 __all__ = ["WHOLE", "AuditLog", "add_entry", "add_outcomes"]
@@ -32,12 +33,14 @@ def add_entry(
     after: object = None,
     reason: str | None = None,
 ) -> int:
-    """The action's one entry; returns its id. `wanted`, `before` and `after` are anything msgspec encodes."""
-    [(entry_id,)] = transaction.fetch(
+    """The action's one entry; returns its id. `wanted`, `before` and `after` are anything msgspec encodes. Raises
+    ReadOnly."""
+    rows = transaction.fetch(
         "add_entry",
         {
             "actor": actor.viewer.user_id,
             "is_admin": actor.viewer.is_admin,
+            "may_control": actor.viewer.may_control,
             "via": actor.via,
             "address": actor.address,
             "action": action,
@@ -50,7 +53,9 @@ def add_entry(
             "reason": reason,
         },
     )
-    return int(entry_id)
+    if not rows:
+        raise ReadOnly
+    return int(rows[0][0])
 
 
 def add_outcomes(transaction: Transaction, entry_id: int, outcomes: Iterable[tuple[str, str, str | None]]) -> None:
@@ -82,10 +87,11 @@ class AuditLog(CommandStore):
         before: int | None = None,
         limit: int = 50,
     ) -> AuditPage:
-        """Newest first. Who is no admin sees what they did and what was done to their tasks; of others' bulk actions
-        only that one task was in them."""
+        """Newest first. Who does not see everything sees what they did, as no admin, and what was done to their tasks;
+        of an admin's bulk actions only that one task was in them. Changed arguments are payloads."""
         parameters = {
             "owner": viewer.owner,
+            "sees_payloads": viewer.sees_payloads,
             "actor": actor,
             "action": action,
             "task_id": task_id,

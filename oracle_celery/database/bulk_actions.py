@@ -26,7 +26,7 @@ from oracle_celery.database.listing import TaskFilter, condition
 from oracle_celery.database.refusals import Refusal, status_word
 from oracle_celery.database.sql import statement
 from oracle_celery.database.transactions import LONG_TIMEOUT, CommandStore, Transaction
-from oracle_celery.database.visibility import visible
+from oracle_celery.database.visibility import controllable
 from oracle_celery.errors import BadQuery, BulkNotFound
 from oracle_celery.viewer import Actor, Viewer
 
@@ -44,7 +44,7 @@ class BulkActions(CommandStore):
         wanted: TaskFilter | None,
         options: BulkOptions,
     ) -> BulkPreview:
-        """What `create_bulk` would be about; nothing is changed. Raises BadQuery."""
+        """What `create_bulk` would be about; nothing is changed. Raises BadQuery or ReadOnly."""
         parameters: dict[str, Any] = {
             "include_cancelled": options.include_cancelled,
             "force": options.force,
@@ -55,7 +55,7 @@ class BulkActions(CommandStore):
             "rule": statement(f"{action}_rule"),
             "missing": statement("missing_message"),
         }
-        with self._transaction(LONG_TIMEOUT) as transaction:
+        with self._command(actor, LONG_TIMEOUT) as transaction:
             rows = transaction.fetch("preview_bulk", parameters, **parts)
         eligible = [row for row in rows if row[0] is None]
         return BulkPreview(
@@ -73,11 +73,12 @@ class BulkActions(CommandStore):
         wanted: TaskFilter | None,
         options: BulkOptions,
     ) -> Bulk:
-        """Writes down which tasks it is about, those that it cannot be done to included. Raises BadQuery."""
+        """Writes down which tasks it is about, those that it cannot be done to included. Raises BadQuery or
+        ReadOnly."""
         bulk_id = str(uuid.uuid4())
         parameters: dict[str, Any] = {"bulk_id": bulk_id}
         source = _source(actor.viewer, ids, wanted, parameters)
-        with self._transaction(LONG_TIMEOUT) as transaction:
+        with self._command(actor, LONG_TIMEOUT) as transaction:
             [(total,)] = transaction.fetch("add_items", parameters, source=source)
             entry_id = add_entry(
                 transaction,
@@ -111,7 +112,7 @@ class BulkActions(CommandStore):
             return find_bulk(transaction, viewer, bulk_id)
 
     def bulks(self, viewer: Viewer, limit: int = 20) -> list[Bulk]:
-        """The viewer's own, or everybody's for an admin, newest first."""
+        """The viewer's own, or everybody's for whoever sees everything, newest first."""
         with self._transaction() as transaction:
             return _bulks(transaction, viewer, None, limit)
 
@@ -119,10 +120,16 @@ class BulkActions(CommandStore):
         self, viewer: Viewer, bulk_id: str, *, after: int = 0, limit: int = 100, outcome: str | None = None
     ) -> BulkItemPage:
         """Raises BulkNotFound, also for somebody else's."""
-        parameters = {"bulk_id": bulk_id, "after": after, "limit": limit + 1, "outcome": outcome}
+        parameters = {
+            "bulk_id": bulk_id,
+            "owner": viewer.owner,
+            "after": after,
+            "limit": limit + 1,
+            "outcome": outcome,
+        }
         with self._transaction() as transaction:
             find_bulk(transaction, viewer, bulk_id)
-            rows = transaction.fetch("bulk_items", parameters)
+            rows = transaction.fetch("bulk_items", parameters, theirs=statement("theirs"))
         items = [
             BulkItem(number=number, task_id=task_id, outcome=outcome, detail=detail, new_task_id=new_id)
             for number, task_id, outcome, detail, new_id in rows[:limit]
@@ -143,7 +150,7 @@ def find_bulk(transaction: Transaction, viewer: Viewer, bulk_id: str) -> Bulk:
 
 
 def _bulks(transaction: Transaction, viewer: Viewer, bulk_id: str | None, limit: int) -> list[Bulk]:
-    rows = transaction.fetch("bulks", {"owner": viewer.owner, "bulk_id": bulk_id, "limit": limit})
+    rows = transaction.fetch("bulks", {"owner": viewer.owner, "bulk_id": bulk_id, "limit": limit}, theirs=statement("theirs"))
     return [Bulk(**dict(zip(Bulk.__struct_fields__, row, strict=True))) for row in rows]
 
 
@@ -153,10 +160,10 @@ def _source(viewer: Viewer, ids: Sequence[str] | None, wanted: TaskFilter | None
         raise BadQuery(parameter="ids", value=None, allowed="ids or a filter, and not both")
     if ids is not None:
         parameters["ids"] = list(ids)
-        return statement("bulk_of_ids").format(visible=visible(viewer, parameters))
+        return statement("bulk_of_ids").format(controllable=controllable(viewer, parameters))
     assert wanted is not None
     where = condition(wanted, parameters)
-    return statement("bulk_of_filter").format(visible=visible(viewer, parameters), where=where)
+    return statement("bulk_of_filter").format(controllable=controllable(viewer, parameters), where=where)
 
 
 def _ineligible(code: str, status: int | None, missing: str | None, count: int) -> Ineligible:

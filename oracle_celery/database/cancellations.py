@@ -50,8 +50,8 @@ class Cancellations(CommandStore):
         self._settled_up_to = 0  # of the round through open cancellations
 
     def cancel(self, actor: Actor, task_id: str, reason: str | None = None) -> CancelOutcome:
-        """Calls a task off before it starts, or requests its end. Raises TaskNotFound or NotAllowed."""
-        with self._transaction() as transaction:
+        """Calls a task off before it starts, or requests its end. Raises TaskNotFound, NotAllowed or ReadOnly."""
+        with self._command(actor) as transaction:
             if not transaction.lock_tasks(actor.viewer, [task_id]):
                 raise TaskNotFound(task_id=task_id)
             [task] = cancellable(transaction, [task_id])
@@ -94,7 +94,7 @@ class Cancellations(CommandStore):
             if not ids:
                 return 0
             ids = ids[:limit]
-            transaction.execute("lock_tasks", {"ids": ids}, visible="true")
+            transaction.execute("lock_tasks", {"ids": ids}, controllable="true")
             moves = transaction.fetch("settle_cancellations", {"ids": ids}, ended=statement("ended"))
             for bulk_id, of_bulk in groupby((move for move in moves if move[0]), key=lambda move: move[0]):
                 count_moves(transaction, bulk_id, [(was, outcome, count) for _, was, outcome, count, _ in of_bulk])

@@ -197,6 +197,7 @@ class Bulk(msgspec.Struct, frozen=True, kw_only=True):
     actor: str
     reason: str | None
     audit_id: int
+    is_admin: bool  # what the actor was when they asked for it: it runs with the rights that they had
 
 
 class BulkItem(msgspec.Struct, frozen=True, kw_only=True):

@@ -68,6 +68,7 @@ class TaskDetails(Task, frozen=True, kw_only=True):
     error_message: str | None
     traceback: str | None
     origin: str | None
+    payloads_withheld: bool = False  # the four above and the history's error messages: the viewer may not see them
 
 
 class HistoryEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -110,6 +111,7 @@ class TaskLogLine(msgspec.Struct, frozen=True, kw_only=True):
 class LogPage(msgspec.Struct, frozen=True, kw_only=True):
     lines: list[TaskLogLine]
     next: int | None
+    payloads_withheld: bool = False  # there may be lines, which the viewer may not see
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
@@ -124,7 +126,6 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     workers: int
     dropped: int  # records that living workers had no room for, and
     quarantined: int  # that PostgreSQL refused; nought for whoever may not see everything
-    is_admin: bool  # what the page offers; what is allowed is decided at every command
     as_of: Instant
 
 

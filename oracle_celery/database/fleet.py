@@ -77,7 +77,7 @@ class FleetQueries:
         return explain(_situation_of(rows[0][0])) if rows else None
 
     async def _read(self, name: str, viewer: Viewer, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
-        parameters |= {"timeout": self._worker_timeout, "everyone": viewer.owner is None}
+        parameters |= {"timeout": self._worker_timeout, "everyone": viewer.sees_everything}
         query = statement(name).format(state=statement("worker_state"), visible=visible(viewer, parameters))
         return await self._fetch(query, parameters)
 

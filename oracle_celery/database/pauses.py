@@ -36,11 +36,12 @@ class Pauses(CommandStore):
     def pause(
         self, actor: Actor, queues: Sequence[str], reason: str | None = None, until: datetime | None = None
     ) -> PauseCommand:
-        """No queues: all of them. Pausing what is paused gives it a new reason and end. Raises BadQuery."""
+        """No queues: all of them. Pausing what is paused gives it a new reason and end. Raises BadQuery,
+        AdminsOnly or ReadOnly."""
         names = _names(queues)
         if until is not None and until.tzinfo is None:
             raise _bad_until(until)
-        with self._transaction() as transaction:
+        with self._command(actor, is_for_admins=True) as transaction:
             if until is not None and not transaction.fetch("is_future", {"until": until})[0][0]:
                 raise _bad_until(until)
             transaction.lock_control()
@@ -48,9 +49,10 @@ class Pauses(CommandStore):
             return _command(transaction, actor, queues, words.of(names), names, True, reason, until)
 
     def resume(self, actor: Actor, queues: Sequence[str], reason: str | None = None) -> PauseCommand:
-        """No queues: all of them, also those that were paused one by one. Raises NotAllowed where nothing is paused."""
+        """No queues: all of them, also those that were paused one by one. Raises NotAllowed where nothing is paused,
+        AdminsOnly or ReadOnly."""
         names = _names(queues)
-        with self._transaction() as transaction:
+        with self._command(actor, is_for_admins=True) as transaction:
             transaction.lock_control()
             words = _Words(transaction)
             if not queues:
@@ -189,6 +191,7 @@ def _command(
             "seq": seq,
             "is_paused": is_paused,
             "by": actor.viewer.user_id,
+            "is_admin": actor.viewer.is_admin,
             "entry_id": entry_id,
             "reason": reason,
             "until": until,

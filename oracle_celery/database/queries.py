@@ -32,10 +32,12 @@ from oracle_celery.database.sql import statement
 from oracle_celery.database.visibility import visible
 from oracle_celery.errors import BadQuery, TaskNotFound
 from oracle_celery.states import Status
-from oracle_celery.viewer import Viewer
+from oracle_celery.viewer import ORACLE, Viewer
 
 __all__ = ["SORT_KEYS", "Changes", "Queries", "Summary", "Task", "TaskDetail", "TaskFilter", "TaskPage"]
 
+#: Sees every task.
+EVERYBODYS = ORACLE.viewer
 #: Entries of a task's history that are shown.
 HISTORY_LIMIT = 1_000
 
@@ -51,6 +53,7 @@ class Changes(msgspec.Struct, frozen=True, kw_only=True):
     """What a cursor had not seen; `cursor` has seen it."""
 
     transitions: list[Transition]
+    read: int  # how many rows were looked at; those of tasks that the viewer may not see are not among the transitions
     cursor: Cursor
     more: bool  # there may be more to read at once
 
@@ -87,7 +90,11 @@ class Queries:
 
     async def task(self, viewer: Viewer, task_id: str) -> TaskDetail:
         """Raises TaskNotFound, also for a task that is not the viewer's."""
-        parameters: dict[str, Any] = {"task_id": task_id, "limit": HISTORY_LIMIT}
+        parameters: dict[str, Any] = {
+            "task_id": task_id,
+            "limit": HISTORY_LIMIT,
+            "sees_payloads": viewer.sees_payloads,
+        }
         rows = await self._fetch(_composed("task", viewer, parameters), parameters)
         if not rows:
             raise TaskNotFound(task_id=task_id)
@@ -101,13 +108,19 @@ class Queries:
             error_message=error_message,
             traceback=traceback,
             origin=origin,
+            payloads_withheld=not viewer.sees_payloads,
         )
         cursor = Cursor.at(_snapshot(row), row[_SNAPSHOT_WIDTH])
         return TaskDetail(task=task, history=[_history_entry(entry) for entry in history], cursor=str(cursor))
 
     async def logs(self, viewer: Viewer, task_id: str, after: int = 0, limit: int = 200) -> LogPage:
         """Raises TaskNotFound, also for a task that is not the viewer's."""
-        parameters: dict[str, Any] = {"task_id": task_id, "line_id": after, "limit": limit + 1}
+        parameters: dict[str, Any] = {
+            "task_id": task_id,
+            "line_id": after,
+            "limit": limit + 1,
+            "sees_payloads": viewer.sees_payloads,
+        }
         rows = await self._fetch(_composed("logs", viewer, parameters), parameters)
         if not rows:
             raise TaskNotFound(task_id=task_id)
@@ -116,10 +129,14 @@ class Queries:
             TaskLogLine(line_id=line_id, at=_time(at), level=level, logger=logger, message=message, run_id=run_id)
             for line_id, at, level, logger, message, run_id in found[:limit]
         ]
-        return LogPage(lines=lines, next=lines[-1].line_id if len(found) > limit else None)
+        return LogPage(
+            lines=lines,
+            next=lines[-1].line_id if len(found) > limit else None,
+            payloads_withheld=not viewer.sees_payloads,
+        )
 
     async def summary(self, viewer: Viewer) -> Summary:
-        parameters: dict[str, Any] = {"everyone": viewer.owner is None}
+        parameters: dict[str, Any] = {"everyone": viewer.sees_everything}
         [row] = await self._fetch(_composed("summary", viewer, parameters), parameters)
         queued, active, completed, failed, timed, runtime, workers, dropped, quarantined, as_of = row
         finished = completed + failed
@@ -133,26 +150,26 @@ class Queries:
             workers=workers,
             dropped=dropped,
             quarantined=quarantined,
-            is_admin=viewer.is_admin,
             as_of=_time(as_of),
         )
 
-    async def changes(self, cursor: Cursor, limit: int = 1_000) -> Changes:
-        """Everybody's transitions that `cursor` has not seen. A transaction is never cut, so there may be more than
-        `limit`. Raises CursorUnusable."""
-        parameters = {"xip": [str(x) for x in cursor.xip], "xmax": str(cursor.xmax), "limit": limit}
-        rows = await self._fetch(_shared("changes"), parameters)
+    async def changes(self, cursor: Cursor, limit: int = 1_000, viewer: Viewer = EVERYBODYS) -> Changes:
+        """Transitions of the viewer's tasks that `cursor` has not seen; without a viewer everybody's, for whoever hands
+        each to those who may see it. A transaction is never cut, so more than `limit` rows may be looked at. Raises
+        CursorUnusable."""
+        parameters: dict[str, Any] = {"xip": [str(x) for x in cursor.xip], "xmax": str(cursor.xmax), "limit": limit}
+        rows = await self._fetch(_composed("changes", viewer, parameters), parameters)
         snapshot = _snapshot(rows[0])
         cursor.check(snapshot)
         found = [row[_SNAPSHOT_WIDTH:] for row in rows if row[_SNAPSHOT_WIDTH] is not None]
         is_cut = len(found) >= limit
         advanced = cursor.advanced(snapshot, found[-1][0] if found else None, is_cut=is_cut)
-        transitions = [_transition(row) for row in found if row[5] is not None]  # a task may be deleted by now
-        return Changes(transitions=transitions, cursor=advanced, more=is_cut)
+        transitions = [_transition(row) for row in found if row[5] is not None]  # else it is not there for this viewer
+        return Changes(transitions=transitions, read=len(found), cursor=advanced, more=is_cut)
 
     async def start_cursor(self) -> Cursor:
         """The cursor that has seen everything so far."""
-        [row] = await self._fetch(_shared("start_cursor"), {})
+        [row] = await self._fetch(statement("start_cursor").format(snapshot=statement("snapshot")), {})
         return Cursor.at(_snapshot(row), row[_SNAPSHOT_WIDTH])
 
 
@@ -163,11 +180,6 @@ def _composed(name: str, viewer: Viewer, parameters: dict[str, Any], **parts: st
         visible=visible(viewer, parameters),
         **parts,
     )
-
-
-def _shared(name: str) -> str:
-    """A statement that reads everybody's rows, for the broadcaster alone."""
-    return statement(name).format(snapshot=statement("snapshot"), task=statement("task_columns"))
 
 
 def _snapshot(row: Sequence[Any]) -> Snapshot:

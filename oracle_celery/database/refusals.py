@@ -44,6 +44,8 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True):
                 return f"The task cannot be sent again: {_MISSING.get(self.missing or '', self.missing)}."
             case "cancelled":
                 return "The task was cancelled: to run it after all, ask with include_cancelled."
+            case "read_only":
+                return "You may look at this task, and not change it."
             case "chord_member":
                 return (
                     "The task is part of a chord, whose body would count it twice: to send it anyway, ask with force."

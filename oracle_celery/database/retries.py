@@ -50,8 +50,8 @@ class Retries(CommandStore):
         entry_id: int | None = None,
     ) -> RetryClaim:
         """Promises that the task's message will be sent as `new_id`. With the `entry_id` of a bulk action no audit
-        entry is written. Raises TaskNotFound or NotAllowed."""
-        with self._transaction() as transaction:
+        entry is written. Raises TaskNotFound, NotAllowed or ReadOnly."""
+        with self._command(actor) as transaction:
             if not transaction.lock_tasks(actor.viewer, [task_id]):
                 raise TaskNotFound(task_id=task_id)
             [task] = retryable(transaction, [task_id], include_cancelled=include_cancelled, force=force)

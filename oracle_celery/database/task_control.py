@@ -9,7 +9,7 @@ from oracle_celery.database.refusals import Refusal, status_word
 from oracle_celery.database.retries import PATIENCE
 from oracle_celery.database.sql import statement
 from oracle_celery.database.transactions import CommandStore
-from oracle_celery.database.visibility import visible
+from oracle_celery.database.visibility import controllable, visible
 from oracle_celery.errors import TaskNotFound
 from oracle_celery.viewer import Viewer
 
@@ -36,6 +36,7 @@ class TaskControls(CommandStore):
             "retry_rule": statement("retry_rule"),
             "missing": statement("missing_message"),
             "visible": visible(viewer, parameters),
+            "controllable": controllable(viewer, parameters),
         }
         with self._transaction() as transaction:
             rows = transaction.fetch("task_control", parameters, **parts)

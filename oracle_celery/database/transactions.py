@@ -17,9 +17,9 @@ from psycopg_pool import PoolClosed
 
 from oracle_celery.database.opening import blocking_pool
 from oracle_celery.database.sql import statement
-from oracle_celery.database.visibility import visible
-from oracle_celery.errors import BadQuery, DatabaseUnavailable
-from oracle_celery.viewer import Viewer
+from oracle_celery.database.visibility import controllable
+from oracle_celery.errors import AdminsOnly, BadQuery, DatabaseUnavailable, ReadOnly
+from oracle_celery.viewer import Actor, Viewer
 
 __all__ = ["LONG_TIMEOUT", "CommandStore", "Transaction"]
 
@@ -45,9 +45,10 @@ class Transaction:
         self._run(name, parameters, parts)
 
     def lock_tasks(self, viewer: Viewer, ids: Sequence[str]) -> set[str]:
-        """Those of the tasks that the viewer may see: nobody else changes them until the end of the transaction."""
+        """Those of the tasks that the viewer may act on: nobody else changes them until the end of the transaction."""
         parameters: dict[str, Any] = {"ids": list(ids)}
-        return {task_id for (task_id,) in self.fetch("lock_tasks", parameters, visible=visible(viewer, parameters))}
+        rows = self.fetch("lock_tasks", parameters, controllable=controllable(viewer, parameters))
+        return {task_id for (task_id,) in rows}
 
     def lock_control(self) -> None:
         """From here to the end of the transaction nobody else numbers a desired state."""
@@ -88,6 +89,19 @@ class CommandStore:
                 if statement_timeout is not None:
                     connection.execute(f"SET LOCAL statement_timeout = {statement_timeout}")
                 yield Transaction(connection)
+
+    @contextmanager
+    def _command(
+        self, actor: Actor, statement_timeout: int | None = None, *, is_for_admins: bool = False
+    ) -> Iterator[Transaction]:
+        """A transaction in which `actor` changes something, or is told what would change. Raises ReadOnly or
+        AdminsOnly before it begins; which tasks they may act on is up to its statements."""
+        if not actor.viewer.may_control:
+            raise ReadOnly
+        if is_for_admins and not actor.viewer.is_admin:
+            raise AdminsOnly
+        with self._transaction(statement_timeout) as transaction:
+            yield transaction
 
 
 @contextmanager

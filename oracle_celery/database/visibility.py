@@ -1,4 +1,7 @@
-"""Which tasks somebody may see and act on, as SQL."""
+"""Which tasks somebody may see and which they may act on, as SQL: the one place where either is built.
+
+Every statement about tasks for somebody has one of the two inside; a reader sees every task and acts on none.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,19 @@ from typing import Any
 
 from oracle_celery.viewer import Viewer
 
-__all__ = ["visible"]
+__all__ = ["controllable", "visible"]
 
 
 def visible(viewer: Viewer, parameters: dict[str, Any]) -> str:
-    """The owner's predicate on ``t.user_id``: the one place where it is built."""
+    """The owner's predicate on ``t.user_id``."""
     if viewer.owner is None:
         return "true"
     if not viewer.owner:
         return "false"  # nobody: in statistics, '' stands for tasks without an owner
     parameters["owner"] = viewer.owner
     return "t.user_id = %(owner)s"
+
+
+def controllable(viewer: Viewer, parameters: dict[str, Any]) -> str:
+    """The same for commands."""
+    return visible(viewer, parameters) if viewer.may_control else "false"

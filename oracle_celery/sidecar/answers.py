@@ -19,6 +19,7 @@ from oracle_celery.errors import (
     BrokerUnavailable,
     BulkNotFound,
     DatabaseUnavailable,
+    KeysUnavailable,
     NotAllowed,
     NotAuthenticated,
     OracleError,
@@ -28,7 +29,7 @@ from oracle_celery.errors import (
     TaskNotFound,
 )
 
-__all__ = ["Failure", "explain_errors", "failure", "success"]
+__all__ = ["Failure", "Refused", "explain_errors", "failure", "success"]
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +74,11 @@ async def explain_errors(request: web.Request, handler: Handler) -> web.StreamRe
     except BadBody as error:
         return failure(400, "bad_body", str(error))
     except NotAuthenticated as error:
-        return failure(401, "not_authenticated", str(error))
+        refused = failure(401, "not_authenticated", str(error))
+        refused.headers["WWW-Authenticate"] = "Bearer"
+        return refused
+    except KeysUnavailable as error:
+        return failure(503, "keys_unavailable", str(error))
     except AdminsOnly as error:
         return failure(403, "admins_only", str(error))
     except ReadOnly as error:

@@ -26,6 +26,7 @@ from oracle_celery.errors import DatabaseUnavailable
 from oracle_celery.sidecar import events
 from oracle_celery.sidecar.ring import Event, Ring, includes, sees
 from oracle_celery.sidecar.subscription import Subscription
+from oracle_celery.viewer import Viewer
 
 __all__ = ["Broadcaster", "Mark", "Source", "encode_changes"]
 
@@ -48,7 +49,7 @@ BACKOFF_CAP_SECONDS = 2.0
 class Source(Protocol):
     """What the broadcaster needs of `database.queries.Queries`."""
 
-    async def changes(self, cursor: Cursor, limit: int) -> Changes: ...
+    async def changes(self, cursor: Cursor, limit: int, viewer: Viewer = ...) -> Changes: ...
 
     async def start_cursor(self) -> Cursor: ...
 
@@ -102,11 +103,11 @@ class Broadcaster:
                 await self._read_done.wait()
 
     def subscribers(self, owner: str | None) -> list[Subscription]:
-        """Everybody subscribed as `owner` (None: as an admin)."""
+        """Everybody subscribed as `owner` (None: as one who sees everything)."""
         return list(self._subscriptions.get(owner, ()))
 
     def scopes(self) -> list[str | None]:
-        """The owners (None: admins) that somebody is subscribed as."""
+        """The owners (None: those who see everything) that somebody is subscribed as."""
         return list(self._subscriptions)
 
     def mark(self) -> Mark | None:
@@ -221,7 +222,7 @@ class Broadcaster:
         by_owner: dict[str | None, list[Event]] = defaultdict(list)
         for event in turn:
             by_owner[event.owner].append(event)
-        by_owner[None] = turn  # an admin's share; an event without an owner is in no other share than this
+        by_owner[None] = turn  # the share of those who see everything; an event without an owner is in no other share than this
         self.changed_owners.update(by_owner)
         for owner, group in self._subscriptions.items():
             share = by_owner.get(owner)

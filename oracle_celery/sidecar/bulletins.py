@@ -1,7 +1,7 @@
 """Tells open pages how bulk actions get on, and that there is something new about queues.
 
-Guarantee: what a page is told of a bulk is its row, at most `GAP_SECONDS` old while it runs, to its actor and to admins
-alone. A page that was not connected has missed nothing: it reads the bulk when it opens, and the end is told like any
+Guarantee: what a page is told of a bulk is its row, at most `GAP_SECONDS` old while it runs, to its actor and to those
+who see everything. A page that was not connected has missed nothing: it reads the bulk when it opens, and the end is told like any
 step. What bites: these events carry no cursor, because they are no part of the history.
 """
 
@@ -87,12 +87,17 @@ class Bulletins:
             return
         for bulk in reversed(found):  # the oldest first
             if known.get(bulk.bulk_id) != bulk:
-                self._offer(events.block("bulk", bulk), [None, bulk.actor])
+                self._offer(events.block("bulk", bulk), _readers_of(bulk))
 
     def _offer(self, chunk: bytes, owners: list[str | None]) -> None:
         for owner in owners:
             for subscription in self._broadcaster.subscribers(owner):
                 subscription.offer(chunk)
+
+
+def _readers_of(bulk: Bulk) -> list[str | None]:
+    """As whom they are subscribed; what somebody did as an admin is not theirs as an owner."""
+    return [None] if bulk.is_admin else [None, bulk.actor]
 
 
 def _kind(payload: str) -> str:

@@ -65,18 +65,19 @@ class Resume:
                 continue
             try:
                 async with self._turns:
-                    changes = await self._source.changes(cursor, min(PAGE_EVENTS, left + 1))
+                    changes = await self._source.changes(
+                        cursor, min(PAGE_EVENTS, left + 1), subscription.viewer
+                    )
             except DatabaseUnavailable:
                 yield [events.COMMENT]
                 await self._broadcaster.next_read(PATIENCE_SECONDS)
                 continue
-            left -= len(changes.transitions)
+            left -= changes.read
             if left < 0:
                 raise CursorUnusable("too_far_behind")
             cursor = changes.cursor
             backlog = None if changes.more else self._broadcaster.join(subscription, cursor, mark)
-            owner = subscription.viewer.owner
-            page = [event.block for event in encode_changes(changes) if owner is None or event.owner == owner]
+            page = [event.block for event in encode_changes(changes)]
             if page:
                 page[-1] = events.identified(page[-1], cursor)
             else:

@@ -1,7 +1,8 @@
 """Keeps every header's numbers fresh: one query per distinct scope, however many clients look at it.
 
-A scope is an owner, or all (admins). Its summary is read at most once a second, after a change, and for a little
-while longer because the leader folds statistics a moment after the rows; it is sent only when a number differs.
+A scope is an owner, or all: that of admins and readers alike, so a summary says nothing of who looks at it. It is read
+at most once a second, after a change, and for a little while longer because the leader folds statistics a moment after
+the rows; it is sent only when a number differs.
 """
 
 from __future__ import annotations

@@ -24,8 +24,8 @@ class CountingQueries(Queries):
 
     finds = 0
 
-    async def changes(self, cursor: Cursor, limit: int = 1_000) -> Changes:
-        changes = await super().changes(cursor, limit)
+    async def changes(self, cursor: Cursor, limit: int = 1_000, viewer: Viewer = LOCAL_ADMIN) -> Changes:
+        changes = await super().changes(cursor, limit, viewer)
         self.finds += bool(changes.transitions)
         return changes
 

@@ -77,7 +77,7 @@ class Model:
         await self._answer()
         return self.cursor()
 
-    async def changes(self, cursor: Cursor, limit: int) -> Changes:
+    async def changes(self, cursor: Cursor, limit: int, viewer: Viewer = LOCAL_ADMIN) -> Changes:
         await self._answer()
         snapshot = self._snapshot()
         cursor.check(snapshot)
@@ -95,7 +95,9 @@ class Model:
             await meanwhile()
         for _ in range(self._dice.randrange(10)):  # the answer is on its way
             await asyncio.sleep(0)
-        return Changes(transitions=[_transition(row) for row in found], cursor=advanced, more=is_cut)
+        transitions = [_transition(row) for row in found]
+        visible = [each for each in transitions if viewer.owner in (None, each.user_id)]
+        return Changes(transitions=visible, read=len(found), cursor=advanced, more=is_cut)
 
     async def _answer(self) -> None:
         await asyncio.sleep(0)

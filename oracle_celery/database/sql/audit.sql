@@ -1,12 +1,16 @@
 -- Reading the audit.
 
 -- name: audit
--- Newest first. An owner (null: an admin) sees what they did, and what was done to tasks of theirs: of somebody else's
--- bulk action just that it was done to the task that is asked for. Outcomes of a bulk's many tasks are with its items.
+-- Newest first. An owner (null: whoever sees everything) sees what they did as an owner, and what was done to tasks of
+-- theirs: of an admin's bulk action just that it was done to the task that is asked for. That another owner has tried is
+-- nothing that was done to it. Outcomes of a bulk's many tasks are with its items. Changed arguments are payloads.
 SELECT e.entry_id, oracle.instant(e.at), e.actor, e.is_admin, e.via, CASE WHEN f.is_full THEN e.address END, e.action,
     e.task_id, e.queues, e.bulk_id::text, CASE WHEN f.is_full THEN e.filter END,
     CASE WHEN f.is_full OR e.bulk_id IS NULL THEN e.before END,
-    CASE WHEN f.is_full OR e.bulk_id IS NULL THEN e.after END, e.reason,
+    CASE WHEN NOT (f.is_full OR e.bulk_id IS NULL) THEN NULL
+        WHEN %(sees_payloads)s OR e.action <> 'retry' THEN e.after
+        ELSE json_build_object('new_id', e.after -> 'new_id',
+            'changes', json_strip_nulls(json_build_object('queue', e.after #> ARRAY['changes', 'queue']))) END, e.reason,
     (SELECT coalesce(json_agg(json_build_array(o.subject, o.outcome, o.detail, oracle.instant(o.at))
             ORDER BY o.outcome_id), '[]')
      FROM (
@@ -16,9 +20,9 @@ SELECT e.entry_id, oracle.instant(e.at), e.actor, e.is_admin, e.via, CASE WHEN f
         ORDER BY o.outcome_id DESC LIMIT %(outcomes)s
      ) AS o)
 FROM oracle.audit_entry AS e
-CROSS JOIN LATERAL (SELECT %(owner)s::text IS NULL OR e.actor = %(owner)s AND e.via <> 'oracle') AS f (is_full)
-WHERE (f.is_full OR e.owner = %(owner)s OR EXISTS (
-        SELECT FROM oracle.task_state_record AS t WHERE t.task_id = %(task_id)s AND t.user_id = %(owner)s))
+CROSS JOIN LATERAL (SELECT %(owner)s::text IS NULL OR e.actor = %(owner)s AND NOT e.is_admin) AS f (is_full)
+WHERE (f.is_full OR (e.bulk_id IS NULL OR e.is_admin) AND (e.owner = %(owner)s OR EXISTS (
+        SELECT FROM oracle.task_state_record AS t WHERE t.task_id = %(task_id)s AND t.user_id = %(owner)s)))
     AND (%(actor)s::text IS NULL OR e.actor = %(actor)s)
     AND (%(action)s::text IS NULL OR e.action = %(action)s)
     AND (%(task_id)s::text IS NULL OR e.task_id = %(task_id)s OR e.bulk_id IN (

@@ -37,14 +37,14 @@ moved AS (
 SELECT was, outcome, count(*)::integer FROM moved GROUP BY was, outcome;
 
 -- name: bulk_of_ids
--- The tasks that were named, in that order. Those that the actor may not see have no row t.
+-- The tasks that were named, in that order. Those that the actor may not act on have no row t, as those that are not.
 (SELECT id, min(n) AS n FROM unnest(%(ids)s::text[]) WITH ORDINALITY AS x (id, n) GROUP BY id) AS w
-LEFT JOIN oracle.task_state_record AS t ON t.task_id = w.id AND {visible}
+LEFT JOIN oracle.task_state_record AS t ON t.task_id = w.id AND {controllable}
 
 -- name: bulk_of_filter
 -- The tasks that a list with the same filter shows.
 (SELECT NULL::text AS id, 0 AS n) AS w
-JOIN oracle.task_state_record AS t ON {visible} AND {where}
+JOIN oracle.task_state_record AS t ON {controllable} AND {where}
 
 -- name: preview_bulk
 -- By what the rule says (null: it may be done), how many; and some of those that it may be done to.
@@ -78,18 +78,23 @@ WITH added AS (
 )
 SELECT count(*) FROM added;
 
+-- name: theirs
+-- Whether bulk b is the owner's (null: whoever sees everything). What somebody did as an admin is not theirs as an owner.
+(%(owner)s::text IS NULL OR b.actor = %(owner)s AND NOT b.is_admin)
+
 -- name: bulks
--- Newest first, of an actor or (null) of all; one, where its id is given.
+-- Newest first; one, where its id is given.
 SELECT bulk_id::text, action, CASE WHEN finished_at IS NULL THEN 'running' ELSE 'finished' END, total, done, outcomes,
-    oracle.instant(created_at), oracle.instant(finished_at), actor, options ->> 'reason', entry_id
-FROM oracle.bulk
-WHERE (%(owner)s::text IS NULL OR actor = %(owner)s) AND (%(bulk_id)s::uuid IS NULL OR bulk_id = %(bulk_id)s::uuid)
+    oracle.instant(created_at), oracle.instant(finished_at), actor, options ->> 'reason', entry_id,
+    is_admin
+FROM oracle.bulk AS b
+WHERE {theirs} AND (%(bulk_id)s::uuid IS NULL OR bulk_id = %(bulk_id)s::uuid)
 ORDER BY created_at DESC, bulk_id LIMIT %(limit)s;
 
 -- name: bulk_items
 -- A page of what came of a bulk's tasks.
 SELECT number, task_id, outcome, detail, new_id FROM oracle.bulk_item
-WHERE bulk_id = %(bulk_id)s::uuid AND number > %(after)s AND (%(outcome)s::text IS NULL OR outcome = %(outcome)s)
+WHERE bulk_id = (SELECT b.bulk_id FROM oracle.bulk AS b WHERE b.bulk_id = %(bulk_id)s::uuid AND {theirs}) AND number > %(after)s AND (%(outcome)s::text IS NULL OR outcome = %(outcome)s)
 ORDER BY number LIMIT %(limit)s;
 
 -- name: open_bulks

@@ -1,4 +1,5 @@
--- What all commands share. {visible} is the owner's predicate on ``t.user_id``, built in visibility.py.
+-- What all commands share. {visible} and {controllable} are the owner's predicate on ``t.user_id`` for whoever looks and
+-- for whoever acts, built in visibility.py.
 
 -- name: lock_control
 -- Held to the end of the transaction by whoever numbers desired states, so that their order is that of commits.
@@ -7,7 +8,7 @@ SELECT pg_advisory_xact_lock(%(key)s);
 -- name: lock_tasks
 -- In the order in which everybody locks tasks.
 SELECT t.task_id FROM oracle.task_state_record AS t
-WHERE t.task_id = ANY (%(ids)s::text[]) AND {visible}
+WHERE t.task_id = ANY (%(ids)s::text[]) AND {controllable}
 ORDER BY t.task_id FOR UPDATE;
 
 -- name: ring_control
@@ -15,12 +16,13 @@ ORDER BY t.task_id FOR UPDATE;
 SELECT pg_notify('oracle_control', %(payload)s);
 
 -- name: add_entry
--- The one audit entry of an action.
+-- The one audit entry of an action. None for whoever may change nothing: then the action must not be.
 INSERT INTO oracle.audit_entry
     (actor, is_admin, via, address, action, task_id, owner, queues, bulk_id, filter, before, after, reason)
-VALUES (%(actor)s, %(is_admin)s, %(via)s, %(address)s, %(action)s, %(task_id)s,
+SELECT %(actor)s, %(is_admin)s, %(via)s, %(address)s, %(action)s, %(task_id)s,
     (SELECT user_id FROM oracle.task_state_record WHERE task_id = %(task_id)s), %(queues)s::text[],
-    %(bulk_id)s::uuid, %(filter)s::json, %(before)s::json, %(after)s::json, %(reason)s)
+    %(bulk_id)s::uuid, %(filter)s::json, %(before)s::json, %(after)s::json, %(reason)s
+WHERE %(may_control)s
 RETURNING entry_id;
 
 -- name: add_outcomes
@@ -32,8 +34,8 @@ SELECT %(entry_id)s, x.* FROM unnest(%(subjects)s::text[], %(outcomes)s::text[],
 -- What has been done with one task, and what its rules say of what may be. A retry's state is unknown where its message
 -- may have been sent and nothing has been heard of the new task for %(patience)s seconds.
 SELECT t.status, w.interruptible,
-    {cancel_rule} AS cancel_code,
-    {retry_rule} AS retry_code, {missing} AS missing, r.new_id,
+    CASE WHEN {controllable} THEN {cancel_rule} ELSE 'read_only' END AS cancel_code,
+    CASE WHEN {controllable} THEN {retry_rule} ELSE 'read_only' END AS retry_code, {missing} AS missing, r.new_id,
     CASE WHEN c.settled_at IS NULL AND t.status < 2 OR t.status = 4 THEN oracle.instant(c.asked_at) END,
     e.actor, e.reason,
     (SELECT task_id FROM oracle.retry WHERE new_id = t.task_id),

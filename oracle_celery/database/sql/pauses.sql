@@ -15,10 +15,11 @@ SELECT nextval('oracle.control_seq');
 SELECT %(until)s::timestamptz > clock_timestamp();
 
 -- name: set_words
--- One word for several queues.
+-- One word for several queues. None but an admin's: it is about everybody's tasks.
 INSERT INTO oracle.queue_pause (queue, seq, is_paused, changed_at, changed_by, entry_id, reason, until)
 SELECT queue, %(seq)s, %(is_paused)s, clock_timestamp(), %(by)s, %(entry_id)s, %(reason)s, %(until)s::timestamptz
 FROM unnest(%(queues)s::text[]) AS queue
+WHERE %(is_admin)s
 ON CONFLICT (queue) DO UPDATE
 SET seq = excluded.seq, is_paused = excluded.is_paused, changed_at = excluded.changed_at,
     changed_by = excluded.changed_by, entry_id = excluded.entry_id, reason = excluded.reason, until = excluded.until;

@@ -1,6 +1,6 @@
 -- What is read. {visible} is the owner's predicate, {where} the filters, {after} the page, {order} the sort: built in
 -- queries.py from constants; every value is a parameter. A statement is one snapshot: the cursor that comes with rows
--- has seen exactly them.
+-- has seen exactly them. What a task was given and what it returned, failed with and logged are its payloads.
 
 -- name: snapshot
 -- The parts of a cursor's snapshot, as a CTE that other statements begin with.
@@ -29,7 +29,8 @@ t.trace_id, t.root_id, t.parent_id, t.group_id, t.error_type, t.run_at AT TIME Z
 SELECT s.*, (SELECT max(txid)::text::bigint FROM oracle.task_transition) FROM snapshot AS s;
 
 -- name: changes
--- What a cursor has not seen, whole transactions in order of txid. One row with nulls where there is nothing.
+-- What a cursor has not seen, whole transactions in order of txid. One row with nulls where there is nothing, and nulls
+-- in the place of a task that is deleted by now or not {visible}.
 {snapshot}
 SELECT s.*, n.txid::text::bigint, n.history_id, n.status, n.reason, n.at AT TIME ZONE 'UTC', {task}
 FROM snapshot AS s
@@ -45,7 +46,7 @@ LEFT JOIN (
     ) AS unseen
     ORDER BY txid FETCH FIRST %(limit)s ROWS WITH TIES
 ) AS n ON true
-LEFT JOIN oracle.task_state_record AS t USING (task_id)
+LEFT JOIN oracle.task_state_record AS t ON t.task_id = n.task_id AND {visible}
 ORDER BY n.txid, n.history_id;
 
 -- name: list_tasks
@@ -63,11 +64,14 @@ LEFT JOIN (
 -- One task, and the cursor of its snapshot.
 {snapshot}
 SELECT s.*, (SELECT max(txid)::text::bigint FROM oracle.task_transition),
-    {task}, t.arguments::text, t.result_payload::text, t.error_message, t.traceback, t.origin,
+    {task}, CASE WHEN %(sees_payloads)s THEN t.arguments::text END,
+    CASE WHEN %(sees_payloads)s THEN t.result_payload::text END, CASE WHEN %(sees_payloads)s THEN t.error_message END,
+    CASE WHEN %(sees_payloads)s THEN t.traceback END, t.origin,
     ARRAY(
         SELECT json_build_array(h.history_id, h.status, h.reason,
             to_char(h.at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), h.retries, h.run_id, h.worker, h.origin,
-            extract(epoch FROM lead(h.at) OVER told - h.at), h.error_type, h.error_message)::text
+            extract(epoch FROM lead(h.at) OVER told - h.at), h.error_type,
+            CASE WHEN %(sees_payloads)s THEN h.error_message END)::text
         FROM (
             SELECT DISTINCT ON (retries, run_at, rank, status, reason) *
             FROM oracle.task_transition WHERE task_id = t.task_id
@@ -84,7 +88,8 @@ WHERE t.task_id = %(task_id)s AND {visible};
 SELECT l.line_id, l.at AT TIME ZONE 'UTC', l.level, l.logger, l.message, l.run_id
 FROM oracle.task_state_record AS t
 LEFT JOIN LATERAL (
-    SELECT * FROM oracle.task_log WHERE task_id = t.task_id AND line_id > %(line_id)s ORDER BY line_id LIMIT %(limit)s
+    SELECT * FROM oracle.task_log WHERE task_id = t.task_id AND line_id > %(line_id)s AND %(sees_payloads)s
+    ORDER BY line_id LIMIT %(limit)s
 ) AS l ON true
 WHERE t.task_id = %(task_id)s AND {visible}
 ORDER BY l.line_id;
