@@ -1,0 +1,276 @@
+"""Who sends slowly, reads slowly or says nothing is cut off, and keeps nobody else out: on real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+from aiohttp import web
+
+from oracle_celery.sidecar import connections as connections_module
+from oracle_celery.sidecar.access_log import ACCESS_LOGGER, AccessLog
+from oracle_celery.sidecar.connections import Connections, GuardedRunner
+from oracle_celery.sidecar.headers import secure
+from tests.sidecar_fixtures import DEADLINE_SECONDS, until
+
+#: Instead of ten seconds.
+SHORT_SECONDS = 0.4
+#: Between two dribbled bytes.
+DRIBBLE_SECONDS = 0.05
+LARGE_BYTES = 32 * 1024 * 1024
+
+WHOLE = b"GET /fast HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+Pair = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+class Server:
+    """A guarded server with three handlers, and sockets to it."""
+
+    def __init__(self, port: int, connections: Connections) -> None:
+        self.port = port
+        self.connections = connections
+
+    @asynccontextmanager
+    async def connect(self) -> AsyncIterator[Pair]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        yield reader, writer
+        writer.close()
+
+    async def answers(self) -> bool:
+        async with self.connect() as (reader, writer):
+            writer.write(WHOLE)
+            return await _head(reader) == 200
+
+
+Start = Callable[..., Awaitable[Server]]
+
+
+@pytest.fixture
+async def start(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Start]:
+    """Starts a server with short deadlines."""
+    for name in ("HEAD_SECONDS", "BODY_SECONDS", "ANSWER_SECONDS"):
+        monkeypatch.setattr(connections_module, name, SHORT_SECONDS)
+    runners: list[GuardedRunner] = []
+
+    async def begin(limit: int = 100, waiting_limit: int = 50, keepalive: float = 75.0) -> Server:
+        connections = Connections(limit, waiting_limit)
+        runner = GuardedRunner(
+            *(_application(), connections),
+            shutdown_timeout=0.1,
+            keepalive_timeout=keepalive,
+            access_log=ACCESS_LOGGER,
+            access_log_class=AccessLog,
+        )
+        runners.append(runner)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        return Server(runner.addresses[0][1], connections)
+
+    yield begin
+    for runner in runners:
+        await runner.cleanup()
+
+
+@pytest.mark.parametrize("beginning", [b"", b"GET /fa", b"GET /fast HTTP/1.1\r\nHost: localhost\r\nX-A: "])
+async def test_half_a_head_is_cut_off(start: Start, beginning: bytes) -> None:
+    """However busily the client adds to it, and without an answer."""
+    server = await start()
+    async with server.connect() as (reader, writer):
+        writer.write(beginning)
+        assert await _seconds_to_the_end(reader, writer, dribbles=bool(beginning)) < 4 * SHORT_SECONDS
+    assert server.connections.overdue == 1
+    await until(lambda: server.connections.open == 0)
+
+
+async def test_half_a_body_is_cut_off(start: Start) -> None:
+    """Its handler ends, too."""
+    server = await start()
+    async with server.connect() as (reader, writer):
+        writer.write(b"POST /body HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\nabc")
+        assert await _seconds_to_the_end(reader, writer, dribbles=True) < 4 * SHORT_SECONDS
+    await until(lambda: server.connections.open == 0 and not _handlers())
+
+
+async def test_a_large_body_gets_the_time_it_needs(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As long as it comes at a decent rate."""
+    monkeypatch.setattr(connections_module, "BODY_BYTES_PER_SECOND", 1_000)
+    server = await start()
+    async with server.connect() as (reader, writer):
+        writer.write(b"POST /body HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3000\r\n\r\n")
+        for _ in range(3):
+            writer.write(b"x" * 1_000)
+            await asyncio.sleep(0.75 * SHORT_SECONDS)
+        assert await _head(reader) == 200
+
+
+async def test_a_second_half_a_head_is_cut_off(start: Start) -> None:
+    """A connection that was good once has no more rights than a new one, and may rest longer."""
+    server = await start()
+    async with server.connect() as (reader, writer):
+        writer.write(WHOLE)
+        assert await _head(reader) == 200
+        await asyncio.sleep(2 * SHORT_SECONDS)
+        writer.write(WHOLE)
+        assert await _head(reader) == 200
+        writer.write(b"GET /")
+        assert await _seconds_to_the_end(reader, writer, dribbles=True) < 4 * SHORT_SECONDS
+
+
+async def test_a_resting_connection_ends(start: Start) -> None:
+    """When its keep-alive does."""
+    server = await start(keepalive=SHORT_SECONDS)
+    async with server.connect() as (reader, writer):
+        writer.write(WHOLE)
+        assert await _head(reader) == 200
+        assert await _seconds_to_the_end(reader, writer) < 4 * SHORT_SECONDS
+
+
+async def test_pipelined_requests_are_all_answered(start: Start) -> None:
+    """And the half of one behind them is cut off."""
+    server = await start()
+    async with server.connect() as (reader, writer):
+        writer.write(WHOLE * 5)
+        for _ in range(5):
+            assert await _head(reader) == 200
+        writer.write(WHOLE + b"GET /half")
+        assert await _head(reader) == 200
+        assert await _seconds_to_the_end(reader, writer, dribbles=True) < 4 * SHORT_SECONDS
+
+
+async def test_who_does_not_read_is_cut_off(start: Start) -> None:
+    """The answer would stay in memory for ever."""
+    server = await start()
+    async with server.connect() as (_, writer):
+        writer.write(b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        await until(lambda: server.connections.overdue == 1)
+    await until(lambda: server.connections.open == 0 and not _handlers())
+
+
+async def test_who_reads_slowly_gets_everything(start: Start) -> None:
+    """A slow line is no attack."""
+    server = await start()
+    async with server.connect() as (reader, writer):
+        writer.write(b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert await _head(reader, has_body=False) == 200
+        left = LARGE_BYTES
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while left:
+                left -= len(await reader.readexactly(min(left, 1024 * 1024)))
+                await asyncio.sleep(SHORT_SECONDS / 8)
+    assert server.connections.overdue == 0
+
+
+async def test_whoever_sends_a_request_is_answered(start: Start) -> None:
+    """Though as many as may wait do: the one that has waited longest gives way."""
+    server = await start(limit=20, waiting_limit=10)
+    waiting = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(10)]
+    assert await server.answers()
+    async with asyncio.timeout(SHORT_SECONDS):
+        assert await _ends(waiting[0][0])
+    assert server.connections.displaced >= 1
+    assert server.connections.waiting <= 10
+    for _, writer in waiting:
+        writer.close()
+
+
+async def test_what_is_answered_never_gives_way(start: Start) -> None:
+    """Streams stay; beyond the last place nobody is let in, and the server lives on."""
+    server = await start(limit=5, waiting_limit=5)
+    streams = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(5)]
+    for reader, writer in streams:
+        writer.write(b"GET /stream HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert await _head(reader, has_body=False) == 200
+    async with server.connect() as (reader, _), asyncio.timeout(DEADLINE_SECONDS):
+        assert await _ends(reader)
+    await asyncio.sleep(2 * SHORT_SECONDS)
+    assert server.connections.open == 5
+    assert not any(reader.at_eof() for reader, _ in streams)
+    streams[0][1].close()
+    await until(lambda: server.connections.open == 4)
+    assert await server.answers()
+    for _, writer in streams:
+        writer.close()
+
+
+@pytest.mark.parametrize(
+    "noise", [b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"G<script> /\r\n\r\n"]
+)
+async def test_what_is_no_http_is_answered_in_our_words(
+    start: Start, noise: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing of it comes back, no version is told, and the log stays quiet."""
+    server = await start()
+    async with server.connect() as (reader, writer):
+        writer.write(noise)
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            answer = (await reader.read()).decode()
+    assert answer.startswith("HTTP/1.1 400 ") or answer.startswith("HTTP/1.0 400 ")
+    assert '"code":"bad_request"' in answer
+    assert "Content-Security-Policy: default-src 'none'" in answer
+    assert "Server:" not in answer
+    assert "aiohttp" not in answer
+    assert "script>" not in answer
+    assert "Traceback" not in caplog.text
+
+
+def _application() -> web.Application:
+    async def fast(request: web.Request) -> web.Response:
+        return web.Response(body=b"ok")
+
+    async def body(request: web.Request) -> web.Response:
+        return web.Response(body=str(len(await request.read())).encode())
+
+    async def large(request: web.Request) -> web.Response:
+        return web.Response(body=bytes(LARGE_BYTES))
+
+    async def stream(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await asyncio.Event().wait()
+        return response
+
+    application = web.Application()
+    application.on_response_prepare.append(secure)
+    application.add_routes([web.get("/fast", fast), web.get("/large", large), web.get("/stream", stream)])
+    application.add_routes([web.post("/body", body)])
+    return application
+
+
+async def _head(reader: asyncio.StreamReader, *, has_body: bool = True) -> int:
+    """Reads an answer, or its head, and returns its status."""
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        head = await reader.readuntil(b"\r\n\r\n")
+        if has_body:
+            length = next(line for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:"))
+            await reader.readexactly(int(length.partition(b":")[2]))
+    return int(head.split()[1])
+
+
+async def _seconds_to_the_end(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, dribbles: bool = False
+) -> float:
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    ending = asyncio.create_task(_ends(reader))
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while not ending.done():
+            if dribbles:
+                writer.write(b"x")
+            await asyncio.wait({ending}, timeout=DRIBBLE_SECONDS)
+    assert await ending, "it was answered"
+    return loop.time() - began
+
+
+async def _ends(reader: asyncio.StreamReader) -> bool:
+    """True where nothing came before the end."""
+    try:
+        return await reader.read() == b""
+    except ConnectionError:
+        return True
+
+
+def _handlers() -> list[asyncio.Task[object]]:
+    return [task for task in asyncio.all_tasks() if "RequestHandler" in repr(task)]
