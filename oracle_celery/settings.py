@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import difflib
+import functools
 import hashlib
 import ipaddress
 import math
@@ -22,6 +23,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from oracle_celery.errors import ConfigurationError
+from oracle_celery.redaction import Redaction, without_passwords
 
 __all__ = ["ALGORITHM_FAMILIES", "PREFIX", "SECRET_SIZE", "Settings", "is_loopback", "is_strong_secret"]
 
@@ -34,6 +36,7 @@ MEBIBYTE = 1024 * KIBIBYTE
 GIBIBYTE = 1024 * MEBIBYTE
 
 FERNET_KEY_SIZE = 32  # bytes
+SIGNING_KEY_SIZE = 32  # bytes, at least
 
 _HOST_NAME = r"[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?"
 #: Bytes, and different ones among them, of the shortest secret that nobody can guess.
@@ -49,7 +52,7 @@ ALGORITHM_FAMILIES = (
 )
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True):
+class Settings(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """The configuration of one Celery app's Oracle. Field ``x`` is the setting ``oracle_x``."""
 
     #: Name of the Celery app (``app.main``): names the embedded database and the journal's folder. Not a setting.
@@ -81,6 +84,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     error_limit: int = 16 * KIBIBYTE
     #: Name of the message header that carries the owner's user_id.
     user_header: str = "user_id"
+    #: Who owns a task that neither an `owner` block nor a running task nor a header names an owner of: a function of
+    #: the task's name and the message's headers that returns a user_id or None, or its dotted name.
+    owner: str | Callable[[str, Mapping[str, Any]], object] | None = None
+    #: Secret, or secrets, newest first, by which producers and workers sign the owner's header: without that signature
+    #: a task is unowned. None: whoever may publish may name any owner.
+    owner_key: tuple[bytes, ...] | None = None
+    #: Further names of keys whose values are masked when they are written; "!name" takes one of the usual names away.
+    #: None: nothing is masked.
+    redact: tuple[str, ...] | None = ()
     #: Log lines of running tasks are recorded.
     logs: bool = True
     #: Bytes of one recorded log line, and lines recorded of one run.
@@ -167,6 +179,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         base = Path(self.state_dir) if self.state_dir else _user_state_path()
         return base / _slug(self.app_name)
 
+    @functools.cached_property
+    def redaction(self) -> Redaction:
+        """By which everything is masked that is written."""
+        return Redaction.from_setting(self.redact)
+
     @property
     def database_key(self) -> str:
         """Names the database without telling its password: journals of different databases never mix."""
@@ -178,6 +195,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def journal_path(self) -> Path:
         """The folder that holds one folder per node, and one for all producers, of this user, app and database."""
         return self.state_path / "journal" / self.database_key
+
+    @property
+    def has_token_key(self) -> bool:
+        """Whether tokens come from the project's own identity system, not from this machine alone."""
+        return any(key is not None for key in (self.jwt_key, self.jwt_key_file, self.jwt_jwks_url))
 
     @property
     def local_key_path(self) -> Path:
@@ -260,7 +282,8 @@ def _database_url(setting: str, value: object) -> str | None:
 
 
 def _without_password(url: str) -> str:
-    return re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", url)
+    """Also of an address with a mistake in it, such as ``postgresql:/user:password@host``."""
+    return re.sub(r"(:/*[^:/@]*):.*@", r"\1:***@", without_passwords(url))
 
 
 def _fernet_keys(setting: str, value: object) -> tuple[str, ...] | None:
@@ -276,6 +299,47 @@ def _fernet_keys(setting: str, value: object) -> tuple[str, ...] | None:
             "or a list of such keys with the newest first",
         )
     return tuple(keys)
+
+
+def _owner(setting: str, value: object) -> str | Callable[[str, Mapping[str, Any]], object] | None:
+    if value is None or callable(value):
+        return value
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z_]\w*([.:][A-Za-z_]\w*)+", value):
+        raise ConfigurationError(
+            setting=setting, value=value, expected='write a function or its dotted name, like "shop.owners.find"'
+        )
+    return value
+
+
+def _signing_keys(setting: str, value: object) -> tuple[bytes, ...] | None:
+    """The value itself is a secret: an error does not tell it."""
+    keys = (value,) if isinstance(value, (str, bytes)) else value
+    if keys is None:
+        return None
+    if isinstance(keys, (list, tuple)) and keys and all(isinstance(key, (str, bytes)) for key in keys):
+        encoded = tuple(key.encode() if isinstance(key, str) else key for key in keys)
+        if min(map(len, encoded)) >= SIGNING_KEY_SIZE:
+            return encoded
+    raise ConfigurationError(
+        setting=setting,
+        value="***",
+        expected=f"write a secret of at least {SIGNING_KEY_SIZE} bytes, as secrets.token_urlsafe(32) gives, "
+        "or a list of such secrets with the newest first",
+    )
+
+
+def _names(setting: str, value: object) -> tuple[str, ...] | None:
+    if value is None:
+        return None
+    if isinstance(value, (list, tuple)) and all(
+        isinstance(name, str) and re.fullmatch(r"!?[\w.* -]{0,100}[^\W_][\w.* -]{0,100}", name) for name in value
+    ):
+        return tuple(value)
+    raise ConfigurationError(
+        setting=setting,
+        value=value,
+        expected='write a list of names, like ["iban", "tax_*", "!session_id"], or None to mask nothing',
+    )
 
 
 def _is_fernet_key(key: object) -> bool:
@@ -458,6 +522,9 @@ _CHECKS: dict[str, Callable[[str, object], Any]] = {
     "result_limit": _count(0, 1 * MEBIBYTE, "bytes"),
     "error_limit": _count(256, 1 * MEBIBYTE, "bytes"),
     "user_header": _header_name,
+    "owner": _owner,
+    "owner_key": _signing_keys,
+    "redact": _names,
     "logs": _boolean,
     "log_line_limit": _count(64, 64 * KIBIBYTE, "bytes"),
     "log_lines_per_run": _count(0, 10_000_000, "lines"),

@@ -10,16 +10,12 @@ from typing import Any, NamedTuple
 import aiohttp
 import msgspec
 import pytest
-from aiohttp import web
 
 from oracle_celery.settings import Settings
-from oracle_celery.sidecar import auth
 from oracle_celery.sidecar.server import Sidecar
-from oracle_celery.viewer import LOCAL_ADMIN, Viewer
+from tests.tokens import TOKEN_SETTINGS, bearer
 
 DEADLINE_SECONDS = 30.0
-#: Tests say who they are with this header; the sidecar itself knows no such thing.
-VIEWER_HEADER = "X-Test-Viewer"
 
 
 class Event(NamedTuple):
@@ -70,15 +66,21 @@ class Stream:
 
 
 class Client:
-    """HTTP requests to one sidecar, as one viewer."""
+    """HTTP requests to one sidecar, as one viewer: the admin where nothing else is said."""
 
-    def __init__(self, session: aiohttp.ClientSession, address: str, viewer: str | None = None) -> None:
+    def __init__(
+        self, session: aiohttp.ClientSession, address: str, authorization: dict[str, str] | None = None
+    ) -> None:
         self._session = session
         self._address = address.rstrip("/")
-        self._headers = {VIEWER_HEADER: viewer} if viewer else {}
+        self._headers = bearer(role="admin") if authorization is None else authorization
 
-    def of(self, viewer: str) -> Client:
-        return Client(self._session, self._address, viewer)
+    def of(self, user_id: str, role: str | None = None) -> Client:
+        return Client(self._session, self._address, bearer(user_id, role))
+
+    def anonymous(self) -> Client:
+        """Nobody in particular."""
+        return Client(self._session, self._address, {})
 
     async def get(self, path: str, headers: dict[str, str] | None = None, **query: Any) -> tuple[int, Any]:
         """(status, decoded body)."""
@@ -101,8 +103,11 @@ class Client:
         return body
 
     @asynccontextmanager
-    async def raw(self, path: str, **options: Any) -> AsyncIterator[aiohttp.ClientResponse]:
-        async with self._session.get(self._address + path, **options) as response:
+    async def raw(
+        self, path: str, method: str = "GET", headers: dict[str, str] | None = None, **options: Any
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        headers = {**self._headers, **(headers or {})}
+        async with self._session.request(method, self._address + path, headers=headers, **options) as response:
             yield response
 
     @asynccontextmanager
@@ -123,20 +128,9 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 @pytest.fixture
-def viewers_by_header(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The sidecar takes `VIEWER_HEADER` for the user_id of a viewer who is no admin."""
-
-    def viewer_of_request(request: web.Request) -> Viewer:
-        user_id = request.headers.get(VIEWER_HEADER)
-        return Viewer(user_id) if user_id else LOCAL_ADMIN
-
-    monkeypatch.setattr(auth, "_viewer_of_request", viewer_of_request)
-
-
-@pytest.fixture
-async def sidecar(database: str, viewers_by_header: None) -> AsyncIterator[Sidecar]:
+async def sidecar(database: str) -> AsyncIterator[Sidecar]:
     """Started on a free port, on the test's own database."""
-    started = Sidecar(Settings.from_mapping({"oracle_url": database}), port=0)
+    started = Sidecar(Settings.from_mapping({"oracle_url": database, **TOKEN_SETTINGS}), port=0)
     await started.start()
     yield started
     await started.stop()

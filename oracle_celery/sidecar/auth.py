@@ -1,10 +1,7 @@
 """Who is asking: decided here and nowhere else, before any handler runs.
 
-For now the sidecar listens on loopback only and everybody on this machine is its admin. Authorisation replaces the
-inside of `viewer_of_request`; every reader already takes the `Viewer` that it returns.
-
-What changes something is refused where a browser says that a page of somebody else asks for it, and a body must be
-JSON: no form of another page can send that without our consent.
+A program sends its token as ``Authorization: Bearer``; a browser has it in a cookie (`session`). A bad token in the
+header is not made good by the cookie. What a viewer may do is said in `permissions`.
 """
 
 from __future__ import annotations
@@ -12,36 +9,31 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
-from oracle_celery.sidecar.answers import failure
-from oracle_celery.viewer import LOCAL_ADMIN, Actor, Viewer
+from oracle_celery.errors import NotAuthenticated
+from oracle_celery.sidecar.session_cookie import SessionCookie
+from oracle_celery.sidecar.tokens import Tokens
+from oracle_celery.viewer import Actor, Viewer
 
-__all__ = ["VIEWER", "actor_of", "identify", "refuse_other_sites", "viewer_of"]
+__all__ = ["VIEWER", "actor_of", "identify", "viewer_of"]
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 VIEWER = web.RequestKey("viewer", Viewer)
 
-READING_METHODS = frozenset({"GET", "HEAD"})
-#: What a browser says of a request that our own page, or a person at the address bar, makes.
-OWN_SITES = frozenset({"same-origin", "none"})
 
+def identify(tokens: Tokens, cookie: SessionCookie, is_public: Callable[[web.Request], bool]) -> Middleware:
+    """A middleware that knows the viewer, or lets nothing happen. What is public is served whatever a request brings:
+    an old cookie must not keep anybody from the login."""
 
-@web.middleware
-async def identify(request: web.Request, handler: Handler) -> web.StreamResponse:
-    request[VIEWER] = _viewer_of_request(request)
-    return await handler(request)
+    @web.middleware
+    async def find_viewer(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if not is_public(request):
+            request[VIEWER] = await tokens.viewer(_token_of(request, cookie))
+        return await handler(request)
 
-
-@web.middleware
-async def refuse_other_sites(request: web.Request, handler: Handler) -> web.StreamResponse:
-    if request.method not in READING_METHODS and request.match_info.http_exception is None:
-        if request.headers.get("Sec-Fetch-Site", "none") not in OWN_SITES:
-            return failure(403, "cross_site", "A page of another site asked for this. Only Oracle's own page may.")
-        has_body = request.body_exists or request.method == "POST"  # a form may be sent empty
-        if has_body and request.content_type != "application/json":
-            return failure(415, "not_json", "Send JSON, with the header Content-Type: application/json.")
-    return await handler(request)
+    return find_viewer
 
 
 def viewer_of(request: web.Request) -> Viewer:
@@ -54,5 +46,17 @@ def actor_of(request: web.Request) -> Actor:
     return Actor(viewer=viewer_of(request), via="http", address=request.remote)
 
 
-def _viewer_of_request(request: web.Request) -> Viewer:  # noqa: ARG001  # authorisation reads its headers
-    return LOCAL_ADMIN
+def _token_of(request: web.Request, cookie: SessionCookie) -> str:
+    """A browser adds Basic by itself where a proxy has asked for a password: that is not meant for us."""
+    headers = [value for value in request.headers.getall("Authorization", []) if not value[:6].lower() == "basic "]
+    if not headers:
+        token = cookie.token(request)
+        if token is None:
+            raise NotAuthenticated(
+                detail="open the link that the sidecar printed, or send Authorization: Bearer <token>"
+            )
+        return token
+    scheme, _, token = headers[0].partition(" ")
+    if len(headers) > 1 or scheme.lower() != "bearer":
+        raise NotAuthenticated(detail="send one header, Authorization: Bearer <token>")
+    return token.strip()

@@ -12,7 +12,16 @@ from oracle_celery.database.listing import TaskFilter
 from oracle_celery.errors import BadBody
 from oracle_celery.states import Status
 
-__all__ = ["BODY_LIMIT_BYTES", "BulkBody", "CancelBody", "PauseBody", "ResumeBody", "RetryBody", "body_of"]
+__all__ = [
+    "BODY_LIMIT_BYTES",
+    "BulkBody",
+    "CancelBody",
+    "PauseBody",
+    "ResumeBody",
+    "RetryBody",
+    "SessionBody",
+    "body_of",
+]
 
 #: The ids of a hundred thousand tasks, or a large task's changed arguments.
 BODY_LIMIT_BYTES = 8 * 1024 * 1024
@@ -80,6 +89,11 @@ class BulkBody(msgspec.Struct, forbid_unknown_fields=True):
     reason: Reason | None = None
     include_cancelled: bool = False
     force: bool = False
+
+
+class SessionBody(msgspec.Struct, forbid_unknown_fields=True):
+    #: A JSON Web Token, or the one of the link that the sidecar printed.
+    token: Annotated[str, msgspec.Meta(min_length=1, max_length=4 * 1024)]
 
 
 Body = TypeVar("Body")

@@ -25,6 +25,7 @@ from oracle_celery.states import Status
 from tests.control_commands import Archive
 from tests.factories import Feeder, transition
 from tests.sidecar_fixtures import Client
+from tests.tokens import TOKEN_SETTINGS
 
 DEADLINE_SECONDS = 30.0
 JSON = {"Content-Type": "application/json"}
@@ -38,9 +39,9 @@ def app(redis_url: str, tmp_path: Path) -> Iterator[Celery]:
 
 
 @pytest.fixture
-async def sidecar(database: str, viewers_by_header: None, app: Celery) -> AsyncIterator[Sidecar]:
+async def sidecar(database: str, app: Celery) -> AsyncIterator[Sidecar]:
     """With an app, unlike the common one."""
-    started = Sidecar(Settings.from_mapping({"oracle_url": database}), port=0, app=app)
+    started = Sidecar(Settings.from_mapping({"oracle_url": database, **TOKEN_SETTINGS}), port=0, app=app)
     await started.start()
     yield started
     await started.stop()

@@ -17,6 +17,7 @@ from oracle_celery.sidecar.server import Sidecar
 from tests.factories import Feeder, transition
 from tests.local_processes import free_port
 from tests.sidecar_fixtures import Client
+from tests.tokens import TOKEN_SETTINGS
 
 DEADLINE_SECONDS = 30.0
 
@@ -41,14 +42,14 @@ def worker_id(database: str) -> str:
 
 
 @pytest.fixture
-async def shop(database: str, broker_url: str, viewers_by_header: None) -> AsyncIterator[Client]:
+async def shop(database: str, broker_url: str) -> AsyncIterator[Client]:
     """The admin's client of a sidecar whose app has a broker with two messages in mail, and three in lonely."""
     async for client in _serving(database, broker_url, {"mail": 2, "lonely": 3}):
         yield client
 
 
 @pytest.fixture
-async def brokerless(database: str, viewers_by_header: None) -> AsyncIterator[Client]:
+async def brokerless(database: str) -> AsyncIterator[Client]:
     """The admin's client of a sidecar whose broker is away."""
     async for client in _serving(database, f"amqp://ann:hunter2@127.0.0.1:{free_port()}//", {}):
         yield client
@@ -61,7 +62,7 @@ async def _serving(database: str, broker_url: str, messages: dict[str, int]) -> 
             with connection.SimpleQueue(name) as queue:
                 for number in range(count):
                     queue.put(number)
-    sidecar = Sidecar(Settings.from_mapping({"oracle_url": database}), port=0, app=app)
+    sidecar = Sidecar(Settings.from_mapping({"oracle_url": database, **TOKEN_SETTINGS}), port=0, app=app)
     await sidecar.start()
     timeout = aiohttp.ClientTimeout(total=DEADLINE_SECONDS)
     async with aiohttp.ClientSession(timeout=timeout) as session:

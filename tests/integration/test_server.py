@@ -22,13 +22,14 @@ from oracle_celery.sidecar.server import Sidecar
 from tests.factories import Feeder, transition
 from tests.postgresql_fixtures import PostgresServer
 from tests.sidecar_fixtures import DEADLINE_SECONDS, Client
+from tests.tokens import KEY, TOKEN_SETTINGS
 
 #: More than the sidecar promises, because machines are busy; far less than a stream would hold it open.
 STOP_DEADLINE_SECONDS = 20.0
 
 
 def _settings(url: str) -> Settings:
-    return Settings.from_mapping({"oracle_url": url})
+    return Settings.from_mapping({"oracle_url": url, **TOKEN_SETTINGS})
 
 
 @pytest.mark.parametrize("path", ["/", "/api/tasks", "/api/tasks/none", "/nowhere", "/healthz", "/api/tasks?x=1"])
@@ -63,7 +64,7 @@ async def test_other_names_are_refused(client: Client) -> None:
 
 async def test_a_wrong_method_is_a_json_error(client: Client) -> None:
     """Nothing answers in HTML."""
-    async with client._session.post(client._address + "/api/tasks") as response:
+    async with client.raw("/api/tasks", "POST") as response:
         assert response.status == 405
         assert response.headers["Allow"] == "GET,HEAD"
         assert (await response.json())["error"]["code"] == "method_not_allowed"
@@ -79,9 +80,9 @@ async def test_readiness_names_its_parts(client: Client) -> None:
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "example.org", "::"])
 def test_it_refuses_to_be_reachable(host: str) -> None:
-    """Until it can tell who asks."""
+    """As long as it has no key by which to tell who asks."""
     with pytest.raises(ConfigurationError, match="loopback"):
-        Sidecar(_settings("postgresql://"), host=host)
+        Sidecar(Settings.from_mapping({"oracle_url": "postgresql://"}), host=host)
 
 
 async def test_a_taken_port_is_said(client: Client, sidecar: Sidecar, database: str) -> None:
@@ -168,6 +169,7 @@ def _environment(folder: Path, database: str) -> dict[str, str]:
         "import os\nfrom celery import Celery\n"
         "app = Celery('shop', broker='memory://')\n"
         "app.conf.oracle_url = os.environ['SHOP_DATABASE']\n"
+        f"app.conf.oracle_jwt_key = {KEY!r}\n"
     )
     return {**os.environ, "SHOP_DATABASE": database, "PYTHONPATH": str(Path.cwd())}
 

@@ -15,6 +15,7 @@ from oracle_celery.sidecar.server import Sidecar
 from oracle_celery.states import Status
 from tests.factories import Feeder, transition
 from tests.sidecar_fixtures import DEADLINE_SECONDS, Client, Stream
+from tests.tokens import TOKEN_SETTINGS
 
 WRITERS = 4
 BATCHES_PER_WRITER = 40
@@ -103,7 +104,7 @@ async def test_a_cursor_of_another_sidecar_works_here(database: str, client: Cli
     """What is older than this sidecar's ring comes from the database; then it goes on live."""
     start = await _list_cursor(client)
     await asyncio.to_thread(feeder.tell, *(transition(f"t-{number}") for number in range(5)))
-    other = Sidecar(Settings.from_mapping({"oracle_url": database}), port=0)
+    other = Sidecar(Settings.from_mapping({"oracle_url": database, **TOKEN_SETTINGS}), port=0)
     await other.start()
     try:
         client_of_other = Client(client._session, other.address)
