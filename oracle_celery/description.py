@@ -1,6 +1,7 @@
 """What a message says about its task, and an exception about itself: the descriptive fields of a `Transition`.
 
-Guarantee: bounded, storable, and without running code of the values, as `payload` has it.
+Guarantee: bounded, storable, without the secrets that can be known by their names, and without running code of the
+values, as `payload` has it.
 """
 
 from __future__ import annotations
@@ -9,14 +10,15 @@ from typing import Any
 
 from oracle_celery import message
 from oracle_celery.payload import cut_text, encode_arguments, error_message, identifier, type_name
+from oracle_celery.redaction import Redaction
 
 __all__ = ["describe_error", "describe_message", "describe_rejection"]
 
 
-def describe_message(headers: Any, args: Any, kwargs: Any, limit: int) -> dict[str, Any]:
+def describe_message(headers: Any, args: Any, kwargs: Any, limit: int, redaction: Redaction) -> dict[str, Any]:
     """All but name, owner and queue, whichever run it is; `limit` is that of the arguments, in bytes."""
     return {
-        "arguments": encode_arguments(args, kwargs, limit),
+        "arguments": encode_arguments(args, kwargs, limit, redaction),
         "trace_id": message.trace_id(headers.get("traceparent")),
         "eta": message.seconds_since_epoch(headers.get("eta")),
         "expires": message.seconds_since_epoch(headers.get("expires")),
@@ -26,21 +28,21 @@ def describe_message(headers: Any, args: Any, kwargs: Any, limit: int) -> dict[s
     }
 
 
-def describe_error(exception: Any, einfo: Any, limit: int) -> dict[str, Any]:
+def describe_error(exception: Any, einfo: Any, limit: int, redaction: Redaction) -> dict[str, Any]:
     """Type, words and traceback; `einfo` is Celery's, with the traceback as text."""
     traceback = getattr(einfo, "traceback", None)
     traceback = traceback if type(traceback) is str else None
-    fields = {"traceback": None if traceback is None else cut_text(traceback, limit)}
+    fields = {"traceback": None if traceback is None else cut_text(traceback, limit, redaction)}
     if isinstance(exception, BaseException):
         fields["error_type"] = type_name(type(exception))
-        fields["error_message"] = error_message(exception, traceback, limit)
+        fields["error_message"] = error_message(exception, traceback, limit, redaction)
     return fields
 
 
-def describe_rejection(rejection: Any, limit: int) -> dict[str, Any]:
+def describe_rejection(rejection: Any, limit: int, redaction: Redaction) -> dict[str, Any]:
     """What Celery's `Reject` was given: an exception, or words."""
     cause = getattr(rejection, "reason", None)
-    fields = describe_error(cause if isinstance(cause, BaseException) else rejection, None, limit)
+    fields = describe_error(cause if isinstance(cause, BaseException) else rejection, None, limit, redaction)
     if type(cause) is str:
-        fields["error_message"] = cut_text(cause, limit)
+        fields["error_message"] = cut_text(cause, limit, redaction)
     return fields

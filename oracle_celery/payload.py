@@ -2,7 +2,8 @@
 
 Guarantee: encoding costs time and bytes in proportion to the limit, never to the value, and runs no code of the value:
 only objects of exactly the types named here are opened, anything else becomes a marker ``{"$type": "module.Class"}``.
-No ``__repr__`` or ``__str__`` of a user's class is called, no query set is iterated, no property is read.
+No ``__repr__`` or ``__str__`` of a user's class is called, no query set is iterated, no property is read. Secrets, as
+far as `redaction` knows them, are masked.
 """
 
 from __future__ import annotations
@@ -16,7 +17,18 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["cut_text", "encode_arguments", "encode_value", "error_message", "identifier", "scrub", "type_name"]
+from oracle_celery.redaction import MASK, MASKED_BEYOND, USUAL, Redaction, is_telling
+
+__all__ = [
+    "cut_head",
+    "cut_text",
+    "encode_arguments",
+    "encode_value",
+    "error_message",
+    "identifier",
+    "scrub",
+    "type_name",
+]
 
 #: Levels of nesting that are opened.
 DEPTH_LIMIT = 8
@@ -32,18 +44,18 @@ MARKER_COST = 24
 _encode = msgspec.json.Encoder().encode
 
 
-def encode_value(value: Any, limit: int) -> msgspec.Raw:
+def encode_value(value: Any, limit: int, redaction: Redaction = USUAL) -> msgspec.Raw:
     """`value` as JSON of about `limit` bytes at most."""
     if value is None:
         return _NULL
-    return msgspec.Raw(_encode(_Reduction(limit).reduce(value, 0)))
+    return msgspec.Raw(_encode(_Reduction(limit, redaction).reduce(value, 0)))
 
 
-def encode_arguments(args: Any, kwargs: Any, limit: int) -> msgspec.Raw | None:
+def encode_arguments(args: Any, kwargs: Any, limit: int, redaction: Redaction = USUAL) -> msgspec.Raw | None:
     """``{"args": [...], "kwargs": {...}}``, or None where a task has none."""
     if not args and not kwargs:
         return None
-    reduction = _Reduction(limit)
+    reduction = _Reduction(limit, redaction)
     return msgspec.Raw(
         _encode({"args": reduction.reduce(_plain(args), 0), "kwargs": reduction.reduce(_plain(kwargs), 0)})
     )
@@ -84,11 +96,20 @@ def identifier(value: Any) -> str | None:
     return scrub(value)
 
 
-def cut_text(text: str, limit: int) -> str:
-    """`text` scrubbed and cut to `limit` characters: the end of a long one is kept, as a traceback's cause is there."""
-    if len(text) > limit:
+def cut_text(text: str, limit: int, redaction: Redaction = USUAL) -> str:
+    """`text` masked and cut to `limit` characters: the end of a long one is kept, as a traceback's cause is there."""
+    is_long = len(text) > limit
+    text = redaction.text(text[-limit - MASKED_BEYOND :])
+    if is_long:
         text = "… " + text[-limit:]
     return scrub(text)
+
+
+def cut_head(text: str, limit: int, redaction: Redaction = USUAL) -> str:
+    """`text` masked and cut to `limit` characters: the beginning of a long one is kept."""
+    is_long = len(text) > limit
+    text = redaction.text(text[: limit + MASKED_BEYOND])
+    return scrub(text[:limit] + " …" if is_long else text)
 
 
 def type_name(cls: type) -> str:
@@ -100,19 +121,19 @@ def type_name(cls: type) -> str:
     return scrub(f"{module}.{name}")
 
 
-def error_message(exception: BaseException, traceback: str | None, limit: int) -> str:
+def error_message(exception: BaseException, traceback: str | None, limit: int, redaction: Redaction = USUAL) -> str:
     """What the exception says, without asking it: from its plain arguments, else from the traceback Celery has made."""
     cls = type(exception)
     if cls.__str__ in _PLAIN_STR:
         parts = [part for part in exception.args if type(part) in (str, int, float, bool)]
         if len(parts) == len(exception.args):
-            return _head(", ".join(map(str, parts)), limit)
+            return cut_head(", ".join(map(str, parts)), limit, redaction)
     said = _said_in(traceback, cls) if traceback else None
     if said is not None:
-        return _head(said, limit)
+        return cut_head(said, limit, redaction)
     if not exception.args:
         return ""
-    return encode_value(list(exception.args), limit).__bytes__().decode()
+    return bytes(encode_value(list(exception.args), limit, redaction)).decode()
 
 
 _PLAIN_STR = frozenset({BaseException.__str__, KeyError.__str__, OSError.__str__})
@@ -126,10 +147,6 @@ def _said_in(traceback: str, cls: type) -> str | None:
     return None
 
 
-def _head(text: str, limit: int) -> str:
-    return scrub(text if len(text) <= limit else text[:limit] + " …")
-
-
 def _plain(value: Any) -> Any:
     return value if value is not None else []
 
@@ -137,10 +154,12 @@ def _plain(value: Any) -> Any:
 class _Reduction:
     """Turns a value into plain JSON types while counting down the bytes that are left."""
 
-    __slots__ = ("left",)
+    __slots__ = ("hides", "left", "masked")
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, redaction: Redaction) -> None:
         self.left = limit
+        self.hides = redaction.hides
+        self.masked = redaction.text
 
     def reduce(self, value: Any, depth: int) -> Any:
         cls = type(value)
@@ -171,8 +190,9 @@ class _Reduction:
         length = len(value)
         if length <= self.left:
             self.left -= length + 2
-            return scrub(value)
-        head = scrub(value[: max(self.left, 0)])
+            return scrub(self.masked(value))
+        left = max(self.left, 0)
+        head = scrub(self.masked(value[: left + MASKED_BEYOND])[:left])
         self.left = 0
         return {"$type": "str", "length": length, "head": head}
 
@@ -188,6 +208,8 @@ class _Reduction:
         self.left -= 2
         if depth >= DEPTH_LIMIT:
             return {"$type": type(value).__name__, "length": len(value)}
+        if len(value) == 2 and self.is_hidden(value[0], value[1]):  # a header, in a list of them
+            return [self.key(value[0]), MASK]
         items: list[Any] = []
         for item in value:
             if self.left <= 0:
@@ -205,8 +227,21 @@ class _Reduction:
             if self.left <= 0:
                 pairs["$cut"] = len(value) - seen
                 break
-            pairs[self.key(key)] = self.reduce(item, depth + 1)
+            name = self.key(key)
+            pairs[name] = MASK if self.is_hidden(key, item) else self.reduce(item, depth + 1)
         return pairs
+
+    def is_hidden(self, key: Any, value: Any) -> bool:
+        """A key of an odd kind is shown by its type alone, and its value is not hidden the less for that."""
+        cls = type(key)
+        if cls is not str:
+            if cls is bytes:
+                key = key.decode("latin-1")
+            elif issubclass(cls, str):
+                key = str.__str__(key)
+            else:
+                return False
+        return self.hides(key) and is_telling(value)
 
     def key(self, key: Any) -> str:
         if type(key) is str:

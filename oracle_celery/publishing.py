@@ -83,7 +83,7 @@ class Publishing:
                 name=identifier(headers.get("task")),
                 user_id=identifier(headers.get(settings.user_header)),
                 queue=message.queue_name(self.app, exchange, routing_key),
-                **describe_message(headers, sent.args, sent.kwargs, settings.arguments_limit),
+                **describe_message(headers, sent.args, sent.kwargs, settings.arguments_limit, settings.redaction),
             )
         )
 

@@ -241,7 +241,7 @@ class TaskSignals:
     def on_succeeded(self, sender: Any, *, result: Any = None, runtime: float | None = None, **_: Any) -> None:
         if sender.app is not self.app or sender.name in HIDDEN_TASKS:
             return
-        fields = sender.request.__dict__
+        fields, settings = sender.request.__dict__, self.oracle.settings
         record = Transition(
             task_id=identifier(fields["id"]) or "",
             status=COMPLETED,
@@ -251,12 +251,11 @@ class TaskSignals:
             retries=fields.get("retries") or 0,
             run_id=fields.get(RUN_ID),
             run_at=fields.get(RUN_AT),
-            result_payload=encode_value(result, self.oracle.settings.result_limit),
+            result_payload=encode_value(result, settings.result_limit, settings.redaction),
             runtime=runtime,
         )
-        oracle = self.oracle
-        if oracle.record(record) and oracle.settings.durability == "committed":
-            oracle.wait_until_committed()
+        if self.oracle.record(record) and settings.durability == "committed":
+            self.oracle.wait_until_committed()
 
     def on_failed(self, sender: Any, *, task_id: str, exception: Any = None, einfo: Any = None, **_: Any) -> None:
         if sender.app is not self.app or sender.name in HIDDEN_TASKS:
@@ -264,7 +263,7 @@ class TaskSignals:
         if isinstance(exception, Reject):
             return  # the task's own process has told so in task_postrun
         is_inferred = is_main = self.has_main_process and not self.is_pool_child
-        error = describe_error(exception, einfo, self.oracle.settings.error_limit)
+        error = self._describe_error(exception, einfo)
         reason = None
         if isinstance(exception, WorkerLostError):
             reason, is_inferred = "process_lost", True
@@ -299,7 +298,7 @@ class TaskSignals:
             Rank.GIVEN_BACK,
             reason="connection_lost" if reason is None else "retry_scheduled",
             eta=message.seconds_since_epoch(getattr(reason, "when", None)),
-            **(describe_error(exception, einfo, self.oracle.settings.error_limit) if exception is not None else {}),
+            **(self._describe_error(exception, einfo) if exception is not None else {}),
         )
 
     def on_postrun(self, sender: Any, *, retval: Any = None, state: str | None = None, **_: Any) -> None:
@@ -308,7 +307,7 @@ class TaskSignals:
             return
         if sender.app is not self.app or sender.name in HIDDEN_TASKS:
             return
-        request = sender.request
+        request, settings = sender.request, self.oracle.settings
         if state == IGNORED:
             if isinstance(retval, TaskCancelled):
                 self._end(request, Status.CANCELLED, Rank.REPORTED, reason="cancelled")
@@ -327,7 +326,7 @@ class TaskSignals:
                     Status.FAILED,
                     Rank.REPORTED,
                     reason="rejected",
-                    **describe_rejection(retval, self.oracle.settings.error_limit),
+                    **describe_rejection(retval, settings.error_limit, settings.redaction),
                 )
         elif not self.is_pool_child:  # a pool's main process will say what became of the child
             self._end(request, Status.FAILED, Rank.INTERRUPTED, reason="interrupted")
@@ -363,7 +362,12 @@ class TaskSignals:
         return self.oracle.record(record)
 
     def _describe(self, headers: Any, args: Any, kwargs: Any) -> dict[str, Any]:
-        return describe_message(headers, args, kwargs, self.oracle.settings.arguments_limit)
+        settings = self.oracle.settings
+        return describe_message(headers, args, kwargs, settings.arguments_limit, settings.redaction)
+
+    def _describe_error(self, exception: Any, einfo: Any) -> dict[str, Any]:
+        settings = self.oracle.settings
+        return describe_error(exception, einfo, settings.error_limit, settings.redaction)
 
     def _fail_chord_body(self, request: Any, task_id: str, exception: Any) -> None:
         """The body of a chord is published when its header is done; with a failed header that is never."""

@@ -1,8 +1,8 @@
 """Log lines of running tasks become records: a `logging.Handler` that knows which task runs in this thread.
 
-Guarantee: a line is formatted once, cut, and appended to the journal of log lines; past a number of lines per run one
-last line says that the rest is left out. The handler never raises into the task, except for a soft time limit that
-happens to strike inside it: that one belongs to the task.
+Guarantee: a line is formatted once, masked, cut, and appended to the journal of log lines; past a number of lines per
+run one last line says that the rest is left out. The handler never raises into the task, except for a soft time limit
+that happens to strike inside it: that one belongs to the task.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from celery import signals
 from celery._state import get_current_task
 from celery.exceptions import SoftTimeLimitExceeded
 
-from oracle_celery.payload import identifier, scrub
+from oracle_celery.payload import cut_head, identifier, scrub
 from oracle_celery.records import LogLine, encode_line
 from oracle_celery.run import HIDDEN_TASKS, RUN_ID
 
@@ -71,7 +71,7 @@ class TaskLogHandler(logging.Handler):
             number=number,
             level=record.levelno,
             logger=scrub(record.name)[:255],
-            message=_cut(message, settings.log_line_limit),
+            message=cut_head(message, settings.log_line_limit, settings.redaction),
         )
         self.oracle.log_journal.append(encode_line(line))
 
@@ -86,7 +86,3 @@ def connect(oracle: Oracle) -> None:
 
     for signal in (signals.after_setup_logger, signals.after_setup_task_logger):
         signal.connect(attach, weak=False, dispatch_uid=f"oracle-{id(oracle)}-{signal.name}")
-
-
-def _cut(message: str, limit: int) -> str:
-    return scrub(message if len(message) <= limit else message[:limit] + " …")
