@@ -196,7 +196,8 @@ async def test_what_is_answered_never_gives_way(start: Start) -> None:
 
 
 @pytest.mark.parametrize(
-    "noise", [b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"G<script> /\r\n\r\n"]
+    "noise",
+    [b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"G<script> /\r\n\r\n"],
 )
 async def test_what_is_no_http_is_answered_in_our_words(
     start: Start, noise: bytes, caplog: pytest.LogCaptureFixture
@@ -207,7 +208,7 @@ async def test_what_is_no_http_is_answered_in_our_words(
         writer.write(noise)
         async with asyncio.timeout(DEADLINE_SECONDS):
             answer = (await reader.read()).decode()
-    assert answer.startswith("HTTP/1.1 400 ") or answer.startswith("HTTP/1.0 400 ")
+    assert answer.startswith(("HTTP/1.1 400 ", "HTTP/1.0 400 "))
     assert '"code":"bad_request"' in answer
     assert "Content-Security-Policy: default-src 'none'" in answer
     assert "Server:" not in answer
