@@ -6,6 +6,7 @@ option an environment variable: ``CELERY_ORACLE_PORT`` is ``--port``.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import click
@@ -17,6 +18,7 @@ __all__ = ["oracle"]
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 5556
+TTL_LIMIT_SECONDS = 365 * 86_400
 
 
 @click.group(name="oracle", invoke_without_command=True)
@@ -74,8 +76,30 @@ def migrate(ctx: click.Context, dry_run: bool, **_preload: Any) -> None:
         click.echo("Nothing to do: the schema is up to date.")
 
 
+@oracle.command()
+@click.option("--user", required=True, help="user_id of whom the token stands for.")
+@click.option("--role", type=click.Choice(["owner", "viewer", "admin"]), default="owner", show_default=True)
+@click.option("--ttl", default="8h", show_default=True, help="How long it is good: a number and s, m, h or d.")
+@click.pass_context
+@explained
+def token(ctx: click.Context, user: str, role: str, ttl: str, **_preload: Any) -> None:
+    """Make a token, for development: log in with it, or send it as Authorization: Bearer."""
+    from oracle_celery.settings import Settings
+    from oracle_celery.sidecar.tokens import Tokens
+
+    click.echo(Tokens(Settings.from_celery(app_of(ctx))).mint(user, role, _seconds_of(ttl)))
+
+
 for _command in COMMANDS:
     oracle.add_command(_command)
+
+
+def _seconds_of(ttl: str) -> float:
+    match = re.fullmatch(r"([1-9][0-9]{0,5})([smhd])", ttl)
+    seconds = int(match[1]) * {"s": 1, "m": 60, "h": 3_600, "d": 86_400}[match[2]] if match else 0
+    if not 0 < seconds <= TTL_LIMIT_SECONDS:
+        raise click.BadParameter("write a number and s, m, h or d, up to 365d", param_hint="--ttl")
+    return seconds
 
 
 def _url_of(settings: Any) -> str:

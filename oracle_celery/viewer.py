@@ -5,6 +5,8 @@ Who acts is an `Actor`: a viewer, who may act on what they may see, and how they
 
 from __future__ import annotations
 
+import math
+import time
 from typing import Literal
 
 import msgspec
@@ -23,6 +25,11 @@ class Viewer(msgspec.Struct, frozen=True):
     sees_payloads: bool = True
     #: Seconds since the epoch at which their token ends; None: never.
     expires_at: float | None = None
+
+    @property
+    def seconds_left(self) -> float:
+        """Until their token ends, by this machine's clock; not above zero once it has ended."""
+        return math.inf if self.expires_at is None else self.expires_at - time.time()
 
     @property
     def owner(self) -> str | None:

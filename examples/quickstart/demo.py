@@ -173,7 +173,7 @@ def _open_shop(parts: list[Part], folder: Path, wanted_port: int, environment: d
     worker = start("worker", *celery, "worker", *options)
     worker.wait_until(lambda: " ready." in worker.log)
     start("traffic", str(HERE / "traffic.py"))
-    link = re.search(rf"http://{re.escape(HOST)}:{port}\S*", sidecar.log)
+    link = re.search(rf"http://{re.escape(HOST)}:{port}/#/login/\S+", sidecar.log)  # it logs in once
     say(f"\n  The shop is open. Watch it on\n\n      {link[0] if link else f'http://{HOST}:{port}/'}\n")
     say("  Ctrl-C stops everything.")
 

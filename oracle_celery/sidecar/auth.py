@@ -48,7 +48,7 @@ def actor_of(request: web.Request) -> Actor:
 
 def _token_of(request: web.Request, cookie: SessionCookie) -> str:
     """A browser adds Basic by itself where a proxy has asked for a password: that is not meant for us."""
-    headers = [value for value in request.headers.getall("Authorization", []) if not value[:6].lower() == "basic "]
+    headers = [value for value in request.headers.getall("Authorization", []) if value[:6].lower() != "basic "]
     if not headers:
         token = cookie.token(request)
         if token is None:

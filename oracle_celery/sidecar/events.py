@@ -10,7 +10,7 @@ import msgspec
 
 from oracle_celery.database.cursor import Cursor
 
-__all__ = ["COMMENT", "block", "heartbeat", "identified", "resync", "retry"]
+__all__ = ["COMMENT", "block", "bye", "heartbeat", "identified", "resync", "retry"]
 
 _encode = msgspec.json.Encoder().encode
 
@@ -37,6 +37,11 @@ def heartbeat(cursor: Cursor) -> bytes:
 def resync(reason: str) -> bytes:
     """Tells a client that it may have missed something: fetch the list again, go on from the list's cursor."""
     return block("resync", {"reason": reason})
+
+
+def bye(reason: str) -> bytes:
+    """The last event of a stream that ends on purpose: reconnecting will not help."""
+    return block("bye", {"reason": reason})
 
 
 def retry(milliseconds: int) -> bytes:

@@ -4,6 +4,9 @@ A stream begins with what its cursor has not seen (`resume`), then goes on live,
 response is aiohttp-sse's, fed with bytes that were made once for all clients; its own ping is put to sleep, because our
 heartbeat also carries the resume point.
 
+A stream ends with its viewer's token, told by a last event, `bye`: nothing that happens later is in it, not even what
+waits already.
+
 What bites: a browser's EventSource repeats its first URL when it reconnects, ``?after=`` included, and adds a newer
 ``Last-Event-ID``: the header wins.
 """
@@ -95,12 +98,19 @@ class Streams:
     ) -> web.StreamResponse:
         try:
             await _write(response, events.retry(random.randint(*RETRY_MILLISECONDS)))  # noqa: S311  # spreads load
+            viewer = subscription.viewer
             async for blocks in self._resume.blocks(subscription, cursor):
                 for piece in _pieces(blocks):
-                    await _write(response, piece)
-            await _write(response, await self._first_summary(subscription.viewer))
-            while not subscription.closed:
-                await _write(response, await subscription.take(_heartbeat_seconds()) or self._heartbeat(subscription))
+                    if viewer.seconds_left > 0:
+                        await _write(response, piece)
+            if viewer.seconds_left > 0:
+                await _write(response, await self._first_summary(viewer))
+            while not subscription.closed and viewer.seconds_left > 0:
+                taken = await subscription.take(min(_heartbeat_seconds(), viewer.seconds_left))
+                if viewer.seconds_left > 0:
+                    await _write(response, taken or self._heartbeat(subscription))
+            if viewer.seconds_left <= 0:
+                await _write(response, events.bye("token_expired"))
             await response.write_eof()
         except TimeoutError:
             if request.transport is not None:

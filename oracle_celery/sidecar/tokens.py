@@ -23,7 +23,7 @@ import jwt
 
 from oracle_celery.errors import ConfigurationError, NotAuthenticated
 from oracle_celery.settings import Settings
-from oracle_celery.sidecar.token_keys import Key, Keys, KeyOnDisk, keys_of
+from oracle_celery.sidecar.token_keys import KEY_ID, FixedKey, Key, Keys, keys_of
 from oracle_celery.viewer import Viewer
 
 __all__ = ["ROLES", "TOKEN_LIMIT_BYTES", "Tokens"]
@@ -34,7 +34,6 @@ ROLES = ("owner", "viewer", "admin")
 #: Last second of the year 9999: no calendar of ours goes further.
 END_OF_TIME = 253_402_300_799.0
 
-_KEY_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _TOKEN = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 _UNREADABLE = "the token cannot be read"
 #: What PyJWT, its JSON decoder and its arithmetic raise for tokens that somebody made up.
@@ -66,7 +65,7 @@ class Tokens:
 
     def mint(self, user_id: str, role: str, seconds: float) -> str:
         """A token for development and for the login link. Raises ConfigurationError without a secret."""
-        key = self._keys.key if isinstance(self._keys, KeyOnDisk) else None
+        key = self._keys.key if isinstance(self._keys, FixedKey) else None
         if key is None or not isinstance(key.material, bytes):
             raise ConfigurationError(
                 setting="oracle_jwt_key",
@@ -82,9 +81,8 @@ class Tokens:
                 settings.jwt_role_claim,
                 settings.jwt_admin_role if role == "admin" else settings.jwt_viewer_role,
             )
-        for claim, value in (("iss", settings.jwt_issuer), ("aud", settings.jwt_audience)):
-            if value is not None:
-                claims[claim] = value
+        issued = {"iss": settings.jwt_issuer, "aud": settings.jwt_audience}
+        claims |= {claim: value for claim, value in issued.items() if value is not None}
         return jwt.encode(claims, key.material, min(key.algorithms))
 
     async def close(self) -> None:
@@ -143,7 +141,7 @@ def _promises(token: str) -> tuple[str, str | None]:
         raise NotAuthenticated(detail=_UNREADABLE) from None
     if "crit" in header or not isinstance(algorithm, str):  # no extension is known here, so none can be honoured
         raise NotAuthenticated(detail=_UNREADABLE)
-    if key_id is not None and not (isinstance(key_id, str) and _KEY_ID.fullmatch(key_id)):
+    if key_id is not None and not (isinstance(key_id, str) and KEY_ID.fullmatch(key_id)):
         raise NotAuthenticated(detail=_UNREADABLE)
     return algorithm, key_id
 

@@ -15,6 +15,7 @@ from celery import Celery
 
 from tests.acceptance import signal_app
 from tests.local_processes import LocalSidecar, LocalWorker
+from tests.tokens import local_bearer
 
 __all__ = ["Station"]
 
@@ -84,11 +85,16 @@ class Station:
         assert self.sidecar is not None
         connection = http.client.HTTPConnection("127.0.0.1", self.sidecar.port, timeout=DEADLINE)
         try:
-            connection.request("GET", path)
+            connection.request("GET", path, headers=self.authorization)
             with connection.getresponse() as answer:
                 return json.loads(answer.read())
         finally:
             connection.close()
+
+    @property
+    def authorization(self) -> dict[str, str]:
+        """The header of this machine's admin."""
+        return local_bearer(self.app.oracle.settings)
 
     def detail(self, task_id: str) -> Any:
         """A task with its history."""
@@ -138,7 +144,7 @@ class Station:
         connection = http.client.HTTPConnection("127.0.0.1", self.sidecar.port, timeout=DEADLINE)
         query = f"?after={urllib.parse.quote(after)}" if after else ""
         try:
-            connection.request("GET", f"/api/tasks/subscribe{query}", headers={"Accept": "text/event-stream"})
+            connection.request("GET", f"/api/tasks/subscribe{query}", headers=self.authorization)
             with connection.getresponse() as answer:
                 assert answer.status == 200, answer.read()
                 yield _events(answer)

@@ -63,8 +63,19 @@ def demo(tmp_path: Path) -> Iterator[Demo]:
     EmbeddedPostgres(demo.folder / "postgres").remove()
 
 
-def _statuses(link: str) -> set[str]:
-    with urllib.request.urlopen(f"{link.rstrip('/')}/api/tasks?limit=200", timeout=10) as answer:
+def _log_in(link: str) -> urllib.request.OpenerDirector:
+    """As the page does that the link opens: what is behind the # buys a cookie, once."""
+    address, _, token = link.partition("#/login/")
+    browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+    body = json.dumps({"token": token}).encode()
+    request = urllib.request.Request(f"{address}api/session", body, {"Content-Type": "application/json"})
+    with browser.open(request, timeout=10) as answer:
+        assert json.load(answer)["role"] == "admin"
+    return browser
+
+
+def _statuses(browser: urllib.request.OpenerDirector, link: str) -> set[str]:
+    with browser.open(f"{link.partition('#')[0]}api/tasks?limit=200", timeout=10) as answer:
         return {task["status"] for task in json.load(answer)["tasks"]}
 
 
@@ -78,11 +89,12 @@ def test_shows_tasks_of_every_kind_and_stops_with_one_interrupt(demo: Demo) -> N
     """Its dashboard tells of tasks that succeeded and failed; one Ctrl-C ends every process and removes every file."""
     wanted = {"completed", "failed", "pending"}
     seen: set[str] = set()
+    browser = _log_in(demo.link)
     deadline = time.monotonic() + LIFE_SECONDS
     while not wanted <= seen:
         assert time.monotonic() < deadline, f"only {seen} after {LIFE_SECONDS} s:\n{demo.log}"
         time.sleep(POLL_SECONDS)
-        seen |= _statuses(demo.link)
+        seen |= _statuses(browser, demo.link)
     parts = demo.parts()
     assert set(parts) == {"sidecar", "worker", "traffic"}
     demo.send_signal(signal.SIGINT)

@@ -87,7 +87,7 @@ def _post(station: Station, path: str, body: Any) -> Any:
     assert station.sidecar is not None
     connection = http.client.HTTPConnection("127.0.0.1", station.sidecar.port, timeout=DEADLINE)
     try:
-        connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
+        connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json", **station.authorization})
         with connection.getresponse() as answer:
             assert answer.status < 300, answer.read()
             return json.loads(answer.read())

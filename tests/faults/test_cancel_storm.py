@@ -117,7 +117,7 @@ def _delete(station: Station, task_id: str) -> tuple[int, Any]:
     assert station.sidecar is not None
     connection = http.client.HTTPConnection("127.0.0.1", station.sidecar.port, timeout=DEADLINE)
     try:
-        connection.request("DELETE", f"/api/tasks/{task_id}")
+        connection.request("DELETE", f"/api/tasks/{task_id}", headers=station.authorization)
         with connection.getresponse() as answer:
             return answer.status, json.loads(answer.read())
     finally:

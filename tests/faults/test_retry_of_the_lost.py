@@ -42,7 +42,7 @@ def _retry(station: Station, task_id: str, body: Any) -> Any:
     assert station.sidecar is not None
     connection = http.client.HTTPConnection("127.0.0.1", station.sidecar.port, timeout=DEADLINE)
     try:
-        headers = {"Content-Type": "application/json"}
+        headers = {"Content-Type": "application/json", **station.authorization}
         connection.request("POST", f"/api/tasks/{task_id}/retry", json.dumps(body), headers)
         with connection.getresponse() as answer:
             said = json.loads(answer.read())
