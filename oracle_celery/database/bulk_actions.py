@@ -150,7 +150,9 @@ def find_bulk(transaction: Transaction, viewer: Viewer, bulk_id: str) -> Bulk:
 
 
 def _bulks(transaction: Transaction, viewer: Viewer, bulk_id: str | None, limit: int) -> list[Bulk]:
-    rows = transaction.fetch("bulks", {"owner": viewer.owner, "bulk_id": bulk_id, "limit": limit}, theirs=statement("theirs"))
+    rows = transaction.fetch(
+        "bulks", {"owner": viewer.owner, "bulk_id": bulk_id, "limit": limit}, theirs=statement("theirs")
+    )
     return [Bulk(**dict(zip(Bulk.__struct_fields__, row, strict=True))) for row in rows]
 
 

@@ -222,7 +222,7 @@ class Broadcaster:
         by_owner: dict[str | None, list[Event]] = defaultdict(list)
         for event in turn:
             by_owner[event.owner].append(event)
-        by_owner[None] = turn  # the share of those who see everything; an event without an owner is in no other share than this
+        by_owner[None] = turn  # of those who see everything; an event without an owner is in no other share
         self.changed_owners.update(by_owner)
         for owner, group in self._subscriptions.items():
             share = by_owner.get(owner)

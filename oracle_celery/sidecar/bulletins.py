@@ -1,8 +1,8 @@
 """Tells open pages how bulk actions get on, and that there is something new about queues.
 
 Guarantee: what a page is told of a bulk is its row, at most `GAP_SECONDS` old while it runs, to its actor and to those
-who see everything. A page that was not connected has missed nothing: it reads the bulk when it opens, and the end is told like any
-step. What bites: these events carry no cursor, because they are no part of the history.
+who see everything. A page that was not connected has missed nothing: it reads the bulk when it opens, and the end is
+told like any step. What bites: these events carry no cursor, because they are no part of the history.
 """
 
 from __future__ import annotations

@@ -65,9 +65,7 @@ class Resume:
                 continue
             try:
                 async with self._turns:
-                    changes = await self._source.changes(
-                        cursor, min(PAGE_EVENTS, left + 1), subscription.viewer
-                    )
+                    changes = await self._source.changes(cursor, min(PAGE_EVENTS, left + 1), subscription.viewer)
             except DatabaseUnavailable:
                 yield [events.COMMENT]
                 await self._broadcaster.next_read(PATIENCE_SECONDS)
