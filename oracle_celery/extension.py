@@ -11,6 +11,7 @@ is watched: whatever it publishes, and nothing else, is this app's.
 from __future__ import annotations
 
 import atexit
+import functools
 import hashlib
 import logging
 import os
@@ -29,6 +30,7 @@ from oracle_celery.errors import ConfigurationError
 from oracle_celery.guest import Guest
 from oracle_celery.journal import COMMITTED_SUFFIX, LOGS, MESSAGES, PRODUCERS, TRANSITIONS, Journal
 from oracle_celery.kept_message import MessageKeeper
+from oracle_celery.ownership import Owners
 from oracle_celery.publishing import Publishing
 from oracle_celery.recorder import Recorder
 from oracle_celery.records import Transition, encode_line
@@ -123,6 +125,11 @@ class Oracle(Console):
                 logger.error("Oracle records nothing in this process: %s", error)
                 return False
         return self._settings is not None and self._settings.enabled
+
+    @functools.cached_property
+    def owners(self) -> Owners:
+        """Whose this app's tasks are."""
+        return Owners(self.settings, self.guest)
 
     # -- writing -------------------------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from celery import signals
 from celery._state import get_current_task
 
-from oracle_celery import message, ownership
+from oracle_celery import message
 from oracle_celery.description import describe_message
 from oracle_celery.payload import identifier
 from oracle_celery.records import Transition
@@ -43,12 +43,15 @@ class Publishing:
         self.oracle.guest.connect(signals.after_task_publish, self.on_published)
         _watch_sending(self.app)
 
-    def on_before_publish(self, sender: Any, *, headers: dict[str, Any] | None = None, **_: Any) -> None:
+    def on_before_publish(
+        self, sender: Any, *, headers: dict[str, Any] | None = None, body: Any = None, **_: Any
+    ) -> None:
         if headers is None or _sending.get() is not self.app:
             return
         for key in OF_A_RUN.intersection(headers):
             del headers[key]  # a retry copies the headers of its run
-        ownership.stamp(headers, self.oracle.settings.user_header)
+        sent = message.sent(headers, body)
+        self.oracle.owners.stamp(headers, None if sent is None else sent.headers.get("id"), sender)
         headers[SENT_BY_ORACLE] = True
 
     def on_published(
@@ -81,7 +84,7 @@ class Publishing:
                 reason="retry_scheduled" if retries else "sent",
                 retries=retries,
                 name=identifier(headers.get("task")),
-                user_id=identifier(headers.get(settings.user_header)),
+                user_id=self.oracle.owners.of(headers, task_id),
                 queue=message.queue_name(self.app, exchange, routing_key),
                 **describe_message(headers, sent.args, sent.kwargs, settings.arguments_limit, settings.redaction),
             )

@@ -21,6 +21,7 @@ from kombu.messaging import Producer
 from oracle_celery.database.control_facts import RetryChanges
 from oracle_celery.errors import BrokerUnavailable, PublishFailed, PublishUnknown
 from oracle_celery.kept_message import Envelope, decode_envelope
+from oracle_celery.owner_signature import Signatures
 from oracle_celery.retried_message import retried_message
 from oracle_celery.settings import Settings
 
@@ -72,7 +73,7 @@ class Resender:
     def resend(self, envelope: bytes, key_id: str | None, new_id: str, changes: RetryChanges | None = None) -> None:
         """Raises NotAllowed where this message cannot be sent from here, PublishFailed or PublishUnknown."""
         kept = decode_envelope(envelope, key_id, self.settings)
-        message = retried_message(kept, self.app, new_id, changes)
+        message = retried_message(kept, self.app, new_id, changes, Signatures(self.settings))
         self.connect()
         self._require_route(message)
         self._publish(message, _compression(kept))

@@ -4,6 +4,8 @@ Guarantee: without changes the body stays what it is, byte for byte, whatever is
 only where that runs no code: JSON, MessagePack and YAML. A pickle is never loaded. Callbacks, the rest of a chain and
 the chord, which travel in the body, stay.
 
+A signed owner is signed anew for the new id, if the old signature is right.
+
 What will bite: `task_protocol = 1` has the task's id in the body, which must be taken apart even without changes.
 """
 
@@ -19,6 +21,7 @@ from kombu import serialization
 from oracle_celery.database.control_facts import RetryChanges
 from oracle_celery.errors import NotAllowed
 from oracle_celery.kept_message import Envelope
+from oracle_celery.owner_signature import Signatures
 from oracle_celery.run import OF_A_RUN, RETRY_OF, SENT_BY_ORACLE
 
 __all__ = ["retried_message"]
@@ -35,7 +38,13 @@ NOT_SENT_AGAIN_PREFIXES = ("x-first-death-", "x-last-death-")
 FRESH = {"retries": 0, "eta": None, "expires": None}
 
 
-def retried_message(envelope: Envelope, app: Any, new_id: str, changes: RetryChanges | None = None) -> Envelope:
+def retried_message(
+    envelope: Envelope,
+    app: Any,
+    new_id: str,
+    changes: RetryChanges | None = None,
+    signatures: Signatures | None = None,
+) -> Envelope:
     """Raises NotAllowed, with the code "cannot_change", where its body cannot be taken apart, and must be."""
     changes = changes or RetryChanges()
     headers = {
@@ -47,13 +56,16 @@ def retried_message(envelope: Envelope, app: Any, new_id: str, changes: RetryCha
     if has_task:
         headers |= FRESH | {"id": new_id, RETRY_OF: headers.get("id")}
         headers |= _descriptions(changes, app)
-    body = envelope.body
+    body, old_id = envelope.body, envelope.headers.get("id")
     if not has_task or changes.args is not None or changes.kwargs is not None:
         plain = _taken_apart(envelope)
         if isinstance(plain, dict):
-            headers.setdefault(RETRY_OF, plain.get("id"))
+            old_id = plain.get("id")
+            headers.setdefault(RETRY_OF, old_id)
             plain |= FRESH | {"id": new_id}
         body = _put_together(envelope, _changed(plain, changes))
+    if signatures is not None:
+        signatures.sign_anew(headers, old_id, new_id)
     exchange, routing_key, queue = envelope.exchange, envelope.routing_key, envelope.queue
     if changes.queue is not None:
         exchange, routing_key = _address(app, changes.queue)

@@ -24,7 +24,7 @@ from celery import signals
 from celery.exceptions import Reject, SoftTimeLimitExceeded
 from celery.states import IGNORED, REJECTED
 
-from oracle_celery import message, ownership
+from oracle_celery import message
 from oracle_celery.description import describe_error, describe_message, describe_rejection
 from oracle_celery.payload import encode_value, identifier, type_name
 from oracle_celery.records import Transition
@@ -98,6 +98,8 @@ class TaskSignals:
         now = self._mint.mint(fields)
         if not self.has_main_process:
             self._runs[request.id] = request
+        if self.oracle.settings.owner_key is not None:
+            self.oracle.owners.note(fields, request.id)
         is_told = SENT_BY_ORACLE in fields
         if not is_told or fields["delivery_info"]["redelivered"] or len(self._waiting) >= WAITING_LIMIT:
             self._tell_received(request)
@@ -132,7 +134,7 @@ class TaskSignals:
             run_id=fields[RUN_ID],
             run_at=fields[RUN_AT],
             name=identifier(fields["task"]),
-            user_id=identifier(fields.get(self.oracle.settings.user_header)),
+            user_id=self.oracle.owners.of(fields, request.id),
             queue=message.queue_name(self.app, exchange, key),
             **(_NOTHING if is_told else self._describe(fields, fields.get("args"), fields.get("kwargs"))),
         )
@@ -155,7 +157,7 @@ class TaskSignals:
             run_id=fields.get(RUN_ID),
             run_at=run_at,
             name=identifier(sender.name),
-            user_id=identifier(fields.get(self.oracle.settings.user_header)),
+            user_id=self.oracle.owners.of(fields, request.id),
             queue=message.queue_name(self.app, delivery.get("exchange"), delivery.get("routing_key")),
             **self._describe(fields, fields.get("args"), fields.get("kwargs")),
         )
@@ -186,6 +188,7 @@ class TaskSignals:
         if sender.app is not self.app or id is None:
             return
         headers = getattr(message, "headers", None) or {}
+        self.oracle.owners.note(headers, id)
         self._record(
             id,
             status=Status.FAILED,
@@ -196,7 +199,7 @@ class TaskSignals:
             error_type=None if exc is None else type_name(type(exc)),
             error_message=f"This worker knows no task named {name}.",
             name=identifier(name),
-            user_id=identifier(headers.get(self.oracle.settings.user_header)),
+            user_id=self.oracle.owners.of(headers, id),
             **self._describe(headers, None, None),
         )
 
@@ -214,13 +217,12 @@ class TaskSignals:
     def on_started(self, sender: Any, *, task_id: str, args: Any = None, kwargs: Any = None, **_: Any) -> None:
         if sender.app is not self.app or sender.name in HIDDEN_TASKS:
             return
-        fields, header = sender.request.__dict__, self.oracle.settings.user_header
+        fields, owners = sender.request.__dict__, self.oracle.owners
         description, delivery = _NOTHING, fields.get("delivery_info") or _NOTHING
-        user_id = identifier(fields.get(header))
         if RUN_ID not in fields:  # nobody received it: it runs eagerly, in place
             self._mint.mint(fields)
             description = self._describe(fields, args, kwargs)
-            user_id = user_id or ownership.current_owner(header)
+            owners.stamp_eager(fields, task_id, sender.name)
         now = fields[STARTED_AT] = time.monotonic_ns()
         record = Transition(
             task_id=identifier(task_id) or "",
@@ -232,7 +234,7 @@ class TaskSignals:
             run_id=fields[RUN_ID],
             run_at=fields[RUN_AT],
             name=identifier(sender.name),
-            user_id=user_id,
+            user_id=owners.of(fields, task_id),
             queue=message.queue_name(self.app, delivery.get("exchange"), delivery.get("routing_key")),
             **description,
         )
@@ -376,14 +378,13 @@ class TaskSignals:
         options = body.get("options") if isinstance(body, dict) else None
         if body is None or not isinstance(options, dict) or not options.get("task_id"):
             return
-        settings = self.oracle.settings
         self._record(
             options["task_id"],
             status=Status.FAILED,
             rank=Rank.INFERRED,
             reason="chord_header_failed",
             name=identifier(body.get("task")),
-            user_id=identifier(fields.get(settings.user_header)),
+            user_id=self.oracle.owners.of(fields, task_id),
             trace_id=message.trace_id(fields.get("traceparent")),
             root_id=identifier(fields.get("root_id")),
             error_type=None if exception is None else type_name(type(exception)),

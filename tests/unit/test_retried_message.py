@@ -7,6 +7,7 @@ import pickle
 from typing import Any
 
 import msgpack
+import msgspec
 import pytest
 from celery import Celery
 from kombu import Exchange, Queue
@@ -14,7 +15,9 @@ from kombu import Exchange, Queue
 from oracle_celery.database.control_facts import RetryChanges
 from oracle_celery.errors import NotAllowed
 from oracle_celery.kept_message import Envelope
+from oracle_celery.owner_signature import Signatures
 from oracle_celery.retried_message import retried_message
+from oracle_celery.settings import Settings
 
 HEADERS = {
     "id": "old",
@@ -186,3 +189,20 @@ def test_protocol_1_has_all_of_it_in_the_body(app: Celery) -> None:
     )
     with pytest.raises(NotAllowed):
         retried_message(pickled, app, "new")
+
+
+@pytest.mark.parametrize("protocol", [1, 2])
+def test_a_proven_owner_is_signed_for_the_new_task(app: Celery, protocol: int) -> None:
+    """An unproven one stays so, and without a key nothing is signed."""
+    signatures = Signatures(Settings.from_mapping({"oracle_owner_key": "k" * 32}))
+    old = envelope()
+    if protocol == 1:
+        old = msgspec.structs.replace(envelope(json.dumps({"id": "old", "task": "shop.pay"}).encode()), headers={})
+    for signed_id, owner in (("old", "ann"), ("other", None)):
+        headers = dict(old.headers)
+        signatures.write(headers, signed_id, "ann")
+        kept = msgspec.structs.replace(old, headers=headers)
+        message = retried_message(kept, app, "new", None, signatures)
+        assert signatures.proven(message.headers, "new") == owner
+        assert signatures.proven(message.headers, "old") is None
+    assert "user_id_signature" not in retried_message(envelope(user_id="ann"), app, "new").headers
