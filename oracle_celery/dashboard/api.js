@@ -10,7 +10,11 @@ import { formatExact, parseExact } from "./exact-json.js";
 
 export const PAGE_SIZE = 100; // tasks
 const ANSWER_TIMEOUT = 15_000; // ms
+const SESSION = "/api/session";
 const BULK_TIMEOUT = 60_000; // ms: a filter that matches a million tasks is looked through as a whole
+
+/** Tells "refused" when an answer says that nobody is logged in any more. */
+export const gate = new EventTarget();
 
 export class ApiError extends Error {
   /** @param {{status: number, code: string, message: string, parameter?: string}} facts */
@@ -88,6 +92,20 @@ export async function getSummary() {
   return JSON.parse(await answer("/api/summary"));
 }
 
+/** Who is logged in, as the cookie says. @returns {Promise<object>} see `Viewer` in session.js */
+export async function getSession() {
+  return JSON.parse(await answer(SESSION));
+}
+
+/** The token goes in the body, never in an address; what comes back is a cookie that no script can read. */
+export async function openSession(token) {
+  return order("POST", SESSION, JSON.stringify({ token }));
+}
+
+export async function closeSession() {
+  await answer(SESSION, { method: "DELETE" });
+}
+
 /** What the sidecar says of itself; it answers with 503 where something is missing. */
 export async function getReadiness() {
   return JSON.parse(await answer("/readyz", { accept: [503] }));
@@ -124,6 +142,7 @@ async function answer(address, { method = "GET", body = null, signal = null, acc
     throw new ApiError({ status: 0, code: "unreachable", message: String(error.message) });
   }
   if (response.ok || accept.includes(response.status)) return text;
+  if (response.status === 401 && address !== SESSION) gate.dispatchEvent(new Event("refused"));
   throw new ApiError({ status: response.status, ...errorFacts(text, response) });
 }
 

@@ -7,6 +7,7 @@ import { cancelTask, commandMany, commandQueues, retryTask } from "./api.js";
 import { queueKey } from "./commands.js";
 import { hashOf } from "./route.js";
 import { bulkTarget, isSelecting } from "./selection.js";
+import { mayControl } from "./session.js";
 import { BulkDialog } from "./views/bulk-dialog.js";
 import { CancelDialog } from "./views/cancel-dialog.js";
 import { QueueDialog } from "./views/queue-dialog.js";
@@ -28,8 +29,8 @@ export function Control({ dispatch, state, readTask, readQueues, focusPanel, foc
   answer("pauseQueue", ({ queue }) => openQueues("pause", queue));
   answer("resumeQueue", ({ queue }) => openQueues("resume", queue));
   answer("dismissNotice", forgetQueues);
-  answer("tickRow", ({ taskId, isRange }) => dispatch({ type: "rowTicked", taskId, isRange }));
-  answer("tickRowsHere", () => dispatch({ type: "rowsHereTicked" }));
+  answer("tickRow", ({ taskId, isRange }) => mayControl(state()) && dispatch({ type: "rowTicked", taskId, isRange }));
+  answer("tickRowsHere", () => mayControl(state()) && dispatch({ type: "rowsHereTicked" }));
   answer("tickEverything", countEverything);
   answer("clearSelection", () => dispatch({ type: "selectionCleared" }));
   answer("commandMany", ({ action }) => isSelecting(state().selection) && bulkDialog.open({ action, ...state() }));

@@ -3,9 +3,11 @@
  *
  * One direction: an event changes the state through `reduce`, the state is drawn by every view's `update`. Views ask
  * with bubbling events named by verbs; this file alone answers them. The list is read first and the stream goes on
- * from its cursor, so there is no gap and no overlap; after a `resync` both start anew.
+ * from its cursor, so there is no gap and no overlap; after a `resync` both start anew. Nothing is read before
+ * somebody is logged in, and a login link's token is out of the address before anything else happens.
  */
 
+import { Access } from "./access.js";
 import { getReadiness, getSummary, getTask, getTasks } from "./api.js";
 import { Control } from "./control.js";
 import { currentLanguage, loadLanguage, preferredLanguage, t, translate } from "./locale.js";
@@ -14,6 +16,7 @@ import { prefer, preference } from "./preferences.js";
 import { addressFromQuery, nextSort, queryFromAddress } from "./query.js";
 import { hashOf, routeFromHash } from "./route.js";
 import { isSelecting } from "./selection.js";
+import { mayControl, takeLoginToken } from "./session.js";
 import { initialState, isOvergrown, needsServerToShow, reduce } from "./state.js";
 import { TaskStream } from "./stream.js";
 import { AuditPage } from "./views/audit-page.js";
@@ -23,6 +26,7 @@ import { BulksPage } from "./views/bulks-page.js";
 import { CopyButtons } from "./views/copy-button.js";
 import { Filters } from "./views/filters.js";
 import { KeyHelp } from "./views/key-help.js";
+import { Login } from "./views/login.js";
 import { Metrics } from "./views/metrics.js";
 import { Navigation } from "./views/navigation.js";
 import { QueueRail } from "./views/queue-rail.js";
@@ -38,6 +42,8 @@ const DETAIL_PAUSE = 150; // ms: transitions of one burst lead to one reading of
 const LIST_RETRY = 3_000; // ms
 const DEAF_LISTENER = new Set(["deaf", "down"]); // what the sidecar says of its own ear
 const ONE_COLUMN = matchMedia("(max-width: 720px)");
+
+const loginToken = takeLoginToken();
 
 let state = initialState;
 let clockSkew = 0; // ms that the server's clock is ahead of ours
@@ -66,9 +72,18 @@ const otherPages = {
   audit: AuditPage(document.querySelector("#audit-page")),
 };
 const navigations = [...document.querySelectorAll("[data-navigation]")].map((element) => Navigation(element));
-const views = [bar, metrics, rail, filters, taskList, selectionBar, taskDetail, ...Object.values(otherPages), ...navigations];
+const login = Login(document.querySelector("#login"));
+const views = [login, bar, metrics, rail, filters, taskList, selectionBar, taskDetail, ...Object.values(otherPages), ...navigations];
 const pages = Pages({ dispatch, state: () => state });
 const copyButtons = CopyButtons(announcer);
+const access = Access({
+  dispatch,
+  state: () => state,
+  begin,
+  end,
+  askForLogin: login.focus,
+  announce: (text) => (announcer.textContent = text),
+});
 const keyHelp = KeyHelp(document.querySelector("#key-help"), {
   j: () => taskList.move(1),
   k: () => taskList.move(-1),
@@ -80,7 +95,7 @@ const keyHelp = KeyHelp(document.querySelector("#key-help"), {
   r: () => taskDetail.command("retryTask"),
   c: () => taskDetail.command("cancelTask"),
   y: () => taskList.currentId() && copyButtons.copy(state.opened ?? taskList.currentId()),
-  "?": () => keyHelp.open(),
+  "?": () => isIn() && keyHelp.open(),
   Escape: stepBack,
 });
 
@@ -90,11 +105,34 @@ async function start() {
   listen();
   await speak(preferredLanguage(preference("language"), navigator.languages));
   dispatch({ type: "queryChanged", query: queryFromAddress(location.search) });
-  openFromAddress();
-  await loadList();
-  askReadiness();
+  dispatch({ type: "routeChanged", route: routeFromHash(location.hash) });
+  await access.enter(loginToken);
   setInterval(render, TICK);
   setInterval(askReadiness, READINESS_INTERVAL);
+}
+
+/** Somebody is in, as far as we know: what the address names is read. */
+function begin({ hasLoggedIn }) {
+  openFromAddress();
+  if (hasLoggedIn) focusContent();
+  askReadiness();
+  return loadList();
+}
+
+/** Nobody is in any more, or somebody else: whatever is still under way is for nobody. */
+function end() {
+  stream.stop();
+  hasStream = false;
+  streamConnection = "connecting";
+  showConnection();
+  listAbort?.abort();
+  listRequest += 1;
+  clearTimeout(rereading);
+  rereading = null;
+}
+
+function isIn() {
+  return state.session.phase === "in" || state.session.phase === "unknown";
 }
 
 function listen() {
@@ -128,11 +166,14 @@ function listen() {
   stream.addEventListener("bulk", (event) => pages.takeBulk(event.detail));
   stream.addEventListener("queues", () => takeQueues());
   stream.addEventListener("resync", () => startAnew());
+  stream.addEventListener("bye", (event) => (event.detail.reason === "token_expired" ? access.leave("ended") : access.check()));
+  stream.addEventListener("refused", () => access.check());
   stream.addEventListener("connection", (event) => {
     streamConnection = event.detail;
     showConnection();
+    if (streamConnection === "live" && state.session.phase === "unknown") access.check();
   });
-  addEventListener("hashchange", openFromAddress);
+  addEventListener("hashchange", changeAddress);
   addEventListener("popstate", () => changeQuery(queryFromAddress(location.search), { isNew: false }));
   addEventListener("online", () => stream.wake());
   document.addEventListener("visibilitychange", () => document.hidden || stream.wake());
@@ -163,6 +204,8 @@ function draw() {
   for (const view of views) view.update(shown);
   document.body.classList.toggle("has-task", state.opened !== null);
   document.body.dataset.page = state.route.page;
+  document.body.dataset.session = state.session.phase;
+  document.body.classList.toggle("is-read-only", !mayControl(state));
   document.body.dataset.connection = state.connection;
   const isCovered = state.opened !== null && ONE_COLUMN.matches;
   for (const part of document.querySelectorAll("#bar, #metrics, #queue-rail, #task-list, .dock")) part.inert = isCovered;
@@ -171,6 +214,7 @@ function draw() {
 // The list
 
 async function loadList() {
+  if (!isIn()) return;
   listAbort?.abort();
   listAbort = new AbortController();
   listRequest += 1;
@@ -251,7 +295,7 @@ async function startAnew() {
 }
 
 async function askReadiness() {
-  if (document.hidden) return;
+  if (document.hidden || !isIn()) return;
   try {
     const { listener, database } = await getReadiness();
     isServerDeaf = DEAF_LISTENER.has(listener) || database === "unavailable";
@@ -270,13 +314,26 @@ function showConnection() {
 
 // The page and the opened task
 
+/** A login link that was opened in this tab logs in, and leaves the page where it was. */
+function changeAddress({ oldURL }) {
+  const token = takeLoginToken(new URL(oldURL).hash);
+  if (token !== null) access.enter(token);
+  else openFromAddress();
+}
+
 function openFromAddress() {
   const before = state.route;
   const route = routeFromHash(location.hash);
   dispatch({ type: "routeChanged", route });
+  if (!isIn()) return;
   open(route.page === "tasks" ? route.id : null);
   pages.open();
   if (before.page !== route.page && document.activeElement === document.body) focusPage();
+}
+
+function focusContent() {
+  if (state.route.page === "tasks") document.querySelector("#task-list").focus({ preventScroll: true });
+  else focusPage();
 }
 
 /** Where the focus goes when what had it is gone. */

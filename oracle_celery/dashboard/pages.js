@@ -5,6 +5,7 @@
 
 import { getAudit, getBulk, getBulkItems, getBulks, getQueues, getWorkers } from "./api.js";
 import { auditFilter } from "./audit.js";
+import { seesEverything } from "./session.js";
 
 const LOOK_INTERVAL = 5_000; // ms, on the pages of queues and workers
 const GLANCE_INTERVAL = 15_000; // ms, for the rail
@@ -31,10 +32,10 @@ export function Pages({ dispatch, state }) {
   }
 
   function look() {
-    const { route, summary } = state();
-    const isLooking = route.page === "queues" || route.page === "workers";
+    const { route, session } = state();
+    const isLooking = session.phase === "in" && (route.page === "queues" || route.page === "workers");
     const interval = isLooking ? LOOK_INTERVAL : GLANCE_INTERVAL;
-    if (document.hidden || (!isLooking && !summary?.is_admin)) return;
+    if (document.hidden || (!isLooking && !seesEverything(state()))) return;
     if (performance.now() - lookedAt >= interval || lookedAt === 0) readFleet();
   }
 

@@ -6,9 +6,9 @@
 
 /** @typedef {{page: string, id: string | null, parameters: Record<string, string>}} Route */
 
-/** In the order of the navigation. Those of admins only are refused by the server to anybody else. */
+/** In the order of the navigation. Some are for those who see everything; the server refuses them to anybody else. */
 export const PAGES = Object.freeze(["tasks", "queues", "workers", "bulk", "audit"]);
-export const ADMIN_PAGES = Object.freeze(["audit"]);
+export const OVERSIGHT_PAGES = Object.freeze(["audit"]);
 
 const PAGES_WITH_ID = new Set(["tasks", "bulk"]);
 const ADDRESS = /^#\/([a-z]+)(?:\/([^?]+))?(?:\?(.*))?$/s;

@@ -12,6 +12,7 @@ import { commandActions } from "./commands.js";
 import { NO_FLEET, fleetActions } from "./fleet.js";
 import { DEFAULT_QUERY, NEWEST_FIRST, isFiltered, matches } from "./query.js";
 import { NOTHING_SELECTED, selectionActions } from "./selection.js";
+import { NO_SESSION, sessionActions } from "./session.js";
 
 /** Rows that may wait behind the chip; beyond it the chip says "more than" and showing them asks the server again. */
 export const WAITING_LIMIT = 500; // tasks
@@ -20,6 +21,7 @@ export const WAITING_LIMIT = 500; // tasks
 export const ROWS_LIMIT = 600; // tasks
 
 export const initialState = Object.freeze({
+  session: NO_SESSION,
   query: DEFAULT_QUERY,
   /** Ids in the order shown. */
   rows: Object.freeze([]),
@@ -47,6 +49,7 @@ export const initialState = Object.freeze({
 
 /** Parts of the state that change by themselves, each in its own module. */
 const PARTS = Object.entries({
+  session: sessionActions,
   selection: selectionActions,
   commands: commandActions,
   fleet: fleetActions,
@@ -90,6 +93,9 @@ export function reduce(state, action) {
     case "detailFailed":
       if (action.taskId !== state.opened) return state;
       return { ...state, detail: { ...state.detail, phase: "failed", error: action.error } };
+    case "sessionOpened":
+    case "sessionEnded":
+      return withPart(withoutContent(state), action);
     default:
       return withPart(state, action);
   }
@@ -135,6 +141,11 @@ export function isOvergrown(state) {
 export function emptiness(state) {
   if (state.rows.length > 0 || state.list.phase !== "ready") return null;
   return isFiltered(state.query) ? "filtered" : "nothing";
+}
+
+/** Nothing that one viewer has read is there for the next one; where the page was, is. */
+function withoutContent({ session, query, route, reading, connection, cause }) {
+  return { ...initialState, session, query, route, reading, connection, cause };
 }
 
 function withPart(state, action) {

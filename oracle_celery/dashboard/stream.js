@@ -6,8 +6,8 @@
  * read before the break: repeated history ids are dropped here.
  *
  * Events (CustomEvent): "facts" (an array, gathered for a moment), "summary", "bulk" (how far one is), "queues" (read
- * them again), "resync", and "connection" with
- * "reconnecting", "live" or "deaf": the stream is open, but not even a heartbeat came.
+ * them again), "resync", "bye" (the server ends it, and why), "refused" (it was answered, but not with a stream), and
+ * "connection" with "reconnecting", "live" or "deaf": the stream is open, but not even a heartbeat came.
  */
 
 const GATHER = 50; // ms: facts of one burst are handed on together
@@ -47,6 +47,8 @@ export class TaskStream extends EventTarget {
     clearTimeout(this.#gathering);
     this.#gathering = null;
     this.#gathered = [];
+    this.#cursor = null;
+    this.#connection = null;
   }
 
   /** Tries at once, for a page that comes back from sleep or hears that the network is there again. */
@@ -65,6 +67,7 @@ export class TaskStream extends EventTarget {
     source.addEventListener("bulk", (event) => this.#tell("bulk", event));
     source.addEventListener("queues", (event) => this.#tell("queues", event));
     source.addEventListener("resync", (event) => this.#tell("resync", event));
+    source.addEventListener("bye", (event) => this.#tell("bye", event));
     source.addEventListener("error", () => this.#failed());
     this.#source = source;
   }
@@ -111,6 +114,7 @@ export class TaskStream extends EventTarget {
     this.#attempts += 1;
     clearTimeout(this.#reopening);
     this.#reopening = setTimeout(() => this.#open(), longest * (0.5 + Math.random() / 2));
+    this.dispatchEvent(new Event("refused"));
   }
 
   /** An open connection proves nothing to the deaf: only an event does, and a stream begins with one. */

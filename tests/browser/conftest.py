@@ -16,8 +16,10 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, Route, sync_playwright
 
+from tests.browser.logins import log_in
 from tests.browser.narrator import Narrator
 from tests.local_processes import LocalSidecar
+from tests.tokens import token
 
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 #: Nothing of the browser's own that would use the network.
@@ -71,14 +73,19 @@ def complaints() -> list[str]:
 
 
 @pytest.fixture
-def open_page(browser: Browser, complaints: list[str]) -> Iterator[Callable[..., Page]]:
-    """Opens an address in a context of its own; keyword arguments are the context's (locale, color_scheme, …)."""
+def open_page(browser: Browser, sidecar: LocalSidecar, complaints: list[str]) -> Iterator[Callable[..., Page]]:
+    """Opens an address in a context of its own, logged in as an admin, as somebody else, or (None) as nobody; further
+    keyword arguments are the context's (locale, color_scheme, …)."""
     contexts = []
 
-    def open_page(address: str, **options: Any) -> Page:
+    def open_page(
+        address: str, *, user: str | None = "local", role: str | None = "admin", ttl: float = 3_600.0, **options: Any
+    ) -> Page:
         context = browser.new_context(**{"locale": "en-GB", "viewport": {"width": 1440, "height": 900}} | options)
         contexts.append(context)
         context.set_default_timeout(PATIENCE_MS)
+        if user is not None:
+            log_in(context, sidecar, token(user, role, ttl))
         page = context.new_page()
         page.on("console", lambda message: _note_error(message, complaints))
         page.on("pageerror", lambda error: complaints.append(f"uncaught: {error}"))

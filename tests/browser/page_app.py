@@ -1,4 +1,7 @@
-"""The app whose sidecar the browser tests look at. Its database and folder are in the environment."""
+"""The app whose sidecar the browser tests look at. Its database and folder are in the environment.
+
+It checks tokens as a project's would: tests/tokens.py signs them.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,11 @@ import os
 
 from celery import Celery
 
+from tests.tokens import TOKEN_SETTINGS
+
 app = Celery("page", broker="memory://")
 app.conf.update(
     oracle_url=os.environ["PAGE_APP_DATABASE"],
     oracle_state_dir=os.environ["PAGE_APP_STATE"],
+    **TOKEN_SETTINGS,
 )

@@ -1,6 +1,6 @@
 /**
- * The bar on top: environment, connection badge, language, theme.
- * Asks with `chooseLanguage` {language}, `changeTheme`, `showKeys`.
+ * The bar on top: environment, connection badge, language, theme, and who is logged in.
+ * Asks with `chooseLanguage` {language}, `changeTheme`, `showKeys`, `logOut`.
  */
 
 import { LANGUAGES, currentLanguage, t } from "../locale.js";
@@ -11,6 +11,10 @@ const SHAPES = { connecting: "reconnecting", live: "live", reconnecting: "reconn
 export function Bar(element) {
   const badge = element.querySelector(".connection");
   const environment = element.querySelector(".bar__environment");
+  const user = element.querySelector(".who__user");
+  const role = element.querySelector(".who__role");
+  const problem = element.querySelector(".who__problem");
+  const leave = element.querySelector("#logout-button");
   const buttons = LANGUAGES.map((language) => element.querySelector(`[data-language="${language}"]`));
 
   for (const button of buttons) {
@@ -18,6 +22,7 @@ export function Bar(element) {
   }
   element.querySelector("#theme-button").addEventListener("click", () => ask("changeTheme"));
   element.querySelector("#keys-button").addEventListener("click", () => ask("showKeys"));
+  leave.addEventListener("click", () => ask("logOut"));
 
   function ask(type, detail) {
     element.dispatchEvent(new CustomEvent(type, { bubbles: true, detail }));
@@ -32,9 +37,21 @@ export function Bar(element) {
     badge.querySelector("use").setAttribute("href", `#connection-${SHAPES[state.connection]}`);
     environment.textContent = state.summary?.environment ?? "";
     environment.hidden = environment.textContent === "";
+    if (state.session.viewer !== null) showViewer(state.session);
     for (const button of buttons) {
       button.setAttribute("aria-pressed", String(button.dataset.language === currentLanguage()));
     }
+  }
+
+  function showViewer({ viewer, isStuck }) {
+    const told = isStuck ? t("logout.failed") : "";
+    if (problem.textContent !== told) problem.textContent = told;
+    user.textContent = viewer.user_id;
+    role.textContent = t(`role.${viewer.role}`, {}, viewer.role);
+    role.title = t(`role.${viewer.role}.means`, {}, "");
+    user.title = viewer.user_id;
+    leave.title = t("logout.of", { user: viewer.user_id });
+    leave.setAttribute("aria-label", leave.title);
   }
 
   return { update };

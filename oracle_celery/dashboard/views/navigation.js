@@ -1,7 +1,8 @@
 /** The pages, in the bar and, where that has no room, in the dock at the thumb. */
 
 import { t } from "../locale.js";
-import { ADMIN_PAGES, PAGES, hashOf } from "../route.js";
+import { OVERSIGHT_PAGES, PAGES, hashOf } from "../route.js";
+import { seesEverything } from "../session.js";
 import { KeyedList, copyOf } from "./keyed-list.js";
 
 /** @param {HTMLElement} element */
@@ -9,8 +10,7 @@ export function Navigation(element) {
   const links = KeyedList(element, Link);
 
   function update({ state }) {
-    const isAdmin = state.summary?.is_admin === true;
-    const pages = PAGES.filter((page) => isAdmin || !ADMIN_PAGES.includes(page));
+    const pages = PAGES.filter((page) => seesEverything(state) || !OVERSIGHT_PAGES.includes(page));
     links.update(pages.map((page) => [page, page, page === state.route.page]));
   }
 

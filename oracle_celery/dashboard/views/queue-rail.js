@@ -1,11 +1,12 @@
 /**
- * The queues at a glance, below the metrics, for admins; and what became of the last word on one. While anything is
+ * The queues at a glance, below the metrics, for those who see all of them; and what became of the last word on one. While anything is
  * paused it stays in sight on every page. Asks with `pauseQueue` and `resumeQueue` {queue}, and `dismissNotice`.
  */
 
 import { backlog, confirmations, isAnythingPaused, ordered, takenOver } from "../fleet.js";
 import { formatCount, formatTime } from "../format.js";
 import { t } from "../locale.js";
+import { isAdmin, seesEverything } from "../session.js";
 import { KeyedList, copyOf } from "./keyed-list.js";
 import { queueNotice } from "./queue-notice.js";
 
@@ -14,8 +15,9 @@ export function QueueRail(element) {
   const list = KeyedList(element.querySelector(".queue-rail__list"), RailQueue);
   const place = element.querySelector(".queue-rail__notice");
   const said = place.querySelector("p");
+  const pause = element.querySelector(".queue-rail__pause");
 
-  element.querySelector(".queue-rail__pause").addEventListener("click", () => ask("pauseQueue", { queue: null }));
+  pause.addEventListener("click", () => ask("pauseQueue", { queue: null }));
   place.querySelector("button").addEventListener("click", () => ask("dismissNotice"));
 
   function ask(type, detail) {
@@ -24,17 +26,19 @@ export function QueueRail(element) {
 
   function update({ state }) {
     const { fleet, route } = state;
-    const isAdmin = state.summary?.is_admin === true;
     const notice = queueNotice(state);
+    const isBare = !isAdmin(state) && fleet.queues?.length === 0;
     const isWanted = route.page === "tasks" || (route.page !== "queues" && isAnythingPaused(fleet));
-    element.hidden = !isAdmin || fleet.queues === null || !(isWanted || notice !== null);
+    element.hidden = !seesEverything(state) || fleet.queues === null || !(isWanted || notice !== null) || isBare;
     if (element.hidden) return;
     element.querySelector(".queue-rail__row").hidden = !isWanted;
+    pause.hidden = !isAdmin(state);
     element.dataset.connection = state.connection;
     const whole = fleet.everythingPaused;
     const everything = whole === null ? [] : [["*", { name: "*", paused: whole, workers: [] }, true]];
     const queues = ordered(fleet.queues).map((queue) => [queue.name, queue, Boolean(queue.paused) && !queue.paused.everything]);
-    list.update([...everything, ...queues]);
+    const shown = [...everything, ...queues].map(([name, queue, isOwnPause]) => [name, queue, { isOwnPause, mayResume: isAdmin(state) }]);
+    list.update(shown);
     place.hidden = notice === null;
     if (notice !== null && said.textContent !== notice) said.textContent = notice;
   }
@@ -54,7 +58,7 @@ function RailQueue() {
     element.dispatchEvent(new CustomEvent("resumeQueue", { bubbles: true, detail: { queue: queueName } }));
   });
 
-  function update(queue, isOwnPause) {
+  function update(queue, { isOwnPause, mayResume }) {
     queueName = queue.name;
     const isEverything = queue.name === "*";
     name.textContent = isEverything ? t("queue.all") : queue.name;
@@ -65,7 +69,7 @@ function RailQueue() {
     element.querySelector(".rail-queue__icon use").setAttribute("href", `#${icon}`);
     told.textContent = isOwnPause ? pauseText(queue) : queue.is_stranded && !queue.paused ? t("queue.no_consumer") : "";
     told.title = told.textContent;
-    resume.hidden = !isOwnPause;
+    resume.hidden = !isOwnPause || !mayResume;
     resume.title = name.textContent;
   }
 

@@ -7,6 +7,7 @@ import { backlog, confirmations, ordered, takenOver, totalWaiting } from "../fle
 import { formatCount, formatElapsed, formatTime } from "../format.js";
 import { t } from "../locale.js";
 import { hashOf } from "../route.js";
+import { isAdmin } from "../session.js";
 import { KeyedList, copyOf } from "./keyed-list.js";
 import { Page } from "./page.js";
 
@@ -31,15 +32,14 @@ export function QueuesPage(element) {
     const isEmpty = queues?.length === 0;
     const isShown = state.route.page === "queues";
     if (!page.update({ isShown, error, isEmpty, connection: state.connection })) return;
-    const isAdmin = state.summary?.is_admin === true;
     const values = { count: queues?.length ?? 0, formatted: formatCount(queues?.length), waiting: formatCount(totalWaiting(queues ?? [])) };
     page.summary.textContent = queues === null ? t("list.loading") : t("queues.summary", values);
     page.empty.textContent = t("queues.none");
     for (const button of buttons) {
       const isMeant = button.dataset.everything === "resume" ? everythingPaused !== null : everythingPaused === null;
-      button.hidden = !isAdmin || !isMeant || queues === null;
+      button.hidden = !isAdmin(state) || !isMeant || queues === null;
     }
-    cards.update(ordered(queues ?? []).map((queue) => [queue.name, queue, { now, isAdmin }]));
+    cards.update(ordered(queues ?? []).map((queue) => [queue.name, queue, { now, mayPause: isAdmin(state) }]));
   }
 
   return { update, focus: page.focus };
@@ -59,11 +59,11 @@ function QueueCard() {
     element.dispatchEvent(new CustomEvent(action, { bubbles: true, detail: { queue: name } }));
   });
 
-  function update(shown, { now, isAdmin }) {
+  function update(shown, { now, mayPause }) {
     queue = shown;
     element.dataset.state = queue.paused ? "paused" : queue.is_stranded ? "stranded" : "flowing";
     element.querySelector("h3").textContent = queue.name;
-    button.hidden = !isAdmin;
+    button.hidden = !mayPause;
     button.classList.toggle("button--main", Boolean(queue.paused));
     button.querySelector("use").setAttribute("href", queue.paused ? "#icon-play" : "#icon-pause");
     button.querySelector("span").textContent = t(queue.paused ? "queue.resume" : "queue.pause");

@@ -12,6 +12,7 @@ import { hashOf } from "../route.js";
 
 const CANCELLABLE = new Set(["pending", "in_progress"]);
 const RETRIABLE = new Set(["failed", "cancelled"]);
+const NOTHING = Object.freeze({ retryTask: false, cancelTask: false, whyNot: null });
 
 /** @param {HTMLElement} element the panel: buttons stand beside the status, everything else below it */
 export function TaskControl(element) {
@@ -29,8 +30,8 @@ export function TaskControl(element) {
     });
   }
 
-  function update({ task, control, command }) {
-    const may = whatMay(task, control);
+  function update({ task, control, command, mayControl }) {
+    const may = mayControl ? whatMay(task, control) : NOTHING;
     for (const button of buttons) {
       const isSending = command?.phase === "sending";
       button.hidden = !may[button.dataset.command];
@@ -62,7 +63,7 @@ export function TaskControl(element) {
 
 /** `{retryTask, cancelTask, whyNot}` for a task as it stands now. */
 function whatMay(task, control) {
-  if (control === null) return { retryTask: false, cancelTask: false, whyNot: null };
+  if (control === null) return NOTHING;
   const { cancel, retry } = control;
   const isCancellable = CANCELLABLE.has(task.status);
   const isRetriable = RETRIABLE.has(task.status);

@@ -5,6 +5,7 @@
 
 import { formatCount, formatDuration, formatFullTime, formatTime, UNKNOWN } from "../format.js";
 import { t } from "../locale.js";
+import { isAdmin, mayControl, seesPayloads } from "../session.js";
 import { showStatus } from "./glyph.js";
 import { Payload } from "./payload.js";
 import { StateHistory } from "./state-history.js";
@@ -26,6 +27,7 @@ export function TaskDetail(element) {
   const history = StateHistory(element.querySelector(".state-history"));
   const payloads = [...element.querySelectorAll("[data-payload]")].map((section) => Payload(section));
   const control = TaskControl(element);
+  const withheld = element.querySelector(".task-detail__withheld");
   const waiting = WaitingReasons(element.querySelector(".waiting-reasons"));
   const audit = TaskAudit(element.querySelector(".task-audit"));
   let shownId = null;
@@ -63,7 +65,8 @@ export function TaskDetail(element) {
     problem.textContent = error.status === 404 ? t("task.missing") : t("task.failed", { message });
   }
 
-  function updateContent({ detail, commands, opened, summary }, now) {
+  function updateContent(state, now) {
+    const { detail, commands, opened } = state;
     const { task, history: entries, phase } = detail;
     showStatus(status, status.querySelector("strong"), task.status);
     const cause = task.status === "failed" || task.status === "cancelled" ? (task.error_type ?? task.reason) : task.reason;
@@ -74,8 +77,9 @@ export function TaskDetail(element) {
     history.update({ entries, now, isKnown: phase === "ready" || entries.length > 0 });
     updateFailure(task);
     for (const payload of payloads) payload.update(task);
-    control.update({ task, control: detail.control, command: commands.get(opened) });
-    waiting.update({ task, waiting: detail.waiting, isAdmin: summary?.is_admin === true });
+    withheld.hidden = seesPayloads(state);
+    control.update({ task, control: detail.control, command: commands.get(opened), mayControl: mayControl(state) });
+    waiting.update({ task, waiting: detail.waiting, isAdmin: isAdmin(state) });
     audit.update(detail.audit);
   }
 
