@@ -47,6 +47,7 @@ RULES: Mapping[str, Rule] = {
     "summary": Rule.ANYBODY,
     "workers": Rule.ANYBODY,
     "queues": Rule.ANYBODY,
+    "openapi": Rule.ANYBODY,
     "bulks": Rule.ANYBODY,
     "one_bulk": Rule.ANYBODY,
     "bulk_items": Rule.ANYBODY,

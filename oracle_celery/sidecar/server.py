@@ -35,6 +35,7 @@ from oracle_celery.sidecar.health import Health
 from oracle_celery.sidecar.hosts import LOOPBACK_NAMES, names_of, only_hosts
 from oracle_celery.sidecar.limits import limit_commands, limit_failed_logins
 from oracle_celery.sidecar.metrics import Metrics
+from oracle_celery.sidecar.openapi import OpenApi
 from oracle_celery.sidecar.origins import refuse_other_sites
 from oracle_celery.sidecar.permissions import is_public, permit, require_rules
 from oracle_celery.sidecar.session import LoginLink, Session
@@ -158,6 +159,7 @@ class Sidecar:
         application.add_routes(Fleet(self._backend).routes())
         application.add_routes(Health(self._backend).routes())
         application.add_routes(metrics.routes())
+        application.add_routes(OpenApi(cookie).routes())
         application.add_routes(Assets().routes())
         require_rules(application)
         return application

@@ -26,10 +26,10 @@ class SessionCookie:
         self._is_secure = is_secure
 
     def token(self, request: web.Request) -> str | None:
-        return request.cookies.get(self._name(request))
+        return request.cookies.get(self.name(request))
 
     def fits(self, request: web.Request, token: str) -> bool:
-        return len(self._name(request)) + len(token) < COOKIE_LIMIT_BYTES
+        return len(self.name(request)) + len(token) < COOKIE_LIMIT_BYTES
 
     def put(self, request: web.Request, answer: web.Response, token: str, viewer: Viewer) -> None:
         age = MAX_AGE_SECONDS if viewer.expires_at is None else int(viewer.expires_at - time.time())
@@ -40,7 +40,7 @@ class SessionCookie:
 
     def _set(self, request: web.Request, answer: web.Response, value: str, max_age: int) -> None:
         answer.set_cookie(
-            self._name(request),
+            self.name(request),
             value,
             max_age=max_age,
             path="/",
@@ -49,7 +49,7 @@ class SessionCookie:
             samesite="Strict",
         )
 
-    def _name(self, request: web.Request) -> str:
+    def name(self, request: web.Request) -> str:
         """By the port that the browser sees. With https the prefix makes it ours alone: no neighbouring domain, and no
         page on http, can have set it."""
         uses_https = self._uses_https(request)

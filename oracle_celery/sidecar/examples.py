@@ -1,0 +1,273 @@
+"""One shop's afternoon, as the API tells it: the examples of its document, made of the very types that it answers with.
+
+They are checked by the type checker where they are written and against the document's own schemas in its tests.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from oracle_celery.control import Cancelled, QueuesAnswer, Retried
+from oracle_celery.database.control_facts import (
+    AuditEntry,
+    AuditOutcome,
+    AuditPage,
+    Bulk,
+    BulkItem,
+    BulkItemPage,
+    BulkPreview,
+    CancelControl,
+    Ineligible,
+    RetryControl,
+    TaskControl,
+    WorkerPauseReport,
+)
+from oracle_celery.database.facts import (
+    HistoryEntry,
+    LogPage,
+    Summary,
+    Task,
+    TaskDetails,
+    TaskLogLine,
+    TaskPage,
+    TransitionEvent,
+)
+from oracle_celery.database.fleet_facts import QueueFacts, QueueList, QueueWorker, WorkerFacts, WorkerList
+from oracle_celery.sidecar.api import TaskAnswer
+from oracle_celery.sidecar.commands import BulkList
+from oracle_celery.sidecar.session import SessionFacts
+from oracle_celery.situation import PauseInForce
+
+__all__ = [
+    "AUDIT_PAGE",
+    "BULK",
+    "BULK_ID",
+    "BULK_ITEMS",
+    "BULK_LIST",
+    "BULK_PREVIEW",
+    "CANCELLED",
+    "CANCEL_REQUESTED",
+    "CURSOR",
+    "LOG_PAGE",
+    "NODE",
+    "PAUSED",
+    "QUEUE_LIST",
+    "RESUMED",
+    "RETRIED",
+    "SESSION",
+    "SUMMARY",
+    "TASK_ANSWER",
+    "TASK_ID",
+    "TASK_PAGE",
+    "TRANSITION",
+    "WORKER_LIST",
+]
+
+TASK_ID = "6d2c7a43-59f5-4ab0-9a47-0f1f6f2a8d11"
+NEW_TASK_ID = "0b8c4f5e-8a1d-4d6a-b1f0-6b2f0a3f9c52"
+BULK_ID = "3a0d8f8c-2a4e-4a5c-9d7a-5a1f0c6b7e21"
+CURSOR = "1.1893.1.48211."
+NODE = "celery@worker-1"
+WORKER_ID = "9a1f5f0e-4c3d-4f3a-8a39-2d1c7e5b6f10"
+CREATED_AT = "2026-03-14T15:09:26.535897Z"
+STARTED_AT = "2026-03-14T15:09:26.541002Z"
+FINISHED_AT = "2026-03-14T15:09:27.795118Z"
+CANCELLED_AT = "2026-03-14T15:10:02.000000Z"
+
+_FIELDS: dict[str, Any] = {
+    "task_id": TASK_ID,
+    "name": "shop.pay",
+    "status": "failed",
+    "reason": None,
+    "user_id": "ann",
+    "queue": "celery",
+    "worker": NODE,
+    "retries": 0,
+    "created_at": CREATED_AT,
+    "received_at": "2026-03-14T15:09:26.539214Z",
+    "started_at": STARTED_AT,
+    "finished_at": FINISHED_AT,
+    "runtime": 1.254116,
+    "eta": None,
+    "expires": None,
+    "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736",
+    "root_id": TASK_ID,
+    "parent_id": None,
+    "group_id": None,
+    "error_type": "PaymentRefused",
+    "version": (0, 1773500966541002, 80),
+}
+
+TASK = Task(**_FIELDS)
+TASK_PAGE = TaskPage(tasks=[TASK], next_page=None, cursor=CURSOR)
+
+AUDIT_ENTRY = AuditEntry(
+    audit_id=17,
+    at=CANCELLED_AT,
+    actor="ann",
+    is_admin=False,
+    via="http",
+    address="192.0.2.7",
+    action="retry",
+    task_id=TASK_ID,
+    queues=None,
+    bulk_id=None,
+    filter=None,
+    before={"status": "failed"},
+    after={"task_id": NEW_TASK_ID},
+    reason="the bank is back",
+    outcome="sent",
+    outcomes=[AuditOutcome(subject=TASK_ID, outcome="sent", detail=None, at=CANCELLED_AT)],
+)
+AUDIT_PAGE = AuditPage(entries=[AUDIT_ENTRY], next=None)
+
+TASK_ANSWER = TaskAnswer(
+    task=TaskDetails(
+        **_FIELDS,
+        arguments=msgspec.Raw(b'{"args":[1042],"kwargs":{"currency":"EUR"}}'),
+        result_payload=None,
+        error_message="the bank does not answer",
+        traceback="Traceback (most recent call last):\n  …\nPaymentRefused: the bank does not answer\n",
+        origin="4711@web-1",
+    ),
+    history=[
+        HistoryEntry(
+            history_id=90211,
+            status="failed",
+            reason=None,
+            at=FINISHED_AT,
+            retries=0,
+            run_id="1f0e4c3d",
+            worker=NODE,
+            origin="815@worker-1",
+            duration=None,
+            error_type="PaymentRefused",
+            error_message="the bank does not answer",
+        )
+    ],
+    cursor=CURSOR,
+    control=TaskControl(
+        cancel=CancelControl(
+            allowed=False,
+            code="not_active",
+            why_not="The task is failed: only a pending or in_progress task can be cancelled.",
+            interruptible=None,
+        ),
+        retry=RetryControl(allowed=True, code=None, why_not=None, needs=None),
+        cancel_requested=None,
+        retry_of=None,
+        retried_as=None,
+        retry_state=None,
+    ),
+    audit=[],
+    waiting=None,
+)
+
+LOG_PAGE = LogPage(
+    lines=[
+        TaskLogLine(
+            line_id=5120, at=STARTED_AT, level=20, logger="shop", message="paying order 1042", run_id="1f0e4c3d"
+        )
+    ],
+    next=None,
+)
+
+SUMMARY = Summary(
+    queued=12,
+    active=3,
+    failure_percent_24h=1.5,
+    mean_runtime_24h=0.84,
+    finished_24h=2000,
+    failed_24h=30,
+    workers=2,
+    dropped=0,
+    quarantined=0,
+    as_of=CANCELLED_AT,
+)
+
+TRANSITION = TransitionEvent(
+    history_id=90211, task_id=TASK_ID, new_status="failed", reason=None, timestamp=FINISHED_AT, task=TASK
+)
+
+CANCELLED = Cancelled(
+    task_id=TASK_ID, status="cancelled", outcome="cancelled", interruptible=None, audit_id=16, note=None
+)
+CANCEL_REQUESTED = Cancelled(
+    task_id=TASK_ID, status="in_progress", outcome="requested", interruptible=True, audit_id=16, note=None
+)
+RETRIED = Retried(task_id=TASK_ID, new_task_id=NEW_TASK_ID, audit_id=17)
+
+BULK = Bulk(
+    bulk_id=BULK_ID,
+    action="cancel",
+    state="running",
+    total=1203,
+    done=500,
+    outcomes={"cancelled": 497, "not_active": 3},
+    created_at=CANCELLED_AT,
+    finished_at=None,
+    actor="ann",
+    reason="wrong month",
+    audit_id=18,
+    is_admin=False,
+)
+BULK_LIST = BulkList([BULK])
+BULK_PREVIEW = BulkPreview(
+    total=1203,
+    eligible=1200,
+    ineligible=[
+        Ineligible(
+            code="not_active",
+            message="The task is completed: only a pending or in_progress task can be cancelled.",
+            count=3,
+        )
+    ],
+    sample=[TASK_ID],
+)
+BULK_ITEMS = BulkItemPage(items=[BulkItem(number=1, task_id=TASK_ID, outcome="cancelled")], next=None)
+
+_REPORT = WorkerPauseReport(node=NODE, worker_id=WORKER_ID, state="confirmed")
+PAUSED = QueuesAnswer(audit_id=19, queues=("mail",), is_paused=True, until=None, workers=[_REPORT], note=None)
+RESUMED = msgspec.structs.replace(PAUSED, audit_id=20, is_paused=False)
+
+WORKER_LIST = WorkerList(
+    workers=[
+        WorkerFacts(
+            worker_id=WORKER_ID,
+            node=NODE,
+            pool="prefork",
+            concurrency=4,
+            interruptible=True,
+            state="alive",
+            active=3,
+            reserved=1,
+            queues=["celery", "mail"],
+            consuming=["celery"],
+            started_at="2026-03-14T08:00:00.000000Z",
+            beat_at=CANCELLED_AT,
+            gone_at=None,
+            versions=msgspec.Raw(b'{"celery":"5.7.0"}'),
+            rate_limits=msgspec.Raw(b'{"shop.mail":"10/m"}'),
+        )
+    ]
+)
+QUEUE_LIST = QueueList(
+    queues=[
+        QueueFacts(
+            name="mail",
+            depth=12,
+            consumers=0,
+            waiting=12,
+            oldest_waiting_at=CREATED_AT,
+            oldest_waiting_id=TASK_ID,
+            paused=PauseInForce(by="root", at=CANCELLED_AT, reason="provider is down", until=None, everything=False),
+            workers=[QueueWorker(node=NODE, state="alive", is_consuming=False)],
+            is_stranded=False,
+        )
+    ],
+    everything_paused=None,
+)
+
+SESSION = SessionFacts(user_id="ann", role="owner", expires_at=1773529200.0, may_control=True, sees_payloads=True)

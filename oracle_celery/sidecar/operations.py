@@ -1,0 +1,356 @@
+"""What every route takes, answers and refuses: the table that the API's document is made of.
+
+It names the types that handlers read and answer with, and the limits that they check; nothing is said twice. What holds
+for every route of a kind (who may call it, what a body must be, how often one may act) is not here: `openapi` adds it
+from the route's method and rule. A route that is missing here fails a test, and so does a status that some test of the
+sidecar gets and the document does not tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from oracle_celery.control import Cancelled, QueuesAnswer, Retried
+from oracle_celery.database.control_facts import AuditPage, Bulk, BulkItemPage, BulkPreview
+from oracle_celery.database.facts import LogPage, Summary, TaskPage, TransitionEvent
+from oracle_celery.database.fleet_facts import QueueList, WorkerList
+from oracle_celery.database.queries import SORT_KEYS
+from oracle_celery.sidecar import api, commands, examples
+from oracle_celery.sidecar.api import TaskAnswer
+from oracle_celery.sidecar.bodies import BulkBody, CancelBody, PauseBody, ResumeBody, RetryBody, SessionBody
+from oracle_celery.sidecar.commands import BulkList
+from oracle_celery.sidecar.health import Alive, Readiness
+from oracle_celery.sidecar.listener import ListenerStatus
+from oracle_celery.sidecar.operation import Answer, Operation, Parameter, alternatives, answer, number, text
+from oracle_celery.sidecar.parameters import ALTERNATIVES_LIMIT, LAST_BIGINT
+from oracle_celery.sidecar.session import SessionFacts
+
+__all__ = ["EVENTS", "NO_API", "OPERATIONS"]
+
+#: Routes that are no API: the page and its files.
+NO_API = frozenset({"page", "asset"})
+
+
+_STATUS = Parameter(
+    name="status",
+    description="Repeated, or separated by commas: any of them.",
+    schema={
+        "type": "array",
+        "items": {"type": "string", "enum": list(api.STATUS_WORDS)},
+        "maxItems": ALTERNATIVES_LIMIT,
+    },
+    example=["failed"],
+)
+_SORT = Parameter(
+    name="sort",
+    description="A minus puts the largest first. All but created_at and task_id are for narrow filters.",
+    schema={
+        "type": "string",
+        "enum": [sign + key for key in SORT_KEYS for sign in ("", "-")],
+        "default": api.DEFAULT_SORT,
+    },
+    example="-finished_at",
+)
+_TASK_ID = Parameter(
+    name="task_id",
+    description="Any characters; a slash comes as %2F.",
+    schema={"type": "string", "minLength": 1},
+    example=examples.TASK_ID,
+    place="path",
+)
+_BULK_ID = Parameter(
+    name="bulk_id",
+    description="As the bulk's own answer named it.",
+    schema={"type": "string", "minLength": 1},
+    example=examples.BULK_ID,
+    place="path",
+)
+_LAST_EVENT_ID = Parameter(
+    name="Last-Event-ID",
+    description="As `after`, and stronger: what a browser sends by itself when it reconnects.",
+    schema={"type": "string"},
+    example=examples.CURSOR,
+    place="header",
+)
+
+
+_STREAM = """\
+Server-sent events, until the client leaves. Each has a name and JSON data; `x-events` tells the type of each one's data.
+
+| event | data | |
+| --- | --- | --- |
+| `task` | TransitionEvent | A task has changed. |
+| `summary` | Summary | The numbers have changed. |
+| `bulk` | Bulk | A bulk action has got on: to its actor and to those who see everything. |
+| `queues` | `{}` | Something about queues is new: read /api/queues. |
+| `heartbeat` | `{}` | Nothing happens, and the stream lives. |
+| `resync` | `{"reason"}` | Something may have been missed: read the list again; the stream itself goes on. |
+| `bye` | `{"reason"}` | The stream ends, and why: `token_expired`. |
+
+An event with an `id` is a place to resume from: send it as `Last-Event-ID` or `?after=` and nothing is missed, nothing
+comes twice. The `cursor` of a list or a task is such a place as well. New fields and new events may come: pass over
+what you do not know."""
+
+#: The types of the events' data.
+EVENTS: Mapping[str, Any] = {"task": TransitionEvent, "summary": Summary, "bulk": Bulk}
+
+
+def _stream_example() -> str:
+    data = msgspec.json.encode(examples.TRANSITION).decode()
+    return f"retry: 4711\n\nid: {examples.CURSOR}\nevent: task\ndata: {data}\n\n"
+
+
+def _readiness(*, is_online: bool) -> Readiness:
+    return Readiness(
+        status="ok" if is_online else "unavailable",
+        database="ok" if is_online else "unavailable",
+        listener=ListenerStatus.HEARING if is_online else ListenerStatus.STARTING,
+        schema="ok" if is_online else "unknown",
+    )
+
+
+# -- the table ----------------------------------------------------------------------------------------------------
+
+_RETRY_REFUSALS = (
+    "not_failed",
+    "already_retried",
+    "no_message",
+    "cancelled",
+    "chord_member",
+    "no_key",
+    "cannot_change",
+)
+
+#: By the route's name.
+OPERATIONS: Mapping[str, Operation] = {
+    "tasks": Operation(
+        tag="tasks",
+        summary="List tasks",
+        description="Of those that you may see. Pages go by key: a page begins where the one before ended, whatever "
+        "has come in since. The cursor is where a stream goes on from this list without a gap.",
+        parameters=(
+            _STATUS,
+            alternatives("name", "The task's name; an asterisk stands for any characters.", "shop.*"),
+            alternatives("user", "The owner's user_id.", "ann"),
+            alternatives("queue", "The queue's name; an asterisk stands for any characters.", "mail"),
+            alternatives("worker", "The node's name; an asterisk stands for any characters.", examples.NODE),
+            alternatives("id", "The beginning of the task's id.", examples.TASK_ID[:8]),
+            _SORT,
+            number("limit", "Tasks of one page.", 1, api.TASKS_LIMIT, api.TASKS_DEFAULT),
+            text("page", "`next_page` of the page before, with the same sort."),
+        ),
+        answers={200: answer(TaskPage, examples.TASK_PAGE, "One page; `next_page` is null on the last one.")},
+    ),
+    "subscribe": Operation(
+        tag="tasks",
+        summary="Subscribe to changes",
+        description=_STREAM,
+        parameters=(
+            text("after", "A cursor, or the id of an event: the stream begins with what came after it."),
+            _LAST_EVENT_ID,
+        ),
+        answers={
+            200: Answer(
+                description="The stream.",
+                kind={"type": "string"},
+                example=_stream_example(),
+                media_type="text/event-stream",
+            )
+        },
+        refusals={429: ("too_many_streams",), 503: ("too_many_streams",)},
+    ),
+    "task": Operation(
+        tag="tasks",
+        summary="Read a task",
+        description="With its history, what may be done with it, who did what to it, and, while it is pending, why it "
+        "waits.",
+        parameters=(_TASK_ID,),
+        answers={200: answer(TaskAnswer, examples.TASK_ANSWER, "The task.")},
+        refusals={404: ("task_not_found",)},
+    ),
+    "logs": Operation(
+        tag="tasks",
+        summary="Read what a task has logged",
+        parameters=(
+            _TASK_ID,
+            number("after", "`next` of the page before.", 0, LAST_BIGINT, 0),
+            number("limit", "Lines of one page.", 1, api.LINES_LIMIT, api.LINES_DEFAULT),
+        ),
+        answers={200: answer(LogPage, examples.LOG_PAGE, "Lines, the oldest first.")},
+        refusals={404: ("task_not_found",)},
+    ),
+    "summary": Operation(
+        tag="tasks",
+        summary="Read the numbers",
+        description="Of the tasks that you may see.",
+        answers={200: answer(Summary, examples.SUMMARY, "The numbers as of now.")},
+    ),
+    "cancel": Operation(
+        tag="control",
+        summary="Cancel a task",
+        description="A pending task never runs. The end of a running one is requested: its worker has the last word, "
+        "and what came of it is told in the task's audit.",
+        parameters=(_TASK_ID,),
+        body=CancelBody,
+        body_example={"reason": "wrong month"},
+        answers={
+            200: answer(Cancelled, examples.CANCELLED, "It was pending and will not run."),
+            202: answer(Cancelled, examples.CANCEL_REQUESTED, "It runs; its worker is asked to end it."),
+        },
+        refusals={404: ("task_not_found",), 409: ("not_active", "already_requested")},
+    ),
+    "retry": Operation(
+        tag="control",
+        summary="Send a task again",
+        description="The same message under a new id, once: the next retry is one of the new task. `args`, `kwargs` "
+        "and `queue` are taken in place of the old ones.",
+        parameters=(_TASK_ID,),
+        body=RetryBody,
+        body_example={"reason": "the bank is back"},
+        answers={201: answer(Retried, examples.RETRIED, "The broker has confirmed the new message.")},
+        refusals={
+            404: ("task_not_found",),
+            409: _RETRY_REFUSALS,
+            502: ("broker_unavailable", "publish_failed", "publish_unknown"),
+        },
+    ),
+    "bulk": Operation(
+        tag="control",
+        summary="Cancel or retry many tasks",
+        description="Chosen by `ids` or by a `filter`, as the list has it ({} is all that you may see). The choice is "
+        "made at once and the work done behind: its progress comes over the stream. With `dry_run` nothing is done.",
+        body=BulkBody,
+        body_example={"action": "cancel", "filter": {"name": ["shop.*"], "status": ["pending"]}, "dry_run": True},
+        answers={
+            200: answer(BulkPreview, examples.BULK_PREVIEW, "What it would do now (`dry_run`)."),
+            202: answer(Bulk, examples.BULK, "It is under way."),
+        },
+    ),
+    "bulks": Operation(
+        tag="control",
+        summary="List bulk actions",
+        description="Your own; all of them for those who see everything.",
+        parameters=(number("limit", "Bulk actions told.", 1, commands.BULKS_LIMIT, commands.BULKS_DEFAULT),),
+        answers={200: answer(BulkList, examples.BULK_LIST, "The newest first.")},
+    ),
+    "one_bulk": Operation(
+        tag="control",
+        summary="Read how far a bulk action is",
+        parameters=(_BULK_ID,),
+        answers={200: answer(Bulk, examples.BULK, "The bulk action.")},
+        refusals={404: ("bulk_not_found",)},
+    ),
+    "bulk_items": Operation(
+        tag="control",
+        summary="List what became of each task of a bulk action",
+        parameters=(
+            _BULK_ID,
+            number("after", "`next` of the page before.", 0, LAST_BIGINT, 0),
+            number("limit", "Tasks of one page.", 1, commands.ITEMS_LIMIT, commands.ITEMS_DEFAULT),
+            text("outcome", "Only tasks of which this became.", "not_active"),
+        ),
+        answers={200: answer(BulkItemPage, examples.BULK_ITEMS, "In the order in which they are done.")},
+        refusals={404: ("bulk_not_found",)},
+    ),
+    "workers": Operation(
+        tag="fleet",
+        summary="List workers",
+        answers={200: answer(WorkerList, examples.WORKER_LIST, "Living ones, and those gone for less than a day.")},
+    ),
+    "queues": Operation(
+        tag="fleet",
+        summary="List queues",
+        answers={200: answer(QueueList, examples.QUEUE_LIST, "What waits, who consumes, what is paused.")},
+    ),
+    "pause": Operation(
+        tag="admin",
+        summary="Pause queues",
+        description="Workers stop consuming at once and after every restart. Without `queue` it is the app's default "
+        'one; "*" is all of them. Waits up to three seconds for what the workers say.',
+        body=PauseBody,
+        body_example={"queue": "mail", "reason": "provider is down", "until": "2999-12-31T18:00:00Z"},
+        answers={200: answer(QueuesAnswer, examples.PAUSED, "It holds; `workers` is what each has said so far.")},
+        refusals={400: ("bad_query",)},  # an `until` in the past
+    ),
+    "resume": Operation(
+        tag="admin",
+        summary="Resume queues",
+        body=ResumeBody,
+        body_example={"queue": "mail"},
+        answers={200: answer(QueuesAnswer, examples.RESUMED, "It holds; `workers` is what each has said so far.")},
+        refusals={400: ("bad_query",), 409: ("not_paused",)},
+    ),
+    "audit": Operation(
+        tag="admin",
+        summary="Read who did what",
+        parameters=(
+            number("limit", "Entries of one page.", 1, commands.AUDIT_LIMIT, commands.AUDIT_DEFAULT),
+            number("before", "`next` of the page before.", 1, LAST_BIGINT, None),
+            text("actor", "Only what this user did.", "ann"),
+            text("action", "Only this action: cancel, retry, pause, resume, bulk_cancel, bulk_retry.", "retry"),
+            text("task_id", "Only what was done to this task.", examples.TASK_ID),
+        ),
+        answers={200: answer(AuditPage, examples.AUDIT_PAGE, "Entries, the newest first.")},
+    ),
+    "begin_session": Operation(
+        tag="session",
+        summary="Log a browser in",
+        description="Trades a token for a cookie that no script can read. Programs send the token itself instead.",
+        body=SessionBody,
+        body_example={"token": "eyJhbGciOiJIUzI1NiJ9.e30.c2lnbmF0dXJl"},
+        answers={200: answer(SessionFacts, examples.SESSION, "Who you are; the cookie is set.")},
+        refusals={400: ("bad_query",), 401: ("not_authenticated",), 429: ("too_many_failures",)},
+        reads_database=False,
+    ),
+    "session": Operation(
+        tag="session",
+        summary="Ask who you are",
+        answers={200: answer(SessionFacts, examples.SESSION, "What your token makes of you.")},
+        reads_database=False,
+    ),
+    "end_session": Operation(
+        tag="session",
+        summary="Log a browser out",
+        description="Removes the cookie, if there is one.",
+        answers={200: answer({"type": "object", "maxProperties": 0}, {}, "The cookie is removed.")},
+        refusals={400: ("bad_query",)},
+        reads_database=False,
+    ),
+    "openapi": Operation(
+        tag="service",
+        summary="Read this document",
+        answers={200: Answer(description="OpenAPI 3.1.", kind={"type": "object"}, example={"openapi": "3.1.0"})},
+        reads_database=False,
+    ),
+    "healthz": Operation(
+        tag="service",
+        summary="Ask whether the process lives",
+        answers={200: answer(Alive, Alive(), "It does.")},
+        reads_database=False,
+    ),
+    "metrics": Operation(
+        tag="service",
+        summary="Read the sidecar's metrics",
+        answers={
+            200: Answer(
+                description="In Prometheus' text format. What the database would tell is missing while it is away.",
+                kind={"type": "string"},
+                example='# TYPE oracle_tasks gauge\noracle_tasks{status="pending"} 12\n',
+                media_type="text/plain",
+            )
+        },
+        reads_database=False,
+    ),
+    "readyz": Operation(
+        tag="service",
+        summary="Ask whether it can serve",
+        answers={
+            200: answer(Readiness, _readiness(is_online=True), "It can."),
+            503: answer(Readiness, _readiness(is_online=False), "It cannot; the body says what is missing."),
+        },
+        reads_database=False,
+    ),
+}
