@@ -28,6 +28,8 @@ COMMANDS_PER_SECOND = 10.0
 COMMANDS_AT_ONCE = 40
 FAILED_LOGINS = 5
 FAILED_LOGINS_SECONDS = 60.0
+#: The name of the route that trades a token for a cookie.
+LOGIN_ROUTE = "begin_session"
 #: Of an IPv6 address: whoever has one has all of these.
 NETWORK_BITS = 64
 
@@ -66,7 +68,7 @@ def limit_failed_logins(limit: RateLimit | None = None) -> Middleware:
 
 
 def _has_tried(request: web.Request) -> bool:
-    return "Authorization" in request.headers or request.method == "POST"
+    return "Authorization" in request.headers or request.match_info.route.name == LOGIN_ROUTE
 
 
 def _network(address: str) -> str:
