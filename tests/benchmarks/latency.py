@@ -22,9 +22,11 @@ from pathlib import Path
 
 import psycopg
 
+from oracle_celery.settings import Settings
 from tests.benchmarks.bench_app import TaskCounter
 from tests.local_processes import LocalSidecar
 from tests.postgresql_fixtures import DatabaseServer
+from tests.tokens import local_bearer
 
 __all__ = ["measure"]
 
@@ -68,7 +70,7 @@ def measure(databases: DatabaseServer) -> dict[str, dict[str, float]]:
         sidecar.start()
         row, client = Arrivals(), Arrivals()
         row.listen(lambda: _notified(database))
-        client.listen(lambda: _streamed(sidecar.port))
+        client.listen(lambda: _streamed(sidecar.port, folder))
         published = _publish(environment)
         row.wait_for(set(published))
         client.wait_for(set(published))
@@ -123,9 +125,10 @@ def _notified(database: str) -> Iterator[str | None]:
             yield json.loads(notification.payload).get("task_id")
 
 
-def _streamed(port: int) -> Iterator[str | None]:
+def _streamed(port: int, folder: Path) -> Iterator[str | None]:
+    settings = Settings.from_mapping({"oracle_state_dir": str(folder / "state")}, app_name="bench")
     connection = http.client.HTTPConnection("127.0.0.1", port)
-    connection.request("GET", "/api/tasks/subscribe", headers={"Accept": "text/event-stream"})
+    connection.request("GET", "/api/tasks/subscribe", headers=local_bearer(settings))
     with connection.getresponse() as answer:
         assert answer.status == http.HTTPStatus.OK, answer.read()
         event = b""

@@ -87,7 +87,8 @@ def _post(station: Station, path: str, body: Any) -> Any:
     assert station.sidecar is not None
     connection = http.client.HTTPConnection("127.0.0.1", station.sidecar.port, timeout=DEADLINE)
     try:
-        connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json", **station.authorization})
+        headers = {"Content-Type": "application/json", **station.authorization}
+        connection.request("POST", path, json.dumps(body), headers)
         with connection.getresponse() as answer:
             assert answer.status < 300, answer.read()
             return json.loads(answer.read())
