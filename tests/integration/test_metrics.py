@@ -69,8 +69,8 @@ async def test_it_tells_what_recorders_lost(client: Client, database: str) -> No
     """Of workers that live."""
     with psycopg.connect(database, autocommit=True) as connection:
         connection.execute(
-            "INSERT INTO oracle.worker (worker_id, node, origin, pool, concurrency, queues, versions, started_at, beat_at,"
-            " counts) VALUES (gen_random_uuid(), 'w', '1@h', 'prefork', 1, '{}', '{}', now(), now(),"
+            "INSERT INTO oracle.worker"
+            " (worker_id, node, origin, pool, concurrency, queues, versions, started_at, beat_at, counts) VALUES (gen_random_uuid(), 'w', '1@h', 'prefork', 1, '{}', '{}', now(), now(),"
             """ '{"dropped": 5, "quarantined": 2}')"""
         )
     told = await _samples(client)
