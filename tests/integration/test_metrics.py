@@ -69,9 +69,10 @@ async def test_it_tells_what_recorders_lost(client: Client, database: str) -> No
     """Of workers that live."""
     with psycopg.connect(database, autocommit=True) as connection:
         connection.execute(
-            "INSERT INTO oracle.worker"
-            " (worker_id, node, origin, pool, concurrency, queues, versions, started_at, beat_at, counts) VALUES (gen_random_uuid(), 'w', '1@h', 'prefork', 1, '{}', '{}', now(), now(),"
-            """ '{"dropped": 5, "quarantined": 2}')"""
+            "INSERT INTO oracle.worker (worker_id, node, origin, pool, concurrency, queues, versions,"
+            " started_at, beat_at, counts)"
+            " VALUES (gen_random_uuid(), 'w', '1@h', 'prefork', 1, '{}', '{}', now(), now(), %s)",
+            ('{"dropped": 5, "quarantined": 2}',),
         )
     told = await _samples(client)
     assert (told["oracle_workers"], told["oracle_dropped_records"], told["oracle_quarantined_records"]) == (1, 5, 2)
