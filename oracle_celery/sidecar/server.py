@@ -101,6 +101,11 @@ class Sidecar:
                 "Only %d of oracle_streams_limit = %d streams: the process may open too few files (ulimit -n).",
                 *(capacity.streams, self._settings.streams_limit),
             )
+        if not is_loopback(self._host) and not (self._settings.public_url or "").startswith("https:"):
+            logger.warning(
+                "Tokens and tasks can be read on their way: let a proxy speak https, and set oracle_public_url to its "
+                "address."
+            )
         connections = Connections(capacity.connections, capacity.waiting)
         metrics = Metrics(self._backend, connections)
         try:
