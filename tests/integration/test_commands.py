@@ -320,7 +320,7 @@ async def test_other_sites_command_nothing(
 ) -> None:
     """A browser says whose page asks, and a foreign form cannot send JSON."""
     url = client._address + "/api/admin/queue/pause"
-    async with client._session.post(url, data=b"", headers=headers) as response:
+    async with client._session.post(url, data=b"", headers={**client._headers, **headers}) as response:
         answer = await response.json()
     assert response.status == status
     assert code is None or answer["error"]["code"] == code
