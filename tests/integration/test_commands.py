@@ -331,7 +331,7 @@ async def test_a_body_has_a_limit(client: Client) -> None:
     url = client._address + "/api/tasks/bulk"
     async with client._session.post(url, data=io.BytesIO(b" " * (BODY_LIMIT_BYTES + 1)), headers=JSON) as response:
         answer = await response.json()
-    assert (response.status, answer["error"]["code"]) == (413, "request_entity_too_large")
+    assert (response.status, answer["error"]["code"]) == (413, "too_large")
 
 
 async def test_the_audit_is_filtered_and_paged(client: Client, feeder: Feeder) -> None:
