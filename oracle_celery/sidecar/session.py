@@ -78,7 +78,7 @@ class Session:
 
     async def _begin(self, request: web.Request) -> web.Response:
         Parameters(request, ())
-        token = (await body_of(request, SessionBody)).token
+        token = (await body_of(request, SessionBody)).token.strip()
         if self._link is not None and self._link.take(token):
             token = self._tokens.mint(LOCAL_ADMIN.user_id, "admin", LOCAL_SESSION_SECONDS)
         viewer = await self._tokens.viewer(token)

@@ -13,7 +13,11 @@ from celery.bin.base import CLIContext
 from click.testing import CliRunner, Result
 
 from oracle_celery import cli
+from oracle_celery.settings import Settings
 from oracle_celery.sidecar import server
+from oracle_celery.sidecar.tokens import Tokens
+from oracle_celery.viewer import Viewer
+from tests.tokens import KEY
 
 
 @pytest.fixture
@@ -92,3 +96,40 @@ def test_importing_the_command_loads_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path.cwd(), check=False)
     assert done.returncode == 0, done.stderr
+
+
+def _keyed(tmp_path: Path, **conf: Any) -> Celery:
+    app = Celery("shop", broker="memory://", set_as_current=False)
+    app.conf.update(oracle_state_dir=str(tmp_path), **conf)
+    return app
+
+
+async def _viewer(app: Celery, token: str) -> Viewer:
+    return await Tokens(Settings.from_celery(app)).viewer(token)
+
+
+@pytest.mark.parametrize("conf", [{}, {"oracle_jwt_key": KEY}])
+@pytest.mark.parametrize("role", ["owner", "viewer", "admin"])
+async def test_it_makes_tokens(tmp_path: Path, conf: dict[str, Any], role: str) -> None:
+    """For development: nothing but the token is printed, and the sidecar of the same app takes it."""
+    app = _keyed(tmp_path, **conf)
+    result = _invoke("token", "--user", "ann", "--role", role, "--ttl", "2h", app=app)
+    assert result.exit_code == 0, result.output
+    viewer = await _viewer(app, result.stdout.strip())
+    assert (viewer.user_id, viewer.is_admin, viewer.is_reader) == ("ann", role == "admin", role == "viewer")
+    assert 7_000 < viewer.seconds_left <= 7_210
+
+
+@pytest.mark.parametrize("ttl", ["0h", "8", "8y", "-1h", "1.5h", "366d", "999999d", "h", ""])
+def test_a_wrong_ttl_is_explained(tmp_path: Path, ttl: str) -> None:
+    """As a mistake on the command line."""
+    result = _invoke("token", "--user", "ann", "--ttl", ttl, app=_keyed(tmp_path))
+    assert result.exit_code == 2
+    assert "up to 365d" in result.stderr
+
+
+def test_no_token_is_made_for_an_identity_system(tmp_path: Path) -> None:
+    """Its keys can only check."""
+    result = _invoke("token", "--user", "ann", app=_keyed(tmp_path, oracle_jwt_jwks_url="https://id.example/keys"))
+    assert result.exit_code == 1
+    assert "identity system" in result.stderr
