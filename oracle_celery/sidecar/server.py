@@ -90,8 +90,8 @@ class Sidecar:
         """Opens the page and logs its first visitor in as admin, where no key is configured; else None."""
         if self._link is None:
             return None
-        public_url = self._settings.public_url
-        return f"{self.address if public_url is None else f'{public_url.rstrip("/")}/'}#/login/{self._link.token}"
+        address = self._settings.public_url or self.address
+        return f"{address.rstrip('/')}/#/login/{self._link.token}"
 
     async def start(self) -> None:
         """Raises what makes a start pointless: keys that will not do, a taken port, a schema that is not this
