@@ -163,7 +163,9 @@ def _operation(name: str, method: str, operation: Operation, schemas: _Schemas) 
     if operation.parameters:
         described["parameters"] = [_parameter(parameter) for parameter in operation.parameters]
     if operation.body is not None:
-        content: dict[str, Any] = {"schema": schemas.of(operation.body)}
+        schema = schemas.of(operation.body)
+        rule = operation.body_rule
+        content: dict[str, Any] = {"schema": schema if rule is None else {"allOf": [schema, rule]}}
         if operation.body_example is not None:
             content["example"] = operation.body_example
         described["requestBody"] = {"required": method == "POST", "content": {"application/json": content}}

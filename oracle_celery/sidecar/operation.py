@@ -41,6 +41,8 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     description: str = ""
     parameters: tuple[Parameter, ...] = ()
     body: Any = None
+    #: What its type cannot say, as a JSON schema.
+    body_rule: Mapping[str, Any] | None = None
     body_example: Mapping[str, Any] | None = None
     answers: Mapping[int, Answer]
     #: Codes by status, of this route alone.

@@ -78,7 +78,7 @@ _LAST_EVENT_ID = Parameter(
 
 
 _STREAM = """\
-Server-sent events, until the client leaves. Each has a name and JSON data; `x-events` tells the type of each one's data.
+Server-sent events, until the client leaves. Each has a name and JSON data, whose type `x-events` tells.
 
 | event | data | |
 | --- | --- | --- |
@@ -123,6 +123,13 @@ _RETRY_REFUSALS = (
     "no_key",
     "cannot_change",
 )
+
+_EITHER_IDS_OR_FILTER = {
+    "oneOf": [
+        {"required": ["ids"], "properties": {"ids": {"type": "array"}, "filter": {"type": "null"}}},
+        {"required": ["filter"], "properties": {"filter": {"type": "object"}, "ids": {"type": "null"}}},
+    ]
+}
 
 #: By the route's name.
 OPERATIONS: Mapping[str, Operation] = {
@@ -223,6 +230,7 @@ OPERATIONS: Mapping[str, Operation] = {
         description="Chosen by `ids` or by a `filter`, as the list has it ({} is all that you may see). The choice is "
         "made at once and the work done behind: its progress comes over the stream. With `dry_run` nothing is done.",
         body=BulkBody,
+        body_rule=_EITHER_IDS_OR_FILTER,
         body_example={"action": "cancel", "filter": {"name": ["shop.*"], "status": ["pending"]}, "dry_run": True},
         answers={
             200: answer(BulkPreview, examples.BULK_PREVIEW, "What it would do now (`dry_run`)."),
