@@ -2,8 +2,9 @@
  * Lets a viewer in and out: the login link, the login view, logging out, and sessions that end by themselves.
  *
  * However the server says that nobody is logged in (any answer of 401, the stream's farewell), the page is emptied and
- * asks for a login; then it goes on at the same address, without a reload. Tabs of one browser share the cookie, so what
- * one tab does the others notice.
+ * asks for a login; then it goes on at the same address, without a reload. Only somebody else gets a new document: what
+ * is hidden in the old one may still hold words that were not for them. Tabs of one browser share the cookie, so what one
+ * tab does the others notice.
  */
 
 import { closeSession, gate, getSession, openSession } from "./api.js";
@@ -20,6 +21,7 @@ const TOLD_FOR = 10_000; // ms: that logging out has failed
 export function Access({ dispatch, state, begin, end, askForLogin, announce }) {
   const otherTabs = new BroadcastChannel("oracle.session");
   let telling = null; // timer
+  let latest = null; // whoever was in last
 
   otherTabs.addEventListener("message", check);
   gate.addEventListener("refused", () => leave(state().session.viewer === null ? "none" : "ended"));
@@ -86,11 +88,11 @@ export function Access({ dispatch, state, begin, end, askForLogin, announce }) {
 
   function come(viewer, { isNew = false } = {}) {
     end();
+    if (isNew) otherTabs.postMessage("came");
+    if (latest !== null && !isSameViewer(viewer, latest)) return location.reload();
+    latest = viewer;
     dispatch({ type: "sessionOpened", viewer });
-    if (isNew) {
-      otherTabs.postMessage("came");
-      announce(t("login.done", { user: viewer.user_id }));
-    }
+    if (isNew) announce(t("login.done", { user: viewer.user_id }));
     begin({ hasLoggedIn: isNew });
   }
 
