@@ -48,7 +48,7 @@ class Desk:
         self._blocking = Blocking(url)
         self.queries = Queries(self._blocking.fetch)
         self.fleet = FleetQueries(self._blocking.fetch, settings.worker_timeout)
-        self.store = ControlStore(url)
+        self.store = ControlStore(url, settings.redaction)
         self.control = Control(app, settings, self.store)
         self.answer = self._blocking.answer
 

@@ -33,8 +33,9 @@ def add_entry(
     after: object = None,
     reason: str | None = None,
 ) -> int:
-    """The action's one entry; returns its id. `wanted`, `before` and `after` are anything msgspec encodes. Raises
-    ReadOnly."""
+    """The action's one entry; returns its id. `wanted`, `before` and `after` are anything msgspec encodes; what was
+    asked for is masked, as a task's arguments are. Raises ReadOnly."""
+    redaction = transaction.redaction
     rows = transaction.fetch(
         "add_entry",
         {
@@ -49,8 +50,8 @@ def add_entry(
             "bulk_id": bulk_id,
             "filter": _json(wanted),
             "before": _json(before),
-            "after": _json(after),
-            "reason": reason,
+            "after": _json(redaction.value(msgspec.to_builtins(after))),
+            "reason": None if reason is None else redaction.text(reason),
         },
     )
     if not rows:

@@ -19,6 +19,7 @@ from oracle_celery.database.refusals import Refusal, status_word
 from oracle_celery.database.sql import statement
 from oracle_celery.database.transactions import CommandStore, Transaction
 from oracle_celery.errors import TaskNotFound
+from oracle_celery.redaction import USUAL, Redaction
 from oracle_celery.states import Status
 from oracle_celery.viewer import Actor
 
@@ -45,8 +46,8 @@ class Cancellable(msgspec.Struct, frozen=True):
 
 
 class Cancellations(CommandStore):
-    def __init__(self, dsn: str) -> None:
-        super().__init__(dsn)
+    def __init__(self, dsn: str, redaction: Redaction = USUAL) -> None:
+        super().__init__(dsn, redaction)
         self._settled_up_to = 0  # of the round through open cancellations
 
     def cancel(self, actor: Actor, task_id: str, reason: str | None = None) -> CancelOutcome:

@@ -19,6 +19,7 @@ from oracle_celery.database.opening import blocking_pool
 from oracle_celery.database.sql import statement
 from oracle_celery.database.visibility import controllable
 from oracle_celery.errors import AdminsOnly, BadQuery, DatabaseUnavailable, ReadOnly
+from oracle_celery.redaction import USUAL, Redaction
 from oracle_celery.viewer import Actor, Viewer
 
 __all__ = ["LONG_TIMEOUT", "CommandStore", "Transaction"]
@@ -34,8 +35,10 @@ Rows = list[tuple[Any, ...]]
 class Transaction:
     """One transaction on one connection of the pool."""
 
-    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+    def __init__(self, connection: psycopg.Connection[Any], redaction: Redaction) -> None:
         self._connection = connection
+        #: By which the audit is masked.
+        self.redaction = redaction
 
     def fetch(self, name: str, parameters: Mapping[str, Any] | None = None, /, **parts: str) -> Rows:
         """The rows of a named statement; `parts` fill its braces."""
@@ -67,8 +70,9 @@ class Transaction:
 class CommandStore:
     """A small pool of connections, opened when it is first needed. Thread-safe; a forked child must make another."""
 
-    def __init__(self, dsn: str) -> None:
+    def __init__(self, dsn: str, redaction: Redaction = USUAL) -> None:
         self._dsn = dsn
+        self._redaction = redaction
         self._pool = blocking_pool(dsn)
 
     def close(self) -> None:
@@ -88,7 +92,7 @@ class CommandStore:
             with self._pool.connection() as connection, connection.transaction():
                 if statement_timeout is not None:
                     connection.execute(f"SET LOCAL statement_timeout = {statement_timeout}")
-                yield Transaction(connection)
+                yield Transaction(connection, self._redaction)
 
     @contextmanager
     def _command(

@@ -88,7 +88,8 @@ class Backend:
         self._closing.push_async_callback(depths.stop)
         broadcaster = Broadcaster(queries)
         summaries = Summaries(queries, broadcaster)
-        store = ControlStore(self._settings.listen_url or url)  # locks of the session need a direct connection
+        # locks of the session need a direct connection
+        store = ControlStore(self._settings.listen_url or url, self._settings.redaction)
         self._closing.push_async_callback(asyncio.to_thread, store.close)
         control = Control(self._app, self._settings, store)
         bulletins = Bulletins(store, broadcaster)

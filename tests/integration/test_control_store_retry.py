@@ -78,12 +78,12 @@ def test_what_is_changed_is_audited_and_not_shown_as_the_old(
     """Whoever receives the new message says what its arguments are."""
     _failed(feeder, "t", queue="mail")
     archive.keep_message("t")
-    store.claim_retry(ADMIN, "t", NEW, changes=RetryChanges(args=[2], queue="slow"))
+    store.claim_retry(ADMIN, "t", NEW, changes=RetryChanges(args=[2], kwargs={"apiKey": "x"}, queue="slow"))
     store.confirm_retry([NEW])
     found = archive.one("SELECT queue, arguments FROM oracle.task_state_record WHERE task_id = %s", NEW)
     assert found == ("slow", None)
     [entry] = store.audit(ADMIN.viewer).entries
-    assert entry.after == {"new_id": NEW, "changes": {"args": [2], "queue": "slow"}}
+    assert entry.after == {"new_id": NEW, "changes": {"args": [2], "kwargs": {"apiKey": "***"}, "queue": "slow"}}
 
 
 def test_a_failure_to_send_takes_the_promise_back(store: ControlStore, feeder: Feeder, archive: Archive) -> None:
