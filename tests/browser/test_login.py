@@ -103,7 +103,7 @@ def test_a_link_that_was_used_says_what_to_do_and_harms_nobody_who_is_in(
 def test_a_failed_login_says_what_to_do(sidecar: LocalSidecar, open_page: OpenPage) -> None:
     """In the reader's language, beside the field, which keeps what was typed for another try."""
     page = open_page(sidecar.url, user=None)
-    field = page.get_by_label("Token", exact=True)
+    field = page.locator("#login input")
     problem = page.locator(".login__problem")
     expect(field).to_be_focused()
     page.keyboard.press("Enter")
