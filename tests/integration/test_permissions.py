@@ -438,6 +438,7 @@ async def test_payloads_are_for_those_who_may_see_them(
     store: ControlStore,
 ) -> None:
     """Arguments, results, errors, tracebacks, log lines and the changed arguments of a retry, in every answer."""
+    start = (await Client(session, sidecar.address, ADMIN.headers).ok("/api/tasks"))["cursor"]
     feeder.tell(failed("t", "ann"))
     log(archive, "t")
     keep_message(archive, "t")
@@ -458,6 +459,10 @@ async def test_payloads_are_for_those_who_may_see_them(
         assert detail["task"]["error_type"] == "ValueError"
         assert detail["task"]["payloads_withheld"] == lines["payloads_withheld"] == (not person.sees_payloads)
         assert len(lines["lines"]) == person.sees_payloads
+        async with client.subscribe(after=start) as stream:  # shows no payload to anybody
+            told = [await stream.until("task") for _ in range(2)]
+        assert [event.data["task"]["error_type"] for event in told] == ["ValueError", None]
+        assert CANARY not in repr(told)
         [entry] = detail["audit"]
         assert entry["after"]["new_id"] == "new"
         assert entry["after"]["changes"]["queue"] == "other"
