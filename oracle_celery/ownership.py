@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import logging
 import types
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -57,6 +58,9 @@ class Owners:
         self.signatures = Signatures(settings)
         #: Messages received here whose owner was not believed.
         self.refused = 0
+        #: What was received here, while it lasts: of a child that was killed the main process sends the errbacks, with
+        #: no task running.
+        self._received: weakref.WeakValueDictionary[Any, Any] = weakref.WeakValueDictionary()
         self._guest = guest
         self._setting = settings.owner
         self._decide: Callable[[str, Mapping[str, Any]], object] | None = None
@@ -64,6 +68,13 @@ class Owners:
     def of(self, headers: Mapping[str, Any], task_id: Any) -> str | None:
         """Whose the task of this message is."""
         return self.signatures.proven(headers, task_id)
+
+    def receive(self, request: Any) -> None:
+        """Remembers whose a received message is; `request` is a `celery.worker.request.Request`."""
+        fields = request.request_dict
+        if fields.get(self.signatures.header) is not None:
+            self._received[request.id] = request
+            self.note(fields, request.id)
 
     def note(self, headers: Mapping[str, Any], task_id: Any) -> None:
         """Counts a received message whose owner is not believed, and says so: the 1st, 10th, 100th, …"""
@@ -83,13 +94,17 @@ class Owners:
         signatures = self.signatures
         named = signatures.named(headers)
         if named is None:
-            user_id = current_owner(signatures)
+            user_id = current_owner(signatures) or self._owner_of_parent(headers)
             if user_id is None and self._setting is not None:
                 user_id = self._decided(headers, task_name)
             if user_id is not None:
                 signatures.write(headers, task_id, user_id)
         elif signatures.proven(headers, task_id) is None and self._is_vouched_for(named, headers):
             signatures.sign(headers, task_id)
+
+    def _owner_of_parent(self, headers: Mapping[str, Any]) -> str | None:
+        parent = self._received.get(headers.get("parent_id"))
+        return None if parent is None else self.of(parent.request_dict, parent.id)
 
     def stamp_eager(self, fields: dict[str, Any], task_id: Any, task_name: Any) -> None:
         """Writes whose it is on a run that no message has brought: it runs in place, and may send others."""

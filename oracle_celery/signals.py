@@ -98,8 +98,7 @@ class TaskSignals:
         now = self._mint.mint(fields)
         if not self.has_main_process:
             self._runs[request.id] = request
-        if self.oracle.settings.owner_key is not None:
-            self.oracle.owners.note(fields, request.id)
+        self.oracle.owners.receive(request)
         is_told = SENT_BY_ORACLE in fields
         if not is_told or fields["delivery_info"]["redelivered"] or len(self._waiting) >= WAITING_LIMIT:
             self._tell_received(request)
