@@ -21,7 +21,7 @@ from celery import Celery
 from oracle_celery.database.control import ControlStore
 from oracle_celery.database.control_facts import BulkOptions, RetryChanges
 from oracle_celery.database.listing import TaskFilter
-from oracle_celery.errors import AdminsOnly, ReadOnly
+from oracle_celery.errors import AdminsOnly, ReadOnly, TaskNotFound
 from oracle_celery.extension import Oracle
 from oracle_celery.kept_message import Envelope, encode_envelope
 from oracle_celery.records import Transition
@@ -668,6 +668,10 @@ def test_a_program_asks_for_its_own_users(database: str, app: Celery, feeder: Fe
     try:
         assert [task.task_id for task in oracle.tasks(by=Viewer("ann")).tasks] == ["anns"]
         assert len(oracle.tasks(by=blind).tasks) == 2
+        for read in (oracle.task, oracle.history, oracle.logs, oracle.cancel, oracle.retry):
+            for task_id in ("bobs", "missing"):
+                with pytest.raises(TaskNotFound):
+                    read(task_id, by=Viewer("ann"))
         assert oracle.task("anns", by=blind).task.arguments is None
         assert [entry.error_message for entry in oracle.history("anns", by=blind)] == [None]
         assert oracle.logs("anns", by=blind).payloads_withheld
