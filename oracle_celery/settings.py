@@ -152,7 +152,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, dict=True):
             if setting.startswith(PREFIX):
                 name = setting.removeprefix(PREFIX)
                 if name not in _CHECKS:
-                    raise ConfigurationError(setting=setting, value=value, expected=_suggestion(setting))
+                    shown = "***" if re.search("key|url|secret|password", name) else value
+                    raise ConfigurationError(setting=setting, value=shown, expected=_suggestion(setting))
                 fields[name] = _CHECKS[name](setting, value)
         settings = cls(app_name=app_name, **fields)
         if settings.worker_timeout < 2 * settings.beat_interval:

@@ -54,6 +54,11 @@ def test_defaults() -> None:
         ("oracle_metrics_port", 0, "from 1 to 65535"),
         ("oracle_streams_limit", 0, "streams from 1"),
         ("oracle_streams_per_user", "many", "streams from 1"),
+        ("oracle_owner", 7, "a function or its dotted name"),
+        ("oracle_owner", "decide", "a function or its dotted name"),
+        ("oracle_redact", "password", "a list of names"),
+        ("oracle_redact", ["*"], "a list of names"),
+        ("oracle_redact", [7], "a list of names"),
         ("oracle_xyz", 5, "there are oracle_"),
     ],
 )
@@ -95,3 +100,28 @@ def test_an_apps_name_never_leaves_the_state_folder(name: str) -> None:
     assert settings.state_path.parent.as_posix() == "/state"
     assert settings.state_path.name.isascii()
     assert len(settings.state_path.name) < 64
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("oracle_owner_key", "too short: hunter2"),
+        ("oracle_owner_key", ["k" * 32, "too short: hunter2"]),
+        ("oracle_owner_keys", "hunter2" * 9),
+        ("oracle_url", "mysql://shop:hunter2@db/shop"),
+        ("oracle_url", "postgresql:/shop:hunter2@db/shop"),
+        ("oracle_url", "postgresql:shop:hunter2@db/shop"),
+    ],
+)
+def test_an_error_tells_no_secret(setting: str, value: Any) -> None:
+    """Also where the mistake is in the secret, in what surrounds it, or in the setting's name."""
+    with pytest.raises(ConfigurationError) as refused:
+        settings_of(**{setting: value})
+    assert "hunter2" not in str(refused.value)
+    assert setting in str(refused.value)
+
+
+def test_an_owner_key_is_one_or_many() -> None:
+    """As bytes, the newest first."""
+    assert settings_of(oracle_owner_key="k" * 32).owner_key == (b"k" * 32,)
+    assert settings_of(oracle_owner_key=[b"n" * 32, "k" * 32]).owner_key == (b"n" * 32, b"k" * 32)
