@@ -13,6 +13,7 @@ import pytest
 
 from oracle_celery.settings import Settings
 from oracle_celery.sidecar.server import Sidecar
+from tests.documented import check_documented
 from tests.tokens import TOKEN_SETTINGS, bearer
 
 DEADLINE_SECONDS = 30.0
@@ -86,7 +87,7 @@ class Client:
         """(status, decoded body)."""
         url = self._address + path
         async with self._session.get(url, params=query, headers={**self._headers, **(headers or {})}) as response:
-            return response.status, msgspec.json.decode(await response.read())
+            return response.status, await _documented(response)
 
     async def send(
         self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
@@ -95,7 +96,7 @@ class Client:
         url = self._address + path
         sent = {"json": body} if body is not None else {}
         async with self._session.request(method, url, headers={**self._headers, **(headers or {})}, **sent) as response:
-            return response.status, msgspec.json.decode(await response.read())
+            return response.status, await _documented(response)
 
     async def ok(self, path: str, **query: Any) -> Any:
         status, body = await self.get(path, **query)
@@ -118,6 +119,13 @@ class Client:
         async with self._session.get(url, params=query, headers=headers) as response:
             assert response.status == 200, await response.text()
             yield Stream(response)
+
+
+async def _documented(response: aiohttp.ClientResponse) -> Any:
+    """The decoded body of an answer that is as the API's document says."""
+    body = await response.read()
+    check_documented(response.method, response.url.raw_path, response.status, response.content_type, body)
+    return msgspec.json.decode(body)
 
 
 async def until(condition: Callable[[], bool]) -> None:
