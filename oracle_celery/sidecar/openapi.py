@@ -186,6 +186,8 @@ def _parameter(parameter: Parameter) -> dict[str, Any]:
         "description": parameter.description,
         "schema": parameter.schema,
     }
+    if parameter.place == "query":
+        described["allowEmptyValue"] = True  # says what leaving it out says
     if parameter.example is not None:
         described["example"] = parameter.example
     return described
