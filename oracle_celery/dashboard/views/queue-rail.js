@@ -3,7 +3,7 @@
  * paused it stays in sight on every page. Asks with `pauseQueue` and `resumeQueue` {queue}, and `dismissNotice`.
  */
 
-import { backlog, confirmations, isAnythingPaused, ordered, takenOver } from "../fleet.js";
+import { confirmations, isAnythingPaused, ordered, takenOver } from "../fleet.js";
 import { formatCount, formatTime } from "../format.js";
 import { t } from "../locale.js";
 import { KeyedList, copyOf } from "./keyed-list.js";
@@ -14,8 +14,9 @@ export function QueueRail(element) {
   const list = KeyedList(element.querySelector(".queue-rail__list"), RailQueue);
   const place = element.querySelector(".queue-rail__notice");
   const said = place.querySelector("p");
+  const pause = element.querySelector(".queue-rail__pause");
 
-  element.querySelector(".queue-rail__pause").addEventListener("click", () => ask("pauseQueue", { queue: null }));
+  pause.addEventListener("click", () => ask("pauseQueue", { queue: null }));
   place.querySelector("button").addEventListener("click", () => ask("dismissNotice"));
 
   function ask(type, detail) {
@@ -24,16 +25,17 @@ export function QueueRail(element) {
 
   function update({ state }) {
     const { fleet, route } = state;
-    const isAdmin = state.summary?.is_admin === true;
+    const mayBeAdmin = state.summary?.is_admin !== false; // its room is there before it is: no row moves down later
     const notice = queueNotice(state);
     const isWanted = route.page === "tasks" || (route.page !== "queues" && isAnythingPaused(fleet));
-    element.hidden = !isAdmin || fleet.queues === null || !(isWanted || notice !== null);
+    element.hidden = !mayBeAdmin || !(isWanted || notice !== null);
     if (element.hidden) return;
     element.querySelector(".queue-rail__row").hidden = !isWanted;
     element.dataset.connection = state.connection;
+    pause.hidden = fleet.queues === null;
     const whole = fleet.everythingPaused;
     const everything = whole === null ? [] : [["*", { name: "*", paused: whole, workers: [] }, true]];
-    const queues = ordered(fleet.queues).map((queue) => [queue.name, queue, Boolean(queue.paused) && !queue.paused.everything]);
+    const queues = ordered(fleet.queues ?? []).map((queue) => [queue.name, queue, Boolean(queue.paused) && !queue.paused.everything]);
     list.update([...everything, ...queues]);
     place.hidden = notice === null;
     if (notice !== null && said.textContent !== notice) said.textContent = notice;
@@ -58,8 +60,8 @@ function RailQueue() {
     queueName = queue.name;
     const isEverything = queue.name === "*";
     name.textContent = isEverything ? t("queue.all") : queue.name;
-    const count = isEverything ? null : backlog(queue);
-    waiting.textContent = isEverything ? "" : t("queue.backlog", { count: count ?? 0, formatted: formatCount(count) });
+    const count = isEverything ? 0 : queue.waiting;
+    waiting.textContent = isEverything ? "" : t("queue.backlog", { count, formatted: formatCount(count) });
     element.dataset.state = queue.paused ? "paused" : queue.is_stranded ? "stranded" : "flowing";
     const icon = queue.is_stranded && !queue.paused ? "icon-warning" : "icon-pause";
     element.querySelector(".rail-queue__icon use").setAttribute("href", `#${icon}`);
