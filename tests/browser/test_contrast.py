@@ -22,7 +22,13 @@ TEXT_PAIRS = [(text, surface) for text in TEXTS for surface in SURFACES] + [
     ("text-2", "warn-soft"),
     ("on-failed", "failed"),
 ]
-GRAPHICS_PAIRS = [("mark", "surface"), ("control", "surface"), ("control", "accent-soft"), ("accent-fill", "surface"), ("accent", "surface")]
+GRAPHICS_PAIRS = [
+    ("mark", "surface"),
+    ("control", "surface"),
+    ("control", "accent-soft"),
+    ("accent-fill", "surface"),
+    ("accent", "surface"),
+]
 
 MEASURE = """
 async ([theme, pairs]) => {

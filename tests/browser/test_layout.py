@@ -12,7 +12,8 @@ from tests.local_processes import LocalSidecar
 
 DETAIL_OVERFLOW = "(body => body.scrollWidth - body.clientWidth)(document.querySelector('.task-detail__body'))"
 WITHOUT_NAME = """
-() => [...document.querySelectorAll("button, a, input, select, textarea, progress, [role=group], table, section, aside, dialog")]
+() => [...document.querySelectorAll("button, a, input, select, textarea, progress, [role=group]")]
+  .concat([...document.querySelectorAll("table, section, aside, dialog")])
   .filter((element) => element.checkVisibility())
   .filter((element) => {
     const labelled = element.getAttribute("aria-labelledby");

@@ -46,7 +46,8 @@ def test_everything_is_the_filter_not_a_list(modules: Page) -> None:
     script = """
     const query = queryFromAddress("?status=failed,cancelled&name=charge,shop.*&user=anna");
     const state = run({ type: "queryChanged", query }, { type: "everythingTicked" });
-    return [bulkTarget(state.selection, query), isTicked(state.selection, "unknown"), tickedRows(state.selection, state.rows)];
+    const { selection, rows } = state;
+    return [bulkTarget(selection, query), isTicked(selection, "unknown"), tickedRows(selection, rows)];
     """
     wanted = {"status": ["failed", "cancelled"], "name": ["*charge*", "shop.*"], "user": ["anna"]}
     assert evaluate(modules, script) == [{"filter": wanted}, True, "all"]
