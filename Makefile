@@ -16,7 +16,7 @@ DEV_READY := $(VENV)/.ready-dev
 BENCH_READY := $(VENV)/.ready-bench
 SERVERS_READY := $(VENV)/.ready-servers
 
-.PHONY: help demo setup test lint format bench bench-full clean distclean
+.PHONY: help demo setup test faults faults-full lint format bench bench-full clean distclean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +28,12 @@ setup: $(DEV_READY) ## Make the virtual environment with everything that tests a
 
 test: lint $(SERVERS_READY) ## Lint, then run all tests on real servers
 	$(BIN)/python -m pytest $(ARGS)
+
+faults: $(DEV_READY) $(SERVERS_READY) ## Kill and restart everything under load, in a few minutes
+	$(BIN)/python -m pytest tests/faults $(ARGS)
+
+faults-full: $(DEV_READY) $(SERVERS_READY) ## The same at full size: a quarter of an hour and more
+	ORACLE_FAULTS=full $(BIN)/python -m pytest tests/faults $(ARGS)
 
 lint: $(DEV_READY) ## Check style, types and who imports whom
 	$(BIN)/ruff check .

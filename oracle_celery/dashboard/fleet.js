@@ -45,15 +45,10 @@ export function confirmations(workers) {
   return { confirmed: asked.length - others.length, total: asked.length, others };
 }
 
-/** What waits in all queues, as far as is known; null where nothing is. */
+/** Tasks that wait in these queues. The broker's depth is another number: it also counts messages of cancelled tasks, and
+ * not those that workers hold. */
 export function totalWaiting(queues) {
-  const known = queues.map(backlog).filter((count) => count !== null);
-  return known.length === 0 ? null : known.reduce((sum, count) => sum + count, 0);
-}
-
-/** The broker's own number where it is told; else the records that wait. */
-export function backlog(queue) {
-  return queue.depth ?? queue.waiting ?? null;
+  return queues.reduce((sum, queue) => sum + queue.waiting, 0);
 }
 
 const LIFE = Object.freeze({ alive: 0, silent: 1, lost: 2, stopped: 3 });

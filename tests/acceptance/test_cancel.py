@@ -140,11 +140,9 @@ def test_no_other_task_is_hit(desk: Desk) -> None:
         desk.wait_for_row(task_id, "completed")
     for task_id in hit:
         desk.wait(lambda task_id=task_id: desk.row(task_id)[0] in ("completed", "cancelled"), lambda: None)
-    rows = [desk.row(task_id)[0] for task_id in hit]
     lines = desk.said()
-    for task_id, status in zip(hit, rows, strict=True):
-        assert status == "cancelled" or f"cleaned up {task_id}" not in lines
-    assert "completed" in rows or "cancelled" in rows
+    for task_id in hit:
+        assert desk.row(task_id)[0] == "cancelled" or f"cleaned up {task_id}" not in lines
 
 
 def test_soft_time_limit_is_still_itself(rabbit_desk: Desk) -> None:

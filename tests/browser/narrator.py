@@ -11,9 +11,12 @@ import uuid
 from typing import Any
 
 import msgspec
+import psycopg
 
 from oracle_celery.database.store import Slice, Store
+from oracle_celery.kept_message import Envelope, encode_envelope
 from oracle_celery.records import Transition, encode_line
+from oracle_celery.settings import Settings
 from oracle_celery.states import Rank, Status
 
 NODE = "celery@shop-1"
@@ -24,6 +27,7 @@ class Narrator:
     """Every call is one transaction. Facts of one task may be told in any order, as in life."""
 
     def __init__(self, database: str) -> None:
+        self._database = database
         self._store = Store(database)
         self._store.connect()
         database_ns, monotonic_ns = self._store.clock()
@@ -63,6 +67,24 @@ class Narrator:
         }
         fields = told | {"runtime": 0.5} | fields
         self.tell(self._of_run(task_id, Status.FAILED, Rank.REPORTED, self._at(ago), **fields), node=NODE)
+
+    def kept(self, task_id: str, name: str = "shop.orders.charge_card", *, is_chord_member: bool = False) -> None:
+        """A worker has kept the task's message: it can be sent again."""
+        envelope = Envelope(
+            body=b"[[1, 2], {}, {}]",
+            content_type="application/json",
+            content_encoding="utf-8",
+            headers={"task": name, "id": task_id, "lang": "py"},
+            properties={},
+            routing_key="default",
+            queue="default",
+        )
+        data, _ = encode_envelope(envelope, Settings.from_mapping({}))
+        with psycopg.connect(self._database, autocommit=True) as connection:
+            connection.execute(
+                "INSERT INTO oracle.task_message (task_id, at, is_chord_member, envelope) VALUES (%s, now(), %s, %s)",
+                (task_id, is_chord_member, data),
+            )
 
     def tell(self, *transitions: Transition, node: str | None = None) -> None:
         body = b"".join(encode_line(transition) for transition in transitions).rstrip(b"\n")

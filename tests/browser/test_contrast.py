@@ -18,8 +18,17 @@ TEXT_PAIRS = [(text, surface) for text in TEXTS for surface in SURFACES] + [
     ("in-progress", "in-progress-soft"),
     ("failed", "failed-soft"),
     ("warn", "warn-soft"),
+    ("text", "warn-soft"),
+    ("text-2", "warn-soft"),
+    ("on-failed", "failed"),
 ]
-GRAPHICS_PAIRS = [("control", "surface"), ("control", "accent-soft"), ("accent-fill", "surface"), ("accent", "surface")]
+GRAPHICS_PAIRS = [
+    ("mark", "surface"),
+    ("control", "surface"),
+    ("control", "accent-soft"),
+    ("accent-fill", "surface"),
+    ("accent", "surface"),
+]
 
 MEASURE = """
 async ([theme, pairs]) => {

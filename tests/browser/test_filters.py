@@ -29,7 +29,7 @@ def shop(narrator: Narrator) -> None:
 def test_a_field_filters_and_is_in_the_address_after_a_reload(page: Page) -> None:
     """What a person typed is still there, and still filters, when the page is opened again."""
     page.get_by_label("User").fill("igor")
-    page.get_by_label("Queue", exact=True).fill("images")
+    page.locator("#filters").get_by_label("Queue", exact=True).fill("images")
     _expect_ids(page, ["b-2"])
     assert _query(page) == {"user": ["igor"], "queue": ["images"]}
     page.reload()

@@ -12,11 +12,14 @@ from tests.local_processes import LocalSidecar
 
 DETAIL_OVERFLOW = "(body => body.scrollWidth - body.clientWidth)(document.querySelector('.task-detail__body'))"
 WITHOUT_NAME = """
-() => [...document.querySelectorAll("button, a, input, [role=group], table, section, aside, dialog")]
+() => [...document.querySelectorAll("button, a, input, select, textarea, progress, [role=group]")]
+  .concat([...document.querySelectorAll("table, section, aside, dialog")])
+  .filter((element) => element.checkVisibility())
   .filter((element) => {
     const labelled = element.getAttribute("aria-labelledby");
     const name = element.getAttribute("aria-label") || (labelled && document.getElementById(labelled)?.textContent);
-    return !(name || (element.matches("button, a") && element.textContent)).trim();
+    const own = element.matches("button, a") && element.textContent;
+    return !(name || element.labels?.[0]?.textContent || own || "").trim();
   })
   .map((element) => element.outerHTML.slice(0, 80))
 """
@@ -38,6 +41,20 @@ def test_nothing_sticks_out(sidecar: LocalSidecar, narrator: Narrator, open_page
         page.locator(".task-row").wait_for()
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         assert page.evaluate(WITHOUT_NAME) == []
+
+
+def test_no_page_sticks_out(sidecar: LocalSidecar, narrator: Narrator, open_page: Callable[..., Page]) -> None:
+    """Queues, workers, bulk actions and the audit, with a long name and a queue that is paused."""
+    narrator.sent("t-1", queue="q" * 60)
+    for width, locale in itertools.product(WIDTHS, LOCALES):
+        page = open_page(sidecar.url, viewport={"width": width, "height": 800}, locale=locale)
+        page.request.post(f"{sidecar.url}/api/admin/queue/pause", data={"queue": "q" * 60, "reason": "r" * 200})
+        for name in ("queues", "workers", "bulk", "audit"):
+            page.goto(f"{sidecar.url}/#/{name}")
+            expect(page.locator(f'[data-navigation] [href="#/{name}"][aria-current="page"]:visible')).to_have_count(1)
+            expect(page.locator(".page:visible h2")).to_be_visible()
+            assert page.evaluate("document.documentElement.scrollWidth") <= width, (name, width)
+            assert page.evaluate(WITHOUT_NAME) == []
 
 
 def test_on_a_phone_the_task_is_a_page_of_its_own(

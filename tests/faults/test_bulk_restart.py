@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,10 @@ import psycopg
 import pytest
 
 from tests.acceptance.station import DEADLINE, Station
+from tests.faults.scale import scaled
 
-#: Failed tasks; ORACLE_BULK_TASKS=20000 is the long form.
-TASKS = int(os.environ.get("ORACLE_BULK_TASKS", "2000"))
+#: Failed tasks.
+TASKS = scaled(1_500, 20_000)
 
 pytestmark = pytest.mark.timeout(600)
 

@@ -16,13 +16,14 @@ import pytest
 
 from tests.acceptance.station import DEADLINE, Station
 from tests.broker_fixtures import RabbitServer, RedisServer
+from tests.faults.scale import scaled
 from tests.faults.stamps import Stamps
 from tests.tokens import local_bearer
 
-CANCELLED = 1_000
+CANCELLED = scaled(200, 1_000)
 #: Tasks behind the cancelled ones: once they have run, the worker has met every message before them.
 BYSTANDERS = 20
-RACES = 500
+RACES = scaled(100, 500)
 #: Clients that cancel at the same time.
 CLIENTS = 8
 #: Of the cancelled tasks, every so many waits for its countdown in the worker's memory.
@@ -44,7 +45,7 @@ def station(own_broker: RabbitServer | RedisServer, database: str, tmp_path: Pat
     station.stop()
 
 
-def test_a_thousand_cancelled_while_no_worker_runs(station: Station, own_broker: RabbitServer | RedisServer) -> None:
+def test_cancelled_while_no_worker_runs(station: Station, own_broker: RabbitServer | RedisServer) -> None:
     """Broker, sidecar and worker start again, and not one body runs."""
     stamps = Stamps(station.folder / "stamps")
     station.start_sidecar()

@@ -16,12 +16,13 @@ import pytest
 
 from tests.acceptance.station import Station
 from tests.broker_fixtures import RabbitServer, RedisServer
+from tests.faults.scale import scaled
 from tests.faults.stamps import Stamps
 from tests.local_processes import LocalWorker
 
 PAUSED, STEADY = "mail", "signals"
-#: Restarts in all, of worker, broker and sidecar in random order; ORACLE_PAUSE_RESTARTS=20 is the long form.
-RESTARTS = int(os.environ.get("ORACLE_PAUSE_RESTARTS", "6"))
+#: Restarts in all, of worker, broker and sidecar in random order.
+RESTARTS = scaled(3, 20)
 RESUME_SECONDS = 2.0
 #: What a supervisor gives a worker to end by itself.
 SUPERVISOR_SECONDS = 8.0

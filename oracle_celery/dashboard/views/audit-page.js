@@ -117,7 +117,9 @@ function changeText({ filter, after }) {
 
 /** One subject is told in full, several as counts of their outcomes. */
 function outcomeText(entry) {
-  const newest = newestOutcomes(entry.outcomes);
+  const told = newestOutcomes(entry.outcomes);
+  const isWhole = ({ subject, outcome }) => subject === "*" && outcome === "requested"; // workers say more
+  const newest = told.length > 1 ? told.filter((one) => !isWhole(one)) : told;
   if (newest.length <= 1) return newest.length === 1 ? outcomeLine(newest[0], false) : UNKNOWN;
   if (newest.length <= TOLD_SUBJECTS && newest.some(({ detail }) => detail)) return newest.map((one) => outcomeLine(one)).join("; ");
   const counts = new Map();
@@ -126,6 +128,7 @@ function outcomeText(entry) {
 }
 
 function outcomeLine({ subject, outcome, detail }, isNamed = true) {
-  const told = [outcomeWord(outcome), detail].filter(Boolean).join(": ");
+  const counted = detail?.replace(/\b([a-z_]+): (\d+)/g, (_whole, word, count) => `${count} ${outcomeWord(word)}`);
+  const told = [outcomeWord(outcome), counted].filter(Boolean).join(": ");
   return isNamed && subject !== "*" ? `${shortId(subject)} ${told}` : told;
 }

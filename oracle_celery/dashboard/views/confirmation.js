@@ -31,7 +31,10 @@ export function Confirmation(dialog, { confirm, fallback }) {
   dialog.addEventListener("cancel", (event) => isSending && event.preventDefault());
   dialog.addEventListener("pointerdown", (event) => (isStarted = event.target === dialog));
   dialog.addEventListener("click", (event) => event.target === dialog && isStarted && dismiss());
-  dialog.addEventListener("close", () => document.activeElement === document.body && fallback());
+  dialog.addEventListener("close", () => {
+    const { activeElement } = document; // what the browser could not give the focus back to leaves it here
+    if (activeElement === document.body || dialog.contains(activeElement)) fallback();
+  });
 
   async function send(sending) {
     setSending(true);

@@ -23,7 +23,7 @@ function Link() {
   function update(page, isCurrent) {
     element.href = hashOf(page);
     element.querySelector("use").setAttribute("href", `#icon-${page}`);
-    element.querySelector("span").textContent = t(`page.${page}`);
+    element.querySelector("span").textContent = t(`page.${page}.short`, {}, t(`page.${page}`));
     if (isCurrent) element.setAttribute("aria-current", "page");
     else element.removeAttribute("aria-current");
   }

@@ -60,7 +60,8 @@ export function QueueDialog(dialog, { confirm, fallback }) {
     if (action === "resume") return [waits].map(toFact);
     const nodes = new Set(queues.flatMap((queue) => queue.workers).map((worker) => worker.node));
     const consumers = queues.reduce((most, queue) => Math.max(most, queue.consumers ?? 0), nodes.size);
-    const running = fleet.workers === null ? null : capacity(fleet.workers).busy;
+    const isCounted = choice.value === "*" && fleet.workers !== null; // which queue a run came from no worker tells
+    const running = isCounted ? capacity(fleet.workers).busy : null;
     return [
       waits,
       ["running", "status-in_progress", running, "queue.pause.running"],
@@ -94,7 +95,7 @@ export function DialogFact() {
     element.dataset.icon = icon;
     element.dataset.kind = kind;
     element.querySelector("use").setAttribute("href", `#${icon}`);
-    number.textContent = formatCount(count);
+    number.textContent = count === null ? "" : formatCount(count);
     text.textContent = words;
   }
 

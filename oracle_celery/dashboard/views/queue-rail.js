@@ -3,7 +3,7 @@
  * paused it stays in sight on every page. Asks with `pauseQueue` and `resumeQueue` {queue}, and `dismissNotice`.
  */
 
-import { backlog, confirmations, isAnythingPaused, ordered, takenOver } from "../fleet.js";
+import { confirmations, isAnythingPaused, ordered, takenOver } from "../fleet.js";
 import { formatCount, formatTime } from "../format.js";
 import { t } from "../locale.js";
 import { isAdmin, seesEverything } from "../session.js";
@@ -29,14 +29,15 @@ export function QueueRail(element) {
     const notice = queueNotice(state);
     const isBare = !isAdmin(state) && fleet.queues?.length === 0;
     const isWanted = route.page === "tasks" || (route.page !== "queues" && isAnythingPaused(fleet));
-    element.hidden = !seesEverything(state) || fleet.queues === null || !(isWanted || notice !== null) || isBare;
+    // its room is there before the queues are: no row moves down later
+    element.hidden = !seesEverything(state) || !(isWanted || notice !== null) || isBare;
     if (element.hidden) return;
     element.querySelector(".queue-rail__row").hidden = !isWanted;
-    pause.hidden = !isAdmin(state);
     element.dataset.connection = state.connection;
+    pause.hidden = !isAdmin(state) || fleet.queues === null;
     const whole = fleet.everythingPaused;
     const everything = whole === null ? [] : [["*", { name: "*", paused: whole, workers: [] }, true]];
-    const queues = ordered(fleet.queues).map((queue) => [queue.name, queue, Boolean(queue.paused) && !queue.paused.everything]);
+    const queues = ordered(fleet.queues ?? []).map((queue) => [queue.name, queue, Boolean(queue.paused) && !queue.paused.everything]);
     const shown = [...everything, ...queues].map(([name, queue, isOwnPause]) => [name, queue, { isOwnPause, mayResume: isAdmin(state) }]);
     list.update(shown);
     place.hidden = notice === null;
@@ -62,8 +63,8 @@ function RailQueue() {
     queueName = queue.name;
     const isEverything = queue.name === "*";
     name.textContent = isEverything ? t("queue.all") : queue.name;
-    const count = isEverything ? null : backlog(queue);
-    waiting.textContent = isEverything ? "" : t("queue.backlog", { count: count ?? 0, formatted: formatCount(count) });
+    const count = isEverything ? 0 : queue.waiting;
+    waiting.textContent = isEverything ? "" : t("queue.backlog", { count, formatted: formatCount(count) });
     element.dataset.state = queue.paused ? "paused" : queue.is_stranded ? "stranded" : "flowing";
     const icon = queue.is_stranded && !queue.paused ? "icon-warning" : "icon-pause";
     element.querySelector(".rail-queue__icon use").setAttribute("href", `#${icon}`);

@@ -3,7 +3,7 @@
  * Asks with `pauseQueue` and `resumeQueue` {queue}; "*" stands for all.
  */
 
-import { backlog, confirmations, ordered, takenOver, totalWaiting } from "../fleet.js";
+import { confirmations, ordered, takenOver, totalWaiting } from "../fleet.js";
 import { formatCount, formatElapsed, formatTime } from "../format.js";
 import { t } from "../locale.js";
 import { hashOf } from "../route.js";
@@ -74,17 +74,15 @@ function QueueCard() {
     stranded.hidden = !queue.is_stranded;
     stranded.querySelector("span").textContent = t(queue.paused ? "queue.stranded.paused" : "queue.stranded");
     showFact("consumers", formatCount(queue.consumers));
-    showFact("waiting", formatCount(queue.waiting));
+    showFact("depth", formatCount(queue.depth), queue.depth_error);
+    element.querySelector('[data-fact="depth"]').hidden = !isAdmin;
     workers.update(takenOver(queue).map((worker) => [worker.node, worker, Boolean(queue.paused)]));
   }
 
   function showFigures(now) {
-    const [depth, oldest] = element.querySelectorAll("[data-figure]");
-    depth.textContent = formatCount(backlog(queue));
-    const label = depth.nextElementSibling;
-    label.textContent = queue.depth === null ? t("queue.records_waiting") : t("queue.depth");
-    label.title = queue.depth_error ?? "";
-    label.classList.toggle("is-warning", Boolean(queue.depth_error));
+    const [waiting, oldest] = element.querySelectorAll("[data-figure]");
+    waiting.textContent = formatCount(queue.waiting);
+    waiting.nextElementSibling.textContent = t("queue.waiting");
     const since = queue.oldest_waiting_at === null ? null : (now - Date.parse(queue.oldest_waiting_at)) / 1000;
     oldest.textContent = since === null ? "–" : formatElapsed(since);
     const link = oldest.nextElementSibling.querySelector("a");
@@ -104,8 +102,12 @@ function QueueCard() {
     ].filter(Boolean).join(" ");
   }
 
-  function showFact(name, text) {
-    element.querySelector(`[data-fact="${name}"] dd`).textContent = text;
+  /** With what keeps the number from being known. */
+  function showFact(name, text, problem = null) {
+    const place = element.querySelector(`[data-fact="${name}"] dd`);
+    place.textContent = text;
+    place.title = problem ?? "";
+    place.classList.toggle("is-warning", problem !== null);
   }
 
   return { element, update };

@@ -16,6 +16,7 @@ const NOTHING = Object.freeze({ retryTask: false, cancelTask: false, whyNot: nul
 
 /** @param {HTMLElement} element the panel: buttons stand beside the status, everything else below it */
 export function TaskControl(element) {
+  const title = element.querySelector("h2");
   const place = element.querySelector(".task-control");
   const buttons = [...element.querySelectorAll("[data-command]")];
   const notice = element.querySelector(".task-control__notice");
@@ -32,12 +33,14 @@ export function TaskControl(element) {
 
   function update({ task, control, command, mayControl }) {
     const may = mayControl ? whatMay(task, control) : NOTHING;
+    const focused = buttons.find((button) => button === document.activeElement);
     for (const button of buttons) {
       const isSending = command?.phase === "sending";
       button.hidden = !may[button.dataset.command];
       button.setAttribute("aria-disabled", String(isSending));
       if (button.dataset.command === "retryTask") button.classList.toggle("button--main", task.status === "failed");
     }
+    if (focused?.hidden) title.focus({ preventScroll: true }); // a hidden button would lose the focus to nowhere
     say(why, may.whyNot);
     showNotice(taskNotice(command, task));
     const asked = control?.cancel_requested ?? null;

@@ -34,6 +34,7 @@ export function TaskList(element) {
   let isHovered = false;
   let isReading = false;
   let current = null;
+  let isChosen = false; // somebody has been on the current row: it stays current wherever it goes
   let mayLoadOlder = false;
 
   for (const head of heads) head.addEventListener("click", () => ask("sortTasks", { column: head.dataset.column }));
@@ -43,7 +44,10 @@ export function TaskList(element) {
   allRows.addEventListener("click", () => ask("tickRowsHere"));
   body.addEventListener("click", tickOrOpen);
   LongPress(body, (target) => askTick(target.closest("tr"), false));
-  body.addEventListener("focusin", (event) => makeCurrent(event.target.closest("tr")?.dataset.taskId ?? null));
+  body.addEventListener("focusin", (event) => {
+    isChosen = true;
+    makeCurrent(event.target.closest("tr")?.dataset.taskId ?? null);
+  });
   body.addEventListener("focusout", () => queueMicrotask(noticeReading));
   scroller.addEventListener("pointerover", (event) => noticeHover(event.pointerType === "mouse"));
   scroller.addEventListener("pointerleave", () => noticeHover(false));
@@ -84,7 +88,8 @@ export function TaskList(element) {
       if (row.element === next) next = next.nextElementSibling;
       else body.insertBefore(row.element, next);
     }
-    if (!rows.has(current)) makeCurrent(state.rows[0] ?? null);
+    if (!rows.has(current)) isChosen = false;
+    if (!isChosen && current !== state.rows[0]) makeCurrent(state.rows[0] ?? null);
   }
 
   function updateHeads(sort) {

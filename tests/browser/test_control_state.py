@@ -1,0 +1,175 @@
+"""The pure parts of control in the page: addresses, changes of a retry, the end of a pause, progress, what is said."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page
+
+SHOWN = '{"args": [18446744073709551615, 1.50], "kwargs": {"card": "4990"}}'
+
+
+@pytest.mark.parametrize(
+    ("address", "route"),
+    [
+        ("", ["tasks", None, {}]),
+        ("#/tasks/order%207%2F%C3%BC", ["tasks", "order 7/ü", {}]),
+        ("#/tasks/100%", ["tasks", "100%", {}]),
+        ("#/queues", ["queues", None, {}]),
+        ("#/bulk", ["bulk", None, {}]),
+        ("#/bulk/7c1e", ["bulk", "7c1e", {}]),
+        ("#/audit?actor=anna&action=retry", ["audit", None, {"actor": "anna", "action": "retry"}]),
+        ("#/nonsense/1", ["tasks", None, {}]),
+    ],
+)
+def test_the_address_names_the_page(modules: Page, address: str, route: list[Any]) -> None:
+    """Ids of any characters; what is not understood is the task list."""
+    script = """
+    const { page, id, parameters } = (await import("/route.js")).routeFromHash(address);
+    return [page, id, parameters];
+    """
+    assert evaluate(modules, script, address=address) == route
+
+
+def test_an_address_is_read_as_it_was_written(modules: Page) -> None:
+    """Whatever the id."""
+    script = """
+    const { hashOf, routeFromHash } = await import("/route.js");
+    return ["a?b#c/d%e ü", "x"].every((id) => routeFromHash(hashOf("tasks", id)).id === id);
+    """
+    assert evaluate(modules, script) is True
+
+
+@pytest.mark.parametrize(
+    ("typed", "changes", "problems"),
+    [
+        ({}, "{}", {}),
+        ({"queue": "slow"}, '{"queue":"slow"}', {}),
+        ({"queue": ""}, "{}", {}),
+        ({"args": "[18446744073709551615,1.50]"}, "{}", {}),
+        ({"args": "[18446744073709551616, 1.50]"}, '{"args":[18446744073709551616,1.50]}', {}),
+        ({"args": "  "}, "{}", {}),
+        ({"args": "[1,"}, "{}", {"args": "syntax"}),
+        ({"args": '{"a": 1}'}, "{}", {"args": "list"}),
+        ({"kwargs": "[]", "queue": "slow"}, '{"queue":"slow"}', {"kwargs": "object"}),
+        ({"kwargs": '{"card": 12345678901234567890}'}, '{"kwargs":{"card":12345678901234567890}}', {}),
+    ],
+)
+def test_a_retry_sends_what_was_changed_digit_for_digit(
+    modules: Page, typed: dict[str, str], changes: str, problems: dict[str, str]
+) -> None:
+    """Other spaces are no change, another digit beyond 2^53 is one; what is no JSON of the right shape is named."""
+    script = """
+    const { editableArguments, readChanges } = await import("/retry-changes.js");
+    const { formatExact, parseExact } = await import("/exact-json.js");
+    const before = { ...editableArguments(parseExact(shown)), queue: "default" };
+    const found = readChanges({ ...before, ...typed }, before);
+    return [formatExact(found.changes).replace(/\\s/g, ""), found.problems];
+    """
+    assert evaluate(modules, script, typed=typed, shown=SHOWN) == [changes, problems]
+
+
+@pytest.mark.parametrize(
+    ("shown", "is_whole"),
+    [
+        (SHOWN, True),
+        ('{"args": [{"$type": "shop.Order"}], "kwargs": {}}', False),
+        ('{"args": [1, {"$cut": 900}], "kwargs": {}}', False),
+        ('{"args": [], "kwargs": {"deep": {"er": [{"$type": "str", "length": 9, "head": "abc"}]}}}', False),
+        ('{"args": [], "kwargs": {"$type:tuple": 1}}', False),
+    ],
+)
+def test_stand_ins_are_never_offered_as_arguments(modules: Page, shown: str, is_whole: bool) -> None:
+    """A marker that was sent as an argument would be a wrong call."""
+    script = """
+    const { editableArguments } = await import("/retry-changes.js");
+    const { parseExact } = await import("/exact-json.js");
+    const { args, kwargs, isWhole } = editableArguments(parseExact(shown));
+    return [isWhole, args !== "" && kwargs !== ""];
+    """
+    assert evaluate(modules, script, shown=shown) == [is_whole, is_whole]
+
+
+def test_a_pause_ends_when_it_was_chosen_to(modules: Page) -> None:
+    """In a while, at a local time to come, or never by itself."""
+    script = """
+    const { untilOf, localTime } = await import("/until.js");
+    const now = Date.UTC(2026, 0, 1, 12);
+    return [
+      untilOf("", "", now), untilOf("quarter", "", now).until, untilOf("hour", "", now).until,
+      untilOf("time", "", now).problem, untilOf("time", "2026-01-01T12:30", now).problem,
+      untilOf("time", "2026-01-01T13:30", now).until, localTime(now),
+    ];
+    """
+    assert evaluate(modules, script) == [
+        {"until": None, "problem": None},
+        "2026-01-01T12:15:00.000Z",
+        "2026-01-01T13:00:00.000Z",
+        "missing",
+        "past",
+        "2026-01-01T12:30:00.000Z",
+        "2026-01-01T13:00",
+    ]
+
+
+def test_a_bulk_never_moves_back(modules: Page) -> None:
+    """Readings and events may overtake each other."""
+    script = """
+    const { reduce, initialState } = await import("/state.js");
+    const { percentDone } = await import("/bulk.js");
+    const bulk = (done, state = "running") => ({ bulk_id: "b", done, state, total: 1000, outcomes: {} });
+    const told = (one) => ({ type: "bulkArrived", bulk: one });
+    let state = reduce(initialState, { type: "bulkOpened", bulk: bulk(400) });
+    const seen = [];
+    for (const one of [bulk(300), bulk(999), bulk(999, "finished"), bulk(1000)]) {
+      state = reduce(state, told(one));
+      seen.push([state.bulk.opened.done, percentDone(state.bulk.opened)]);
+    }
+    state = reduce(state, { type: "bulkOpened", bulk: bulk(10) });
+    return [...seen, [state.bulk.opened.done, state.bulk.opened.state]];
+    """
+    assert evaluate(modules, script) == [[400, 40], [999, 99], [999, 100], [999, 100], [999, "finished"]]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "status", "key"),
+    [
+        ("requested", "in_progress", "notice.cancel.requested"),
+        ("requested", "cancelled", "notice.cancel.confirmed"),
+        ("requested", "completed", "notice.cancel.too_late"),
+        ("cancelled", "pending", "notice.cancel.requested"),
+        ("cancelled", "cancelled", "notice.cancel.dropped"),
+        ("cancelled", "failed", "notice.cancel.too_late"),
+    ],
+)
+def test_a_cancel_is_requested_until_the_fact_is_back(modules: Page, outcome: str, status: str, key: str) -> None:
+    """The answer of a command is never taken for its effect."""
+    script = """
+    const { taskNotice } = await import("/commands.js");
+    return taskNotice({ action: "cancel", phase: "taken", answer: { outcome } }, { status }).key;
+    """
+    assert evaluate(modules, script, outcome=outcome, status=status) == key
+
+
+def test_what_workers_have_taken_over(modules: Page) -> None:
+    """Of a pause and of a resume; a worker that is gone is waited for by nobody."""
+    script = """
+    const { confirmations, takenOver } = await import("/fleet.js");
+    const workers = [
+      { node: "a", state: "alive", is_consuming: true }, { node: "b", state: "alive", is_consuming: false },
+      { node: "c", state: "silent", is_consuming: true }, { node: "d", state: "lost", is_consuming: true },
+    ];
+    const told = (paused) => confirmations(takenOver({ paused, workers }));
+    return [told({ by: "anna" }), told(null)];
+    """
+    unreachable = {"node": "c", "state": "unreachable"}
+    assert evaluate(modules, script) == [
+        {"confirmed": 1, "total": 3, "others": [{"node": "a", "state": "waiting"}, unreachable]},
+        {"confirmed": 1, "total": 3, "others": [{"node": "b", "state": "waiting"}, unreachable]},
+    ]
+
+
+def evaluate(page: Page, script: str, **values: Any) -> Any:
+    names = ", ".join(values)
+    return page.evaluate(f"async ({{ {names} }}) => {{ {script} }}", values)
