@@ -15,9 +15,10 @@ from oracle_celery.states import Rank, Status
 from tests.browser.hostile import HOSTILE, identifier
 from tests.browser.narrator import SECOND_NS, Narrator
 
-__all__ = ["TOLD_AT_ONCE", "Planted", "plant"]
+__all__ = ["REASON_LIMIT", "TOLD_AT_ONCE", "Planted", "plant"]
 
 TOLD_AT_ONCE = 50  # facts in one transaction
+REASON_LIMIT = 1_000  # characters: the API takes no longer reason, and a detail is a sentence
 
 
 class Planted:
@@ -104,17 +105,17 @@ def _plant(connection: psycopg.Connection[Any], planted: Planted, number: int) -
     entry = connection.execute(
         "INSERT INTO oracle.audit_entry (actor, is_admin, via, address, action, task_id, owner, reason, after)"
         " VALUES (%s, true, 'http', %s, 'cancel', %s, %s, %s, %s) RETURNING entry_id",
-        [name, name, task_id, name, text, json.dumps({"changes": {"args": [text], "queue": text}})],
+        [name, name, task_id, name, text[:REASON_LIMIT], json.dumps({"changes": {"args": [text], "queue": text}})],
     ).fetchone()
     assert entry is not None
     connection.execute(
         "INSERT INTO oracle.audit_outcome (entry_id, subject, outcome, detail) VALUES (%s, %s, %s, %s)",
-        [entry[0], task_id, name[:50], text],
+        [entry[0], task_id, name[:50], text[:REASON_LIMIT]],
     )
     connection.execute(
         "INSERT INTO oracle.queue_pause (queue, seq, is_paused, changed_at, changed_by, entry_id, reason)"
         " VALUES (%s, nextval('oracle.control_seq'), true, clock_timestamp(), %s, %s, %s)",
-        [queue, name, entry[0], text[:1_000]],
+        [queue, name, entry[0], text[:REASON_LIMIT]],
     )
     if planted.status(number) is Status.FAILED:
         connection.execute(
@@ -142,7 +143,14 @@ def _plant_bulk(connection: psycopg.Connection[Any], planted: Planted) -> None:
             "INSERT INTO oracle.bulk_item (bulk_id, number, task_id, outcome, detail, new_id)"
             " VALUES (%s, %s, %s, %s, %s, %s)",
             [
-                (planted.bulk_id, number + 1, planted.task_id(number), identifier(text)[:50], text, identifier(text))
+                (
+                    planted.bulk_id,
+                    number + 1,
+                    planted.task_id(number),
+                    identifier(text)[:50],
+                    text[:REASON_LIMIT],
+                    identifier(text),
+                )
                 for number, text in enumerate(HOSTILE)
             ],
         )

@@ -18,12 +18,13 @@ from oracle_celery.records import Transition
 from oracle_celery.states import Status
 from tests.browser.hostile import HOSTILE, identifier
 from tests.browser.narrator import Narrator
-from tests.browser.planting import TOLD_AT_ONCE, Planted, plant
+from tests.browser.planting import REASON_LIMIT, TOLD_AT_ONCE, Planted, plant
 from tests.local_processes import LocalSidecar
 
 OpenPage = Callable[..., Page]
 ENOUGH = 200
-UNFINISHED = pytest.mark.skip(reason="written, but not yet seen to pass: run it alone on an idle machine first")
+#: What a script of the page trims; Python would take more.
+SPACES = "\t\n\v\f\r \xa0\u1680\u2028\u2029\u202f\u205f\u3000\ufeff" + "".join(map(chr, range(0x2000, 0x200B)))
 PARTS = 4  # of the strings: their tasks are opened in as many tests
 LOOKING_SECONDS = 120.0
 
@@ -217,8 +218,6 @@ def test_the_list(sidecar: LocalSidecar, planted: Planted, watched: Page) -> Non
         _check_row(rows[planted.task_id(number)], planted, number)
 
 
-@UNFINISHED
-@pytest.mark.timeout(300)  # seconds: many pages are opened one after another
 @pytest.mark.parametrize("part", range(PARTS))
 def test_every_task(sidecar: LocalSidecar, planted: Planted, watched: Page, part: int) -> None:
     """The panel with its facts, history, error, payloads, reasons to wait and audit; and the dialogs."""
@@ -244,7 +243,6 @@ def test_live_rows(sidecar: LocalSidecar, narrator: Narrator, watched: Page) -> 
         assert [row["name"], row["user"], row["queue"], row["reason"]] == [identifier(text)] * 4
 
 
-@UNFINISHED
 def test_the_other_pages(sidecar: LocalSidecar, planted: Planted, watched: Page) -> None:
     """Queues, workers, the actions on many, and the audit; in both languages, whose sentences hold the strings."""
     everything = range(len(HOSTILE))
@@ -253,7 +251,7 @@ def test_the_other_pages(sidecar: LocalSidecar, planted: Planted, watched: Page)
     names = watched.locator(".queue-card h3").evaluate_all("all => all.map((one) => one.textContent)")
     assert set(names) == {planted.queue(number) for number in everything}
     notes = "\n".join(watched.locator(".queue-card__note").evaluate_all("all => all.map((one) => one.textContent)"))
-    assert [number for number in everything if HOSTILE[number][:1_000] not in notes] == []
+    assert [number for number in everything if HOSTILE[number][:REASON_LIMIT] not in notes] == []
     watched.evaluate("location.hash = '#/workers'")
     expect(watched.locator("#workers-page tbody tr")).to_have_count(len(HOSTILE))
     nodes = watched.locator("#workers-page tbody th").evaluate_all("all => all.map((one) => one.textContent)")
@@ -263,20 +261,19 @@ def test_the_other_pages(sidecar: LocalSidecar, planted: Planted, watched: Page)
     watched.evaluate("id => (location.hash = `#/bulk/${id}`)", planted.bulk_id)
     expect(watched.locator("#bulk-page tbody tr")).not_to_have_count(0)
     items = watched.evaluate(LOAD_ALL, "bulk-page")
-    assert [cells[4] for cells in items] == list(HOSTILE)
+    assert [cells[4] for cells in items] == [text[:REASON_LIMIT] for text in HOSTILE]
     watched.evaluate("location.hash = '#/audit'")
     expect(watched.locator("#audit-page tbody tr")).not_to_have_count(0)
     entries = {(cells[4], cells[6]): cells for cells in watched.evaluate(LOAD_ALL, "audit-page")}
     for text in HOSTILE:
-        cells = entries[text, identifier(text)]
+        cells = entries[text[:REASON_LIMIT], identifier(text)]
         assert identifier(text) in cells[1]
-        assert text in cells[5]
+        assert text[:REASON_LIMIT] in cells[5]
     watched.get_by_role("button", name="Русский").click()
     watched.evaluate("location.hash = '#/queues'")
     expect(watched.locator(".queue-card")).to_have_count(len(HOSTILE))
 
 
-@UNFINISHED
 def test_addresses_that_somebody_sends(sidecar: LocalSidecar, watched: Page) -> None:
     """Filters, task ids, pages and login links with the strings in them, followed by a person who is logged in."""
     watched.goto(sidecar.url)
@@ -291,11 +288,12 @@ def test_addresses_that_somebody_sends(sidecar: LocalSidecar, watched: Page) -> 
         watched.goto(f"{sidecar.url}/?{urlencode({'name': short, 'user': short, 'sort': short, 'status': short})}")
         watched.locator(".who__user").wait_for()
         expect(watched.locator('[name="name"]')).to_have_value(_as_a_field_has_it(short))
+    watched.goto(sidecar.url)
+    watched.locator(".who__user").wait_for()
     watched.evaluate("token => (location.hash = `#/login/${token}`)", HOSTILE[0])
     expect(watched).to_have_url(f"{sidecar.url}/")
 
 
-@UNFINISHED
 def test_who_is_logged_in_may_be_called_anything(sidecar: LocalSidecar, open_page: OpenPage) -> None:
     """The user's name comes from somebody's identity system."""
     for name in HOSTILE[:3]:
@@ -324,16 +322,16 @@ def _check_panel(shown: dict[str, Any], planted: Planted, number: int, text: str
     assert [facts[fact] for fact in ("User", "Parent", "Root", "Group", "Trace ID")] == [name] * 5
     assert facts["Queue"] == planted.queue(number)
     assert _json(shown["arguments"]) == {"args": [text[:20_000]], "kwargs": planted.payload(number)}
-    assert [shown["actor"], shown["reason"], shown["detail"]] == [name, text, text]
+    assert [shown["actor"], shown["reason"], shown["detail"]] == [name, text[:REASON_LIMIT], text[:REASON_LIMIT]]
     if status is Status.PENDING:
         assert name in shown["waiting"]
-        assert text[:1_000] in shown["waiting"]
+        assert text[:REASON_LIMIT] in shown["waiting"]
     else:
         assert facts["Worker"] == planted.node(number)
     if status is Status.COMPLETED:
         assert _json(shown["result"]) == planted.payload(number)
     else:
-        assert shown["dialog"]["subject"] == f"{name} {planted.task_id(number)}".strip()
+        assert shown["dialog"]["subject"] == f"{name} {planted.task_id(number)}".strip(SPACES)
     if status is Status.FAILED:
         assert [shown["type"], shown["error"], shown["traceback"]] == [name, text, text]
         assert _json(shown["dialog"]["kwargs"]) == planted.payload(number)

@@ -1,7 +1,10 @@
 /**
  * One element per key, in the order given: focus, hover and scroll survive every update, because an element that stays
- * is never taken out and put back.
+ * is never taken out and put back. A part whose values are the very same objects is not drawn again, unless the language
+ * or the day (times of today are told without it) has changed.
  */
+
+import { currentLanguage } from "../locale.js";
 
 /** @param {Element} parent holds nothing else @param {() => {element: Element, update: Function}} make */
 export function KeyedList(parent, make) {
@@ -15,17 +18,26 @@ export function KeyedList(parent, make) {
       part.element.remove();
       parts.delete(key);
     }
+    const today = new Date().toDateString();
     let next = parent.firstElementChild;
     for (const [key, ...values] of entries) {
       if (!parts.has(key)) parts.set(key, make());
       const part = parts.get(key);
-      part.update(...values);
+      const drawn = [...values, today, currentLanguage()];
+      if (!isSame(part.drawn, drawn)) {
+        part.update(...values);
+        part.drawn = drawn;
+      }
       if (part.element === next) next = next.nextElementSibling;
       else parent.insertBefore(part.element, next);
     }
   }
 
   return { update };
+}
+
+function isSame(values, others) {
+  return values?.length === others.length && values.every((value, at) => value === others[at]);
 }
 
 /** @param {string} id of a template @returns {Element} a fresh copy of its one element */

@@ -38,7 +38,7 @@ export function QueueRail(element) {
     const whole = fleet.everythingPaused;
     const everything = whole === null ? [] : [["*", { name: "*", paused: whole, workers: [] }, true]];
     const queues = ordered(fleet.queues ?? []).map((queue) => [queue.name, queue, Boolean(queue.paused) && !queue.paused.everything]);
-    const shown = [...everything, ...queues].map(([name, queue, isOwnPause]) => [name, queue, { isOwnPause, mayResume: isAdmin(state) }]);
+    const shown = [...everything, ...queues].map((entry) => [...entry, isAdmin(state)]);
     list.update(shown);
     place.hidden = notice === null;
     if (notice !== null && said.textContent !== notice) said.textContent = notice;
@@ -59,7 +59,7 @@ function RailQueue() {
     element.dispatchEvent(new CustomEvent("resumeQueue", { bubbles: true, detail: { queue: queueName } }));
   });
 
-  function update(queue, { isOwnPause, mayResume }) {
+  function update(queue, isOwnPause, mayResume) {
     queueName = queue.name;
     const isEverything = queue.name === "*";
     name.textContent = isEverything ? t("queue.all") : queue.name;
