@@ -16,9 +16,10 @@ const TOLD_FOR = 10_000; // ms: that logging out has failed
 
 /**
  * @param {{dispatch: Function, state: () => object, begin: (options: {hasLoggedIn: boolean}) => void, end: () => void,
- *   askForLogin: () => void, announce: (text: string) => void}} page `begin` reads everything, `end` stops all reading
+ *   empty: () => void, askForLogin: () => void, announce: (text: string) => void}} page
+ *   `begin` reads everything, `end` stops all reading, `empty` takes out of the document what was read
  */
-export function Access({ dispatch, state, begin, end, askForLogin, announce }) {
+export function Access({ dispatch, state, begin, end, empty, askForLogin, announce }) {
   const otherTabs = new BroadcastChannel("oracle.session");
   let telling = null; // timer
   let latest = null; // whoever was in last
@@ -100,6 +101,7 @@ export function Access({ dispatch, state, begin, end, askForLogin, announce }) {
     if (state().session.phase === "out") return;
     end();
     for (const dialog of document.querySelectorAll("dialog[open]")) dialog.close();
+    empty();
     dispatch({ type: "sessionEnded", cause, error });
     askForLogin();
   }

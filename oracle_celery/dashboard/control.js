@@ -5,6 +5,7 @@
 
 import { cancelTask, commandMany, commandQueues, retryTask } from "./api.js";
 import { queueKey } from "./commands.js";
+import { Renewable } from "./renewal.js";
 import { hashOf } from "./route.js";
 import { bulkTarget, isSelecting } from "./selection.js";
 import { mayControl } from "./session.js";
@@ -19,10 +20,10 @@ import { RetryDialog } from "./views/retry-dialog.js";
  */
 export function Control({ dispatch, state, readTask, readQueues, focusPanel, focusPage }) {
   const onTask = { fallback: focusPanel };
-  const cancelDialog = CancelDialog(document.querySelector("#cancel-dialog"), { confirm: cancel, ...onTask });
-  const retryDialog = RetryDialog(document.querySelector("#retry-dialog"), { confirm: retry, ...onTask });
-  const queueDialog = QueueDialog(document.querySelector("#queue-dialog"), { confirm: commandQueue, fallback: focusPage });
-  const bulkDialog = BulkDialog(document.querySelector("#bulk-dialog"), { preview: commandMany, confirm: begin, fallback: focusPage });
+  const cancelDialog = dialog("#cancel-dialog", CancelDialog, { confirm: cancel, ...onTask });
+  const retryDialog = dialog("#retry-dialog", RetryDialog, { confirm: retry, ...onTask });
+  const queueDialog = dialog("#queue-dialog", QueueDialog, { confirm: commandQueue, fallback: focusPage });
+  const bulkDialog = dialog("#bulk-dialog", BulkDialog, { preview: commandMany, confirm: begin, fallback: focusPage });
 
   answer("cancelTask", () => state().detail.control && cancelDialog.open(state().detail));
   answer("retryTask", () => state().detail.control && retryDialog.open(state().detail));
@@ -92,6 +93,17 @@ export function Control({ dispatch, state, readTask, readQueues, focusPanel, foc
       if (target.startsWith(queueKey(""))) dispatch({ type: "commandForgotten", target });
     }
   }
+
+  /** The dialogs forget what they were asked about. */
+  function renew() {
+    for (const one of [cancelDialog, retryDialog, queueDialog, bulkDialog]) one.renew();
+  }
+
+  return { renew };
+}
+
+function dialog(selector, make, acts) {
+  return Renewable(document.querySelector(selector), (element) => make(element, acts));
 }
 
 function answer(request, handle) {

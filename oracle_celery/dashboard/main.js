@@ -14,6 +14,7 @@ import { currentLanguage, loadLanguage, preferredLanguage, t, translate } from "
 import { Pages } from "./pages.js";
 import { prefer, preference } from "./preferences.js";
 import { addressFromQuery, nextSort, queryFromAddress } from "./query.js";
+import { Renewable } from "./renewal.js";
 import { hashOf, routeFromHash } from "./route.js";
 import { isSelecting } from "./selection.js";
 import { mayControl, takeLoginToken } from "./session.js";
@@ -59,28 +60,37 @@ const stream = new TaskStream();
 const announcer = document.querySelector("#announcer");
 const bar = Bar(document.querySelector("#bar"));
 const metrics = Metrics(document.querySelector("#metrics"));
-const rail = QueueRail(document.querySelector("#queue-rail"));
+const rail = Renewable(document.querySelector("#queue-rail"), QueueRail);
 const filters = Filters(document.querySelector("#filters"));
 const taskList = TaskList(document.querySelector("#task-list"));
-const taskDetail = TaskDetail(document.querySelector("#task-detail"));
+const taskDetail = Renewable(document.querySelector("#task-detail"), TaskDetail);
 const selectionBar = SelectionBar(document.querySelector("#selection-bar"));
 const otherPages = {
-  queues: QueuesPage(document.querySelector("#queues-page")),
-  workers: WorkersPage(document.querySelector("#workers-page")),
-  bulks: BulksPage(document.querySelector("#bulks-page")),
-  bulk: BulkPage(document.querySelector("#bulk-page")),
-  audit: AuditPage(document.querySelector("#audit-page")),
+  queues: Renewable(document.querySelector("#queues-page"), QueuesPage),
+  workers: Renewable(document.querySelector("#workers-page"), WorkersPage),
+  bulks: Renewable(document.querySelector("#bulks-page"), BulksPage),
+  bulk: Renewable(document.querySelector("#bulk-page"), BulkPage),
+  audit: Renewable(document.querySelector("#audit-page"), AuditPage),
 };
 const navigations = [...document.querySelectorAll("[data-navigation]")].map((element) => Navigation(element));
 const login = Login(document.querySelector("#login"));
 const views = [login, bar, metrics, rail, filters, taskList, selectionBar, taskDetail, ...Object.values(otherPages), ...navigations];
 const pages = Pages({ dispatch, state: () => state });
+const control = Control({
+  dispatch,
+  state: () => state,
+  readTask: (taskId) => state.opened === taskId && readOpened(taskId),
+  readQueues: pages.readQueues,
+  focusPanel: () => (state.opened === null ? taskList.focusRow(taskList.currentId()) : taskDetail.focus()),
+  focusPage,
+});
 const copyButtons = CopyButtons(announcer);
 const access = Access({
   dispatch,
   state: () => state,
   begin,
   end,
+  empty,
   askForLogin: login.focus,
   announce: (text) => (announcer.textContent = text),
 });
@@ -131,6 +141,13 @@ function end() {
   rereading = null;
 }
 
+/** Nothing that the viewer was shown stays in the document, hidden parts included. */
+function empty() {
+  for (const view of [rail, taskDetail, ...Object.values(otherPages)]) view.renew();
+  control.renew();
+  announcer.textContent = "";
+}
+
 function isIn() {
   return state.session.phase === "in" || state.session.phase === "unknown";
 }
@@ -146,14 +163,6 @@ function listen() {
     prefer("language", language);
     await speak(language);
     render();
-  });
-  Control({
-    dispatch,
-    state: () => state,
-    readTask: (taskId) => state.opened === taskId && readOpened(taskId),
-    readQueues: pages.readQueues,
-    focusPanel: () => (state.opened === null ? taskList.focusRow(taskList.currentId()) : taskDetail.focus()),
-    focusPage,
   });
   answer("chooseOutcome", ({ outcome }) => pages.chooseOutcome(outcome));
   answer("loadItems", pages.readMoreItems);

@@ -110,15 +110,17 @@ export function Pages({ dispatch, state }) {
     );
   }
 
+  /** What comes when its reader is gone is for nobody. */
   async function read(ask, take, failed) {
+    const { viewer } = state().session;
     let found;
     try {
       found = await ask();
     } catch (error) {
-      dispatch({ type: failed, error });
+      if (state().session.viewer === viewer) dispatch({ type: failed, error });
       return;
     }
-    take(found);
+    if (state().session.viewer === viewer) take(found);
   }
 
   return {

@@ -37,7 +37,7 @@ export function Bar(element) {
     badge.querySelector("use").setAttribute("href", `#connection-${SHAPES[state.connection]}`);
     environment.textContent = state.summary?.environment ?? "";
     environment.hidden = environment.textContent === "";
-    if (state.session.viewer !== null) showViewer(state.session);
+    showViewer(state.session);
     for (const button of buttons) {
       button.setAttribute("aria-pressed", String(button.dataset.language === currentLanguage()));
     }
@@ -46,11 +46,11 @@ export function Bar(element) {
   function showViewer({ viewer, isStuck }) {
     const told = isStuck ? t("logout.failed") : "";
     if (problem.textContent !== told) problem.textContent = told;
-    user.textContent = viewer.user_id;
-    role.textContent = t(`role.${viewer.role}`, {}, viewer.role);
-    role.title = t(`role.${viewer.role}.means`, {}, "");
-    user.title = viewer.user_id;
-    leave.title = t("logout.of", { user: viewer.user_id });
+    user.textContent = viewer?.user_id ?? "";
+    role.textContent = viewer === null ? "" : t(`role.${viewer.role}`, {}, viewer.role);
+    role.title = viewer === null ? "" : t(`role.${viewer.role}.means`, {}, "");
+    user.title = viewer?.user_id ?? "";
+    leave.title = t("logout.of", { user: viewer?.user_id ?? "" });
     leave.setAttribute("aria-label", leave.title);
   }
 
