@@ -20,6 +20,7 @@ from tests.browser.hostile import HOSTILE, identifier
 from tests.browser.narrator import Narrator
 from tests.browser.planting import REASON_LIMIT, TOLD_AT_ONCE, Planted, plant
 from tests.local_processes import LocalSidecar
+from tests.tokens import token
 
 OpenPage = Callable[..., Page]
 ENOUGH = 200
@@ -27,6 +28,7 @@ ENOUGH = 200
 SPACES = "\t\n\v\f\r \xa0\u1680\u2028\u2029\u202f\u205f\u3000\ufeff" + "".join(map(chr, range(0x2000, 0x200B)))
 PARTS = 4  # of the strings: their tasks are opened in as many tests
 LOOKING_SECONDS = 120.0
+AFTERWARDS_MS = 2_000.0
 
 #: Before anything of the page runs: what it may not do is noted.
 WATCH = """
@@ -157,6 +159,11 @@ async (ids) => {
   return shown;
 }
 """
+#: All of the document, with what its fields hold.
+WORDS = """
+() => [document.documentElement.outerHTML,
+  ...[...document.querySelectorAll("input, textarea, select")].map(({ value }) => value)].join(" ")
+"""
 LOAD_ALL = """
 async (page) => {
   const more = document.querySelector(`#${page} .page__more button`);
@@ -272,6 +279,31 @@ def test_the_other_pages(sidecar: LocalSidecar, planted: Planted, watched: Page)
     watched.get_by_role("button", name="Русский").click()
     watched.evaluate("location.hash = '#/queues'")
     expect(watched.locator(".queue-card")).to_have_count(len(HOSTILE))
+
+
+def test_nothing_stays_in_the_document_after_logging_out(
+    sidecar: LocalSidecar, planted: Planted, watched: Page
+) -> None:
+    """Of every page that was looked at and every dialog that was opened, hidden or not; a login shows it again."""
+    failed = planted.task_id(1)
+    watched.goto(f"{sidecar.url}/?status=failed")
+    watched.locator(".task-row").first.wait_for()
+    assert "attacked" in watched.evaluate(OPEN_EACH, [failed])[failed]["dialog"]["kwargs"]
+    for page in ("queues", "workers", "bulks", "bulk", "audit"):
+        place = {"bulks": "bulk", "bulk": f"bulk/{planted.bulk_id}"}.get(page, page)
+        watched.evaluate("place => (location.hash = `#/${place}`)", place)
+        expect(watched.locator(f"#{page}-page")).to_contain_text("attacked")
+    assert watched.evaluate(WORDS).count("attacked") > ENOUGH
+    watched.evaluate("location.hash = '#/queues'")
+    watched.locator("#logout-button").click()
+    expect(watched.locator("#login")).to_be_visible()
+    watched.wait_for_timeout(AFTERWARDS_MS)  # what was under way has come
+    assert [word for word in ("attacked", ">local<", "(local)") if word in watched.evaluate(WORDS)] == []
+    watched.get_by_label("Token", exact=True).fill(token("local", "admin"))
+    watched.keyboard.press("Enter")
+    expect(watched.locator(".queue-card")).to_have_count(len(HOSTILE))
+    watched.locator(".queue-card button").first.click()
+    expect(watched.locator("#queue-dialog")).to_be_visible()
 
 
 def test_addresses_that_somebody_sends(sidecar: LocalSidecar, watched: Page) -> None:

@@ -265,7 +265,7 @@ def test_an_owner_has_buttons_and_sees_their_own(sidecar: LocalSidecar, open_pag
     expect(page.locator(".task-error__message p")).to_have_text("the secret of anna")
     expect(page.locator(".task-detail__withheld")).to_be_hidden()
     assert page.locator(".task-row .tick:visible").count() == 1
-    expect(page.locator(".bar .navigation a")).to_have_text(["Tasks", "Queues", "Workers", "Bulk actions"])
+    expect(page.locator(".bar .navigation a")).to_have_text(["Tasks", "Queues", "Workers", "Bulk"])
 
 
 @pytest.mark.parametrize("width", [1440, 1000, 390])
