@@ -26,8 +26,9 @@ demo: $(DEMO_READY) ## Run a shop of tasks with its live dashboard; Ctrl-C stops
 
 setup: $(DEV_READY) ## Make the virtual environment with everything that tests and linters need
 
+# Two at a time: most tests wait for real servers most of their time.
 test: lint $(SERVERS_READY) ## Lint, then run all tests on real servers
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal --durations 15 $(ARGS)
 
 faults: $(DEV_READY) $(SERVERS_READY) ## Kill and restart everything under load, in a few minutes
 	$(BIN)/python -m pytest tests/faults $(ARGS)
