@@ -29,6 +29,8 @@ __all__ = ["Publishing", "announce"]
 
 #: The app that publishes at this moment.
 _sending: ContextVar[Any] = ContextVar("oracle_sending", default=None)
+#: Monotonic ns just before the message was handed over: a worker may start it before this process gets on.
+_handed_at: ContextVar[int] = ContextVar("oracle_handed_at", default=0)
 
 
 class Publishing:
@@ -53,6 +55,7 @@ class Publishing:
         sent = message.sent(headers, body)
         self.oracle.owners.stamp(headers, None if sent is None else sent.headers.get("id"), sender)
         headers[SENT_BY_ORACLE] = True
+        _handed_at.set(time.monotonic_ns())
 
     def on_published(
         self,
@@ -67,6 +70,8 @@ class Publishing:
         if _sending.get() is not self.app:
             return
         _sending.set(None)  # an announced message is over
+        handed_at = _handed_at.get() or time.monotonic_ns()
+        _handed_at.set(0)
         sent = message.sent(headers, body)
         if sent is None or sender in HIDDEN_TASKS:
             return
@@ -80,7 +85,7 @@ class Publishing:
                 task_id=task_id,
                 status=Status.PENDING,
                 rank=Rank.SENT,
-                at=time.monotonic_ns(),
+                at=handed_at,
                 reason="retry_scheduled" if retries else "sent",
                 retries=retries,
                 name=identifier(headers.get("task")),

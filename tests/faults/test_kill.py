@@ -48,7 +48,8 @@ def test_worker_killed(station: Station, crowd: Crowd) -> None:
     os.killpg(worker.pid, signal.SIGKILL)
     worker.wait()
     worker.start()
-    crowd.check(crowd.settle(), may_lose=CONCURRENCY, reasons={"worker_lost"})
+    settled = crowd.settle(may_vanish=CONCURRENCY)
+    crowd.check(settled, may_lose=CONCURRENCY, reasons={"worker_lost"}, may_vanish=CONCURRENCY)
 
 
 def test_postgresql_killed(station: Station, crowd: Crowd, private_postgres: PostgresServer) -> None:
