@@ -110,6 +110,7 @@ def test_a_pause_outlives_every_restart(station: Station, own_broker: RabbitServ
     first = min(at for at in stamps.started(PAUSED).values() if at > resumed_at)
     assert first - resumed_at < RESUME_SECONDS
     load.stop()
+    _stop_as_supervisors_do(worker)
     with psycopg.connect(station.database) as connection:
         entries = connection.execute("SELECT action, queues FROM oracle.audit_entry ORDER BY entry_id").fetchall()
     assert entries == [("pause", [PAUSED]), ("resume", [PAUSED])]

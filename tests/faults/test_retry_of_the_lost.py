@@ -31,6 +31,7 @@ def test_a_run_that_died_with_its_worker(station: Station) -> None:
     detail = station.detail(lost)
     assert detail["control"]["retried_as"] == answer["new_task_id"]
     assert [entry["action"] for entry in detail["audit"]] == ["retry"]
+    worker.kill()
 
 
 def _kept(station: Station) -> set[str]:
