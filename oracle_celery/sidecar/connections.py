@@ -179,10 +179,10 @@ class Connection(RequestHandler):
         return answer
 
     def cut_off(self) -> None:
-        transport = self.transport
-        self.force_close()
-        if transport is not None:
-            transport.abort()
+        # Not force_close: it forgets the transport at once, and a handler that has just been given a piece of its body
+        # would find itself without a connection a moment before it is cancelled.
+        if self.transport is not None:
+            self.transport.abort()
 
     def _enter(self, phase: _Phase) -> None:
         if self._timer is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -92,6 +93,23 @@ async def test_half_a_body_is_cut_off(start: Start) -> None:
         writer.write(b"POST /body HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\nabc")
         assert await _seconds_to_the_end(reader, writer, dribbles=True) < 4 * SHORT_SECONDS
     await until(lambda: server.connections.open == 0 and not _handlers())
+
+
+async def test_a_body_that_goes_on_at_the_deadline_is_no_failure(
+    start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its handler is cancelled, also where a piece has come in the very moment in which the connection is cut off."""
+    server = await start()
+    async with server.connect() as (reader, writer):
+        writer.write(b"POST /body HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\nabc")
+        await until(lambda: server.connections.waiting == 1)
+        [connection] = server.connections._waiting
+        await until(lambda: connection._payload is not None and connection._payload._waiter is not None)
+        connection.data_received(b"x")
+        connection.cut_off()
+        await _seconds_to_the_end(reader, writer)
+    await until(lambda: server.connections.open == 0 and not _handlers())
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 async def test_a_large_body_gets_the_time_it_needs(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
