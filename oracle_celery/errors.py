@@ -17,6 +17,7 @@ __all__ = [
     "ConfigurationError",
     "DatabaseUnavailable",
     "EmbeddedUnavailable",
+    "GroupNotFound",
     "KeysUnavailable",
     "NotAllowed",
     "NotAuthenticated",
@@ -62,6 +63,10 @@ class TaskNotFound(OracleError):
 
 class BulkNotFound(OracleError):
     """There is no bulk action {bulk_id!r} that you may see."""
+
+
+class GroupNotFound(OracleError):
+    """There is no group of failures {fingerprint!r} that you may see."""
 
 
 class BadQuery(OracleError):

@@ -34,7 +34,7 @@ from oracle_celery.errors import BadQuery, TaskNotFound
 from oracle_celery.states import Status
 from oracle_celery.viewer import ORACLE, Viewer
 
-__all__ = ["SORT_KEYS", "Changes", "Queries", "Summary", "Task", "TaskDetail", "TaskFilter", "TaskPage"]
+__all__ = ["SORT_KEYS", "Changes", "Queries", "Summary", "Task", "TaskDetail", "TaskFilter", "TaskPage", "task_of"]
 
 #: Sees every task.
 EVERYBODYS = ORACLE.viewer
@@ -185,6 +185,11 @@ def _composed(name: str, viewer: Viewer, parameters: dict[str, Any], **parts: st
 def _snapshot(row: Sequence[Any]) -> Snapshot:
     system_id, timeline, xmin, xmax, xip, floor, is_standby = row[:_SNAPSHOT_WIDTH]
     return Snapshot(system_id & (2**63 - 1), timeline, xmin, xmax, tuple(xip), floor, is_standby)
+
+
+def task_of(row: Sequence[Any]) -> tuple[Task, Sequence[Any]]:
+    """The task that a row begins with, as `task_columns` has it, and the row's other columns."""
+    return Task(**_task_fields(row)), row[_TASK_WIDTH:]
 
 
 def _task_fields(row: Sequence[Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 import psycopg
 
+from oracle_celery.database.failure_fold import fold_failures, trim_failures
 from oracle_celery.database.sql import statement
 from oracle_celery.errors import DatabaseUnavailable
 
@@ -104,6 +105,16 @@ class Upkeep:
         """How many deltas became part of minutes: fold again at once where it is FOLD_LIMIT."""
         [(folded,)] = await self._fetch("fold_statistics", {"limit": FOLD_LIMIT})
         return int(folded)
+
+    async def fold_failures(self) -> bool:
+        """One part of the history's failures into groups; True: there may be more."""
+        async with self._translated():
+            return await fold_failures(await self._connect())
+
+    async def trim_failures(self) -> bool:
+        """Forgets some of the failures that are too old; True: there may be more."""
+        async with self._translated():
+            return await trim_failures(await self._connect())
 
     async def trim_statistics(self, age: float = STATISTICS_AGE) -> None:
         """Forgets minutes older than `age` seconds."""

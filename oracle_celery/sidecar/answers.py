@@ -19,6 +19,7 @@ from oracle_celery.errors import (
     BrokerUnavailable,
     BulkNotFound,
     DatabaseUnavailable,
+    GroupNotFound,
     KeysUnavailable,
     NotAllowed,
     NotAuthenticated,
@@ -87,6 +88,8 @@ async def explain_errors(request: web.Request, handler: Handler) -> web.StreamRe
         return failure(404, "task_not_found", str(error))
     except BulkNotFound as error:
         return failure(404, "bulk_not_found", str(error))
+    except GroupNotFound as error:
+        return failure(404, "group_not_found", str(error))
     except NotAllowed as error:
         return failure(409, error.code, str(error), status=error.status)
     except BrokerUnavailable as error:

@@ -12,6 +12,7 @@ import msgspec
 from aiohttp import web
 
 from oracle_celery.database.control_facts import AuditEntry, TaskControl
+from oracle_celery.database.failure_facts import SimilarFailures
 from oracle_celery.database.queries import SORT_KEYS, TaskDetail, TaskFilter
 from oracle_celery.sidecar.answers import success
 from oracle_celery.sidecar.auth import viewer_of
@@ -39,6 +40,7 @@ class TaskAnswer(TaskDetail, frozen=True, kw_only=True):
     control: TaskControl
     audit: list[AuditEntry]  # the newest first
     waiting: Waiting | None  # of a pending task
+    similar: SimilarFailures | None  # of a failed one
 
 
 class Api:
@@ -75,10 +77,11 @@ class Api:
     async def _task(self, request: web.Request) -> web.Response:
         Parameters(request, ())
         viewer, task_id, parts = viewer_of(request), task_id_of(request), self._backend.parts
-        detail, control, audit = await asyncio.gather(
+        detail, control, audit, similar = await asyncio.gather(
             parts.queries.task(viewer, task_id),
             asyncio.to_thread(parts.control_store.preflight, viewer, task_id),
             asyncio.to_thread(parts.control_store.audit, viewer, task_id=task_id, limit=AUDIT_SHOWN),
+            parts.failures.alike(viewer, task_id),
         )
         return success(
             TaskAnswer(
@@ -86,6 +89,7 @@ class Api:
                 control=control,
                 audit=audit.entries,
                 waiting=await parts.fleet.waiting(viewer, detail.task),
+                similar=similar,
             )
         )
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from oracle_celery.control import Control, ping
 from oracle_celery.database.control import ControlStore
+from oracle_celery.database.failures import FailureQueries
 from oracle_celery.database.fetching import over
 from oracle_celery.database.fleet import FleetQueries
 from oracle_celery.database.opening import migrate_schema, open_pool, require_schema
@@ -49,6 +50,7 @@ class Parts(NamedTuple):
     control_store: ControlStore
     fleet: FleetQueries
     depths: Depths
+    failures: FailureQueries
 
 
 class Backend:
@@ -120,7 +122,9 @@ class Backend:
         for part in (broadcaster, summaries, bulletins, listener, maintenance, bulk_runner):
             self._closing.push_async_callback(part.stop)
             await part.start()
-        self._parts = Parts(queries, streams, broadcaster, listener, control, store, fleet, depths)
+        self._parts = Parts(
+            queries, streams, broadcaster, listener, control, store, fleet, depths, FailureQueries(fetch)
+        )
 
     def close_streams(self) -> None:
         if self._parts is not None:

@@ -34,7 +34,17 @@ from oracle_celery.database.facts import (
     TaskPage,
     TransitionEvent,
 )
+from oracle_celery.database.failure_facts import (
+    FailedTask,
+    FailureCounts,
+    FailureDetail,
+    FailureGroup,
+    FailureList,
+    RangeStarts,
+    SimilarFailures,
+)
 from oracle_celery.database.fleet_facts import QueueFacts, QueueList, QueueWorker, WorkerFacts, WorkerList
+from oracle_celery.fingerprint import Frame
 from oracle_celery.sidecar.api import TaskAnswer
 from oracle_celery.sidecar.commands import BulkList
 from oracle_celery.sidecar.session import SessionFacts
@@ -50,6 +60,9 @@ __all__ = [
     "CANCELLED",
     "CANCEL_REQUESTED",
     "CURSOR",
+    "FAILURE_DETAIL",
+    "FAILURE_LIST",
+    "FINGERPRINT",
     "LOG_PAGE",
     "NODE",
     "PAUSED",
@@ -68,6 +81,7 @@ __all__ = [
 TASK_ID = "6d2c7a43-59f5-4ab0-9a47-0f1f6f2a8d11"
 NEW_TASK_ID = "0b8c4f5e-8a1d-4d6a-b1f0-6b2f0a3f9c52"
 BULK_ID = "3a0d8f8c-2a4e-4a5c-9d7a-5a1f0c6b7e21"
+FINGERPRINT = "a41c0f9be27d5308"
 CURSOR = "1.1893.1.48211."
 NODE = "celery@worker-1"
 WORKER_ID = "9a1f5f0e-4c3d-4f3a-8a39-2d1c7e5b6f10"
@@ -163,6 +177,7 @@ TASK_ANSWER = TaskAnswer(
     ),
     audit=[],
     waiting=None,
+    similar=SimilarFailures(fingerprint=FINGERPRINT, failures_24h=30),
 )
 
 LOG_PAGE = LogPage(
@@ -268,6 +283,47 @@ QUEUE_LIST = QueueList(
         )
     ],
     everything_paused=None,
+)
+
+_STARTS = RangeStarts(
+    in_1h="2026-03-14T14:10:00.000000Z",
+    in_3h="2026-03-14T12:10:00.000000Z",
+    in_24h="2026-03-13T15:10:00.000000Z",
+    in_3d="2026-03-11T15:10:00.000000Z",
+    in_7d="2026-03-07T15:10:00.000000Z",
+)
+_GROUP = FailureGroup(
+    fingerprint=FINGERPRINT,
+    state="new",
+    name="shop.pay",
+    error_type="PaymentRefused",
+    message="the bank does not answer within … s",
+    counts=FailureCounts(in_1h=12, in_3h=30, in_24h=30, in_3d=30, in_7d=30),
+    users=21,
+    first_seen="2026-03-14T13:02:41.118204Z",
+    last_seen=FINISHED_AT,
+    last_task_id=TASK_ID,
+    marks=[(43, 18), (47, 12)],
+)
+FAILURE_LIST = FailureList(
+    range="24h",
+    starts=_STARTS,
+    step=1800,
+    as_of=CANCELLED_AT,
+    failures=30,
+    groups=1,
+    new=1,
+    regressed=0,
+    shown=[_GROUP],
+)
+FAILURE_DETAIL = FailureDetail(
+    group=_GROUP,
+    range="24h",
+    starts=_STARTS,
+    step=1800,
+    as_of=CANCELLED_AT,
+    frames=[Frame(file="shop/orders/tasks.py", line=58, function="pay", code="bank.capture(order)")],
+    tasks=[FailedTask(failed_at=FINISHED_AT, task=TASK)],
 )
 
 SESSION = SessionFacts(user_id="ann", role="owner", expires_at=1773529200.0, may_control=True, sees_payloads=True)

@@ -1,5 +1,5 @@
-"""What one sidecar of all does for the others: folds statistics, settles commands, gives up workers that are gone and
-tasks that expired.
+"""What one sidecar of all does for the others: folds statistics and failures, settles commands, gives up workers that
+are gone and tasks that expired.
 
 A worker is given up only when three things are true: its beats have been missing for the whole timeout on the
 database's clock; this sidecar has itself been able to see beats for a whole timeout, without a break; and it does not
@@ -39,6 +39,8 @@ TRIM_SECONDS = 3600.0
 LOOK_SECONDS = 5.0
 #: Between two looks for kept messages of tasks that have completed.
 FORGET_SECONDS = 60.0
+#: Parts of the history in which one round looks for failures.
+FAILURE_FOLDS = 5
 
 Ping = Callable[[Collection[str]], Awaitable[set[str]]]
 Settle = Callable[[], Awaitable[None]]
@@ -105,9 +107,12 @@ class Maintenance:
         if await self._upkeep.try_lead():
             while await self._upkeep.fold_statistics() >= FOLD_LIMIT:
                 await asyncio.sleep(0)
+            await self._fold_failures()
             if now >= self._trim_at:
                 self._trim_at = now + TRIM_SECONDS
                 await self._upkeep.trim_statistics()
+                while await self._upkeep.trim_failures():
+                    await asyncio.sleep(0)
             if now >= self._forget_at:
                 self._forget_at = now + FORGET_SECONDS
                 await self._upkeep.forget_messages()
@@ -121,6 +126,13 @@ class Maintenance:
             if self._settle is not None:
                 await self._settle()
         self._last_round = self._clock()
+
+    async def _fold_failures(self) -> None:
+        """Not all of a long history at once: the rest of the round must come."""
+        for _ in range(FAILURE_FOLDS):
+            if not await self._upkeep.fold_failures():
+                return
+            await asyncio.sleep(0)
 
     async def _give_up_lost_workers(self) -> None:
         silent = await self._upkeep.silent_workers(self._worker_timeout)

@@ -61,6 +61,7 @@ CODES: Mapping[str, str] = {
     "compressed": "Send the body as it is.",
     "cross_site": "A browser says that another site's page asks.",
     "database_unavailable": "PostgreSQL does not answer. Try again.",
+    "group_not_found": "There is none within 7 days, or none of it is yours.",
     "internal_error": "It failed here; the sidecar's log says why.",
     "keys_unavailable": "The identity system's keys cannot be fetched. Try again.",
     "length_required": "Send the body in one piece, with its Content-Length.",

@@ -16,9 +16,11 @@ import msgspec
 from oracle_celery.control import Cancelled, QueuesAnswer, Retried
 from oracle_celery.database.control_facts import AuditPage, Bulk, BulkItemPage, BulkPreview
 from oracle_celery.database.facts import LogPage, Summary, TaskPage, TransitionEvent
+from oracle_celery.database.failure_facts import FailureDetail, FailureList
+from oracle_celery.database.failures import FAILURE_ORDERS, FAILURE_RANGES
 from oracle_celery.database.fleet_facts import QueueList, WorkerList
 from oracle_celery.database.queries import SORT_KEYS
-from oracle_celery.sidecar import api, commands, examples
+from oracle_celery.sidecar import api, commands, examples, failures
 from oracle_celery.sidecar.api import TaskAnswer
 from oracle_celery.sidecar.bodies import BulkBody, CancelBody, PauseBody, ResumeBody, RetryBody, SessionBody
 from oracle_celery.sidecar.commands import BulkList
@@ -59,6 +61,19 @@ _TASK_ID = Parameter(
     description="Any characters; a slash comes as %2F.",
     schema={"type": "string", "minLength": 1},
     example=examples.TASK_ID,
+    place="path",
+)
+_RANGE = Parameter(
+    name="range",
+    description="How far back; it begins with a slot of five minutes.",
+    schema={"type": "string", "enum": list(FAILURE_RANGES), "default": failures.DEFAULT_RANGE},
+    example=failures.DEFAULT_RANGE,
+)
+_FINGERPRINT = Parameter(
+    name="fingerprint",
+    description="As the list of groups names it.",
+    schema={"type": "string", "minLength": 1},
+    example=examples.FINGERPRINT,
     place="path",
 )
 _BULK_ID = Parameter(
@@ -194,6 +209,31 @@ OPERATIONS: Mapping[str, Operation] = {
         summary="Read the numbers",
         description="Of the tasks that you may see.",
         answers={200: answer(Summary, examples.SUMMARY, "The numbers as of now.")},
+    ),
+    "failures": Operation(
+        tag="tasks",
+        summary="List failures in groups",
+        description="Failures of one task's name with the same error and a message that differs in numbers, ids and "
+        "the like only. A failure is an event: it counts, whatever became of its task later. Of the tasks that you "
+        "may see, which all of it is made of: counts, first and last time.",
+        parameters=(
+            _RANGE,
+            Parameter(
+                name="sort",
+                description="The largest or latest first.",
+                schema={"type": "string", "enum": list(FAILURE_ORDERS), "default": failures.DEFAULT_ORDER},
+                example=failures.DEFAULT_ORDER,
+            ),
+            number("limit", "Groups told.", 1, failures.GROUPS_LIMIT, failures.GROUPS_DEFAULT),
+        ),
+        answers={200: answer(FailureList, examples.FAILURE_LIST, "The groups with a failure in the range.")},
+    ),
+    "failure": Operation(
+        tag="tasks",
+        summary="Read a group of failures",
+        parameters=(_FINGERPRINT, _RANGE),
+        answers={200: answer(FailureDetail, examples.FAILURE_DETAIL, "The group, and its newest tasks.")},
+        refusals={404: ("group_not_found",)},
     ),
     "cancel": Operation(
         tag="control",

@@ -47,6 +47,8 @@ RULES: Mapping[str, Rule] = {
     "summary": Rule.ANYBODY,
     "workers": Rule.ANYBODY,
     "queues": Rule.ANYBODY,
+    "failures": Rule.ANYBODY,
+    "failure": Rule.ANYBODY,
     "openapi": Rule.ANYBODY,
     "bulks": Rule.ANYBODY,
     "one_bulk": Rule.ANYBODY,

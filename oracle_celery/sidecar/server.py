@@ -29,6 +29,7 @@ from oracle_celery.sidecar.body_rules import check_body
 from oracle_celery.sidecar.capacity import capacity_for
 from oracle_celery.sidecar.commands import Commands
 from oracle_celery.sidecar.connections import Connections, GuardedRunner
+from oracle_celery.sidecar.failures import Failures
 from oracle_celery.sidecar.fleet import Fleet
 from oracle_celery.sidecar.headers import secure
 from oracle_celery.sidecar.health import Health
@@ -165,6 +166,7 @@ class Sidecar:
         application.add_routes(Commands(self._backend).routes())
         application.add_routes(Api(self._backend).routes())
         application.add_routes(Fleet(self._backend).routes())
+        application.add_routes(Failures(self._backend).routes())
         application.add_routes(Health(self._backend).routes())
         application.add_routes(metrics.routes())
         application.add_routes(OpenApi(cookie).routes())

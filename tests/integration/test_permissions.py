@@ -21,8 +21,10 @@ from celery import Celery
 from oracle_celery.database.control import ControlStore
 from oracle_celery.database.control_facts import BulkOptions, RetryChanges
 from oracle_celery.database.listing import TaskFilter
+from oracle_celery.database.upkeep import Upkeep
 from oracle_celery.errors import AdminsOnly, ReadOnly, TaskNotFound
 from oracle_celery.extension import Oracle
+from oracle_celery.fingerprint import fingerprint, normalised
 from oracle_celery.kept_message import Envelope, encode_envelope
 from oracle_celery.records import Transition
 from oracle_celery.settings import Settings
@@ -106,7 +108,9 @@ def expected(name: str, person: Person, whose: str | None) -> tuple[int, str | N
     if rule is Rule.OVERSIGHT and not person.sees_everything:
         return 403, "admins_only"
     if whose == "missing" or (whose in ("foreign", "unowned") and not person.sees_everything):
-        return 404, "bulk_not_found" if "bulk" in name else "task_not_found"
+        return 404, {"failure": "group_not_found", "one_bulk": "bulk_not_found", "bulk_items": "bulk_not_found"}.get(
+            name, "task_not_found"
+        )
     return SUCCESSES.get(name, (200, None))
 
 
@@ -194,6 +198,19 @@ def log(archive: Archive, task_id: str) -> None:
     )
 
 
+def group_of(message: str) -> str:
+    """The fingerprint of such a task that failed with the message."""
+    return fingerprint("shop.pay", "ValueError", normalised(message))
+
+
+async def fold(archive: Archive) -> None:
+    """What the leader does with failures, now."""
+    upkeep = Upkeep(archive.dsn)
+    while await upkeep.fold_failures():
+        pass
+    await upkeep.close()
+
+
 def keep_message(archive: Archive, task_id: str) -> None:
     """As a worker would have."""
     envelope = Envelope(
@@ -264,10 +281,11 @@ async def test_every_route_serves_whom_its_rule_names(
     cells = [
         (name, method, path, whose)
         for name, method, path in routes_of(asked)
-        for whose in (OBJECTS if "_id" in path else (None,))
+        for whose in (OBJECTS if "_id" in path or "{fingerprint}" in path else (None,))
     ]
-    ids = {cell: str(uuid.uuid4()) for cell in cells}
+    ids = {cell: group_of(f"of {cell[3]}") if cell[0] == "failure" else str(uuid.uuid4()) for cell in cells}
     _make_objects(person, cells, ids, feeder, archive, store)
+    await fold(archive)
     wrong, missing, refused = [], {}, {}
     for cell in cells:
         name, method, path, whose = cell
@@ -307,6 +325,9 @@ def _make_objects(
                 Actor(viewer=viewer, via="http"), "cancel", ["of nobody"], None, BulkOptions(reason="matrix")
             )
             ids[cell] = made.bulk_id
+        elif name == "failure":
+            task = failed(f"task of {ids[cell]}", user_id=user_id)
+            facts.append(msgspec.structs.replace(task, error_message=f"of {whose}"))
         else:
             make = transition if name == "cancel" else failed
             facts.append(make(ids[cell], user_id=user_id))
@@ -366,6 +387,7 @@ async def test_no_answer_of_any_route_holds_a_word_of_a_foreign_task(
     sidecar: Sidecar,
     session: aiohttp.ClientSession,
     feeder: Feeder,
+    archive: Archive,
     store: ControlStore,
 ) -> None:
     """Whatever is filtered for, sorted by or asked about: neither its id, nor its name, nor what was done to it."""
@@ -375,7 +397,9 @@ async def test_no_answer_of_any_route_holds_a_word_of_a_foreign_task(
         msgspec.structs.replace(failed(f"{mark}-2", f"{mark}-user"), name=f"{mark}.pay"),
         transition(f"{mark}-3", Status.IN_PROGRESS, name=f"{mark}.pay", queue="mail"),
         transition("bobs", user_id="bob", name="shop.pay", queue="mail"),
+        failed("bobs failed", "bob"),
     )
+    await fold(archive)
     eve = Actor(viewer=Viewer(f"{mark}-user"), via="http")
     chief = Actor(viewer=Viewer(f"{mark}-chief", is_admin=True), via="http")
     store.create_bulk(eve, "cancel", [f"{mark}-1", "bobs"], None, BulkOptions(reason=mark))
@@ -389,28 +413,36 @@ async def test_no_answer_of_any_route_holds_a_word_of_a_foreign_task(
         if method != "GET" or name in ("page", "asset", "subscribe"):
             continue
         for query in [*queries, ""] if name == "tasks" else [""]:
-            answer = await ask(session, sidecar, BOB, method, re.sub(r"\{\w+\}", "bobs", path) + query)
+            place = re.sub(r"\{\w+\}", "bobs", path.replace("{fingerprint}", group_of(CANARY)))
+            answer = await ask(session, sidecar, BOB, method, place + query)
             assert mark.encode() not in answer.body, (path, query, answer.body)
             seen += b"bobs" in answer.body
-    assert seen > 5
+    assert seen > 7
     status, body = await Client(session, sidecar.address, BOB.headers).get("/api/admin/audit", task_id=f"{mark}-1")
     assert (status, body["error"]["code"]) == (403, "admins_only")
 
 
-async def test_numbers_are_of_what_is_seen(sidecar: Sidecar, session: aiohttp.ClientSession, feeder: Feeder) -> None:
-    """Of the header, of queues, of a bulk's preview: own for owners, all for admins and readers."""
+async def test_numbers_are_of_what_is_seen(
+    sidecar: Sidecar, session: aiohttp.ClientSession, feeder: Feeder, archive: Archive
+) -> None:
+    """Of the header, of queues, of failures, of a bulk's preview: own for owners, all for admins and readers."""
     feeder.tell(
         *(transition(f"ann-{number}", user_id="ann", queue="mail") for number in range(3)),
         *(transition(f"bob-{number}", user_id="bob", queue="mail") for number in range(2)),
         transition("nobody-0", queue="mail"),
+        *(failed(f"failed-{number}", user_id) for number, user_id in enumerate(["ann"] * 3 + ["bob"] * 2 + [None])),
     )
+    await fold(archive)
     for person, count in ((ANN, 3), (BOB, 2), (BLIND_READER, 6), (ADMIN, 6), (Person("stranger", "zoe"), 0)):
         client = Client(session, sidecar.address, person.headers)
         assert (await client.ok("/api/summary"))["queued"] == count, person
-        assert len((await client.ok("/api/tasks"))["tasks"]) == count, person
+        assert len((await client.ok("/api/tasks", status="pending"))["tasks"]) == count, person
+        failures = await client.ok("/api/failures")
+        assert (failures["failures"], failures["groups"], failures["new"]) == (count, *([min(count, 1)] * 2)), person
+        assert [group["counts"]["7d"] for group in failures["shown"]] == [count][: min(count, 1)], person
         waiting = {queue["name"]: queue["waiting"] for queue in (await client.ok("/api/queues"))["queues"]}
         assert waiting.get("mail", 0) == count, person
-        body = {"action": "cancel", "filter": {}, "dry_run": True}
+        body = {"action": "cancel", "filter": {"status": ["pending"]}, "dry_run": True}
         status, preview = await client.send("POST", "/api/tasks/bulk", body)
         if person.may_control:
             assert (status, preview["total"], len(preview["sample"])) == (200, count, count), person
@@ -440,6 +472,7 @@ async def test_payloads_are_for_those_who_may_see_them(
     """Arguments, results, errors, tracebacks, log lines and the changed arguments of a retry, in every answer."""
     start = (await Client(session, sidecar.address, ADMIN.headers).ok("/api/tasks"))["cursor"]
     feeder.tell(failed("t", "ann"))
+    await fold(archive)
     log(archive, "t")
     keep_message(archive, "t")
     changes = RetryChanges(args=[CANARY], kwargs={"card": CANARY}, queue="other")
@@ -450,9 +483,9 @@ async def test_payloads_are_for_those_who_may_see_them(
         holders = set()
         for name, method, path in routes_of(asked):
             if method == "GET" and name not in ("page", "asset", "subscribe"):
-                answer = await ask(session, asked, person, method, path.replace("{task_id}", "t"))
+                answer = await ask(session, asked, person, method, _named(path))
                 holders |= {name} if CANARY.encode() in answer.body else set()
-        shown = {"task", "logs", "audit"} if person.sees_everything else {"task", "logs"}
+        shown = {"task", "logs", "failures", "failure"} | ({"audit"} if person.sees_everything else set())
         assert holders == (shown if person.sees_payloads else set()), person
         client = Client(session, asked.address, person.headers)
         detail, lines = await client.ok("/api/tasks/t"), await client.ok("/api/tasks/t/logs")
@@ -467,6 +500,10 @@ async def test_payloads_are_for_those_who_may_see_them(
         assert entry["after"]["new_id"] == "new"
         assert entry["after"]["changes"]["queue"] == "other"
         assert ("args" in entry["after"]["changes"]) == person.sees_payloads
+
+
+def _named(path: str) -> str:
+    return path.replace("{task_id}", "t").replace("{fingerprint}", group_of(CANARY))
 
 
 async def test_a_reader_is_told_that_nothing_is_theirs_to_change(
