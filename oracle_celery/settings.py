@@ -24,6 +24,7 @@ import msgspec
 
 from oracle_celery.errors import ConfigurationError
 from oracle_celery.redaction import Redaction, without_passwords
+from oracle_celery.trace_link import TraceLink
 
 __all__ = ["ALGORITHM_FAMILIES", "PREFIX", "SECRET_SIZE", "Settings", "is_loopback", "is_strong_secret"]
 
@@ -115,6 +116,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     streams_per_user: int = 32
     #: Where browsers reach the sidecar through a proxy, like ``https://oracle.example.org``.
     public_url: str | None = None
+    #: Where a task's trace is shown: an address with ``{trace_id}`` in it. None: there is no link.
+    trace_url: str | None = None
     #: Further names by which the sidecar may be asked, without a port.
     hosts: tuple[str, ...] = ()
     #: Port of this machine's loopback on which ``/metrics`` answers without a token; None: only with one.
@@ -436,6 +439,13 @@ def _several_of(*allowed: str) -> Callable[[str, object], tuple[str, ...]]:
     return check
 
 
+def _trace_url(setting: str, value: object) -> str | None:
+    text = _optional_text(setting, value)
+    if text is not None:
+        TraceLink(text, setting)
+    return text
+
+
 def _origin(setting: str, value: object) -> str | None:
     """Scheme, host and perhaps a port; without the slash at the end."""
     text = _optional_text(setting, value)
@@ -539,6 +549,7 @@ _CHECKS: dict[str, Callable[[str, object], Any]] = {
     "streams_limit": _count(1, 100_000, "streams"),
     "streams_per_user": _count(1, 100_000, "streams"),
     "public_url": _origin,
+    "trace_url": _trace_url,
     "hosts": _host_names,
     "metrics_port": _optional_port,
     "jwt_key": _token_secret,

@@ -13,12 +13,14 @@ from aiohttp import web
 
 from oracle_celery.database.control_facts import AuditEntry, TaskControl
 from oracle_celery.database.failure_facts import SimilarFailures
+from oracle_celery.database.lineage import Lineage
 from oracle_celery.database.queries import SORT_KEYS, TaskDetail, TaskFilter
 from oracle_celery.sidecar.answers import success
 from oracle_celery.sidecar.auth import viewer_of
 from oracle_celery.sidecar.backend import Backend
 from oracle_celery.sidecar.parameters import LAST_BIGINT, Parameters, bad, task_id_of
 from oracle_celery.states import Status
+from oracle_celery.trace_link import TraceLink
 from oracle_celery.waiting import Waiting
 
 __all__ = ["Api", "TaskAnswer"]
@@ -41,11 +43,14 @@ class TaskAnswer(TaskDetail, frozen=True, kw_only=True):
     audit: list[AuditEntry]  # the newest first
     waiting: Waiting | None  # of a pending task
     similar: SimilarFailures | None  # of a failed one
+    lineage: Lineage
+    trace_url: str | None = None  # where its trace is shown
 
 
 class Api:
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, backend: Backend, trace_link: TraceLink | None = None) -> None:
         self._backend = backend
+        self._trace_link = trace_link
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -77,8 +82,9 @@ class Api:
     async def _task(self, request: web.Request) -> web.Response:
         Parameters(request, ())
         viewer, task_id, parts = viewer_of(request), task_id_of(request), self._backend.parts
-        detail, control, audit, similar = await asyncio.gather(
+        detail, lineage, control, audit, similar = await asyncio.gather(
             parts.queries.task(viewer, task_id),
+            parts.lineage.of(viewer, task_id),
             asyncio.to_thread(parts.control_store.preflight, viewer, task_id),
             asyncio.to_thread(parts.control_store.audit, viewer, task_id=task_id, limit=AUDIT_SHOWN),
             parts.failures.alike(viewer, task_id),
@@ -90,6 +96,8 @@ class Api:
                 audit=audit.entries,
                 waiting=await parts.fleet.waiting(viewer, detail.task),
                 similar=similar,
+                lineage=lineage,
+                trace_url=None if self._trace_link is None else self._trace_link.address(detail.task.trace_id),
             )
         )
 

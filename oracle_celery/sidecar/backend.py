@@ -17,6 +17,7 @@ from oracle_celery.database.control import ControlStore
 from oracle_celery.database.failures import FailureQueries
 from oracle_celery.database.fetching import over
 from oracle_celery.database.fleet import FleetQueries
+from oracle_celery.database.lineage import LineageQueries
 from oracle_celery.database.opening import migrate_schema, open_pool, require_schema
 from oracle_celery.database.queries import Queries
 from oracle_celery.database.upkeep import Upkeep
@@ -51,6 +52,7 @@ class Parts(NamedTuple):
     fleet: FleetQueries
     depths: Depths
     failures: FailureQueries
+    lineage: LineageQueries
 
 
 class Backend:
@@ -123,7 +125,9 @@ class Backend:
             self._closing.push_async_callback(part.stop)
             await part.start()
         self._parts = Parts(
-            queries, streams, broadcaster, listener, control, store, fleet, depths, FailureQueries(fetch)
+            *(queries, streams, broadcaster, listener, control, store, fleet, depths),
+            failures=FailureQueries(fetch),
+            lineage=LineageQueries(fetch),
         )
 
     def close_streams(self) -> None:

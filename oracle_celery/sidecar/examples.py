@@ -44,6 +44,7 @@ from oracle_celery.database.failure_facts import (
     SimilarFailures,
 )
 from oracle_celery.database.fleet_facts import QueueFacts, QueueList, QueueWorker, WorkerFacts, WorkerList
+from oracle_celery.database.lineage import Lineage, Relative
 from oracle_celery.fingerprint import Frame
 from oracle_celery.sidecar.api import TaskAnswer
 from oracle_celery.sidecar.commands import BulkList
@@ -178,6 +179,22 @@ TASK_ANSWER = TaskAnswer(
     audit=[],
     waiting=None,
     similar=SimilarFailures(fingerprint=FINGERPRINT, failures_24h=30),
+    lineage=Lineage(
+        ancestors=[],
+        descendants=[
+            Relative(
+                task_id=NEW_TASK_ID,
+                parent_id=TASK_ID,
+                name="shop.mail",
+                status="pending",
+                created_at=FINISHED_AT,
+                runtime=None,
+            )
+        ],
+        has_more=False,
+        group=None,
+    ),
+    trace_url="https://traces.example.org/trace/4bf92f3577b34da6a3ce929d0e0e4736",
 )
 
 LOG_PAGE = LogPage(

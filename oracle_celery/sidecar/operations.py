@@ -187,8 +187,8 @@ OPERATIONS: Mapping[str, Operation] = {
     "task": Operation(
         tag="tasks",
         summary="Read a task",
-        description="With its history, what may be done with it, who did what to it, and, while it is pending, why it "
-        "waits.",
+        description="With its history, its family, what may be done with it, who did what to it, and, while it is "
+        "pending, why it waits.",
         parameters=(_TASK_ID,),
         answers={200: answer(TaskAnswer, examples.TASK_ANSWER, "The task.")},
         refusals={404: ("task_not_found",)},

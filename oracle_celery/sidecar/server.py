@@ -42,6 +42,7 @@ from oracle_celery.sidecar.permissions import is_public, permit, require_rules
 from oracle_celery.sidecar.session import LoginLink, Session
 from oracle_celery.sidecar.session_cookie import SessionCookie
 from oracle_celery.sidecar.tokens import Tokens
+from oracle_celery.trace_link import TraceLink
 
 __all__ = ["Sidecar", "run"]
 
@@ -164,7 +165,9 @@ class Sidecar:
         application.on_shutdown.append(self._close_streams)
         application.add_routes(Session(tokens, cookie, self._link).routes())
         application.add_routes(Commands(self._backend).routes())
-        application.add_routes(Api(self._backend).routes())
+        template = self._settings.trace_url
+        trace_link = None if template is None else TraceLink(template, "oracle_trace_url")
+        application.add_routes(Api(self._backend, trace_link).routes())
         application.add_routes(Fleet(self._backend).routes())
         application.add_routes(Failures(self._backend).routes())
         application.add_routes(Health(self._backend).routes())

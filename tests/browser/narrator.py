@@ -68,6 +68,11 @@ class Narrator:
         fields = told | {"runtime": 0.5} | fields
         self.tell(self._of_run(task_id, Status.FAILED, Rank.REPORTED, self._at(ago), **fields), node=NODE)
 
+    def returned(self, task_id: str, *, ago: float = 0.0, **fields: Any) -> None:
+        """A run has failed and is to be tried again."""
+        fields = {"reason": "retry_scheduled"} | fields
+        self.tell(self._of_run(task_id, Status.PENDING, Rank.GIVEN_BACK, self._at(ago), **fields), node=NODE)
+
     def kept(self, task_id: str, name: str = "shop.orders.charge_card", *, is_chord_member: bool = False) -> None:
         """A worker has kept the task's message: it can be sent again."""
         envelope = Envelope(

@@ -153,6 +153,8 @@ async (ids) => {
       actor: text(".task-audit strong"),
       reason: text(".task-audit q"),
       detail: text(".task-audit small"),
+      parent: text(".relative--gone a"),
+      group: text(".lineage__group code"),
       dialog,
     };
   }
@@ -351,7 +353,7 @@ def _check_row(row: dict[str, str], planted: Planted, number: int) -> None:
 def _check_panel(shown: dict[str, Any], planted: Planted, number: int, text: str) -> None:
     name, status, facts = identifier(text), planted.status(number), shown["facts"]
     assert shown["name"] == name
-    assert [facts[fact] for fact in ("User", "Parent", "Root", "Group", "Trace ID")] == [name] * 5
+    assert [facts["User"], facts["Trace ID"], shown["parent"], shown["group"]] == [name] * 4
     assert facts["Queue"] == planted.queue(number)
     assert _json(shown["arguments"]) == {"args": [text[:20_000]], "kwargs": planted.payload(number)}
     assert [shown["actor"], shown["reason"], shown["detail"]] == [name, text[:REASON_LIMIT], text[:REASON_LIMIT]]

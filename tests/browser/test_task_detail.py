@@ -55,6 +55,33 @@ def test_a_failure_shows_its_error_and_traceback(page: Page, narrator: Narrator)
     expect(page.locator('[data-payload="result_payload"]')).to_be_hidden()
 
 
+def test_attempts_are_told_apart_and_sections_are_a_press_away(page: Page, narrator: Narrator) -> None:
+    """The newest attempt is open; a press on a section's name leads there, with the focus, and marks it."""
+    failing = {"error_type": "GatewayTimeout", "error_message": "no answer"}
+    narrator.sent("t-1", ago=30, arguments=msgspec.Raw(b'{"args":[1],"kwargs":{}}'), parent_id="gone")
+    narrator.started("t-1", ago=29, retries=0)
+    narrator.returned("t-1", ago=25, **failing)
+    narrator.started("t-1", ago=20, retries=1)
+    narrator.failed("t-1", ago=18, retries=1)
+    open_task(page, "t-1")
+    expect(page.locator(".task-detail__jumps button").first).to_have_attribute("aria-current", "true")
+    attempts = page.locator(".attempt")
+    expect(attempts).to_have_count(2)
+    expect(attempts.nth(0)).to_have_attribute("open", "")
+    expect(attempts.nth(0)).to_contain_text("Attempt 2")
+    expect(attempts.nth(0)).to_contain_text("CardRefused no money")
+    expect(attempts.nth(1)).to_contain_text("GatewayTimeout")
+    expect(attempts.nth(1).locator("dl")).to_be_hidden()
+    attempts.nth(1).locator("summary").click()
+    expect(attempts.nth(1).locator("dl")).to_contain_text("celery@shop-1")
+    jumps = page.locator(".task-detail__jumps button")
+    expect(jumps).to_have_text(["History", "Error", "Attempts", "Arguments", "Lineage"])
+    page.get_by_role("button", name="Attempts").press("Enter")
+    expect(page.get_by_role("heading", name="Attempts")).to_be_focused()
+    expect(jumps.nth(2)).to_have_attribute("aria-current", "true")
+    expect(page.locator(".relative--gone")).to_contain_text("not there, or not yours to see")
+
+
 def test_the_opened_task_follows_its_life(page: Page, narrator: Narrator) -> None:
     """Status, history and result come while the view is open."""
     narrator.sent("l-1")
@@ -109,3 +136,9 @@ def test_an_id_is_copied_whole(sidecar: LocalSidecar, narrator: Narrator, open_p
     expect(page.locator("#announcer")).to_have_text("Copied")
     assert page.evaluate("navigator.clipboard.readText()") == task_id
     expect(page.locator(".task-detail")).to_be_hidden()
+
+
+def open_task(page: Page, task_id: str) -> None:
+    page.evaluate("hash => { location.hash = hash; }", f"#/tasks/{task_id}")
+    expect(page.locator(".task-detail__id code")).to_have_text(task_id)
+    expect(page.locator(".state-line").first).to_be_visible()

@@ -7,13 +7,17 @@ import uuid
 from collections.abc import Iterator
 from typing import Any
 
+import aiohttp
 import pytest
 
 from oracle_celery.database.store import WorkerRegistration
 from oracle_celery.recorder import RecorderCounts
+from oracle_celery.settings import Settings
+from oracle_celery.sidecar.server import Sidecar
 from oracle_celery.states import Status
 from tests.factories import Feeder, transition
 from tests.sidecar_fixtures import Client
+from tests.tokens import TOKEN_SETTINGS
 
 SORT_KEYS = (
     "task_id",
@@ -234,3 +238,23 @@ async def test_drops_are_counted_and_shown(feeder: Feeder, client: Client) -> No
     assert (shown["dropped"], shown["quarantined"]) == (30, 3)
     hidden = await client.of("ann").ok("/api/summary")
     assert (hidden["dropped"], hidden["quarantined"]) == (0, 0)
+
+
+async def test_a_trace_is_shown_where_the_setting_says(database: str, feeder: Feeder) -> None:
+    """Only for a task that has one, and only where there is a place; whatever else a task carries makes no link."""
+    trace_id = "4bf92f3577b34da6a3ce929d0e0e4736"
+    feeder.tell(
+        transition("traced", trace_id=trace_id),
+        transition("hostile", trace_id="../../evil?x=1"),
+        transition("untraced"),
+    )
+    settings = {"oracle_url": database, "oracle_trace_url": "https://traces.example.org/{trace_id}", **TOKEN_SETTINGS}
+    sidecar = Sidecar(Settings.from_mapping(settings), port=0)
+    await sidecar.start()
+    try:
+        async with aiohttp.ClientSession() as session:
+            client = Client(session, sidecar.address)
+            told = [(await client.ok(f"/api/tasks/{one}"))["trace_url"] for one in ("traced", "hostile", "untraced")]
+    finally:
+        await sidecar.stop()
+    assert told == [f"https://traces.example.org/{trace_id}", None, None]

@@ -46,6 +46,8 @@ def test_defaults() -> None:
         ("oracle_public_url", "https://a@oracle.example.org", "like https://"),
         ("oracle_public_url", "https://oracle.example.org:0", "like https://"),
         ("oracle_public_url", "https://oracle.example.org:66000", "like https://"),
+        ("oracle_trace_url", "https://traces.example.org/", "with {trace_id} behind its host"),
+        ("oracle_trace_url", "javascript:alert({trace_id})", "an http or https address"),
         ("oracle_hosts", "*", "no *"),
         ("oracle_hosts", ["oracle:5556"], "no port"),
         ("oracle_hosts", ["https://oracle"], "no scheme"),

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oracle_celery.errors import ConfigurationError
-from oracle_celery.sidecar.trace_link import TraceLink
+from oracle_celery.trace_link import TraceLink
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 

@@ -1,6 +1,6 @@
 /**
  * How a task came to where it is: a bar in proportion (hatched: waiting, solid: working) and one line per state with
- * the next state and the time between, as in "Pending → In progress 1.2 s".
+ * the next state, what is to be said of it, and the time between, as in "Pending → In progress 1.2 s".
  */
 
 import { formatCount, formatDuration, formatElapsed, formatExactTime, formatFullTime } from "../format.js";
@@ -8,6 +8,8 @@ import { t } from "../locale.js";
 import { showStatus } from "./glyph.js";
 
 const OPEN_STATUSES = new Set(["pending", "in_progress"]);
+/** What a state says by itself already. */
+const USUAL_REASONS = Object.freeze({ in_progress: "started" });
 const LABEL_SHARE = 0.13; // of the bar's width that a duration needs to be written into its part
 
 /** @param {HTMLElement} element */
@@ -74,7 +76,9 @@ export function StateHistory(element) {
     at.textContent = formatExactTime(span.at);
     at.dateTime = span.at;
     at.title = formatFullTime(span.at);
-    line.querySelector(".state-line__note").textContent = note(span);
+    const said = line.querySelector(".state-line__note");
+    said.textContent = note(span);
+    said.title = said.textContent;
   }
 
   return { update };
@@ -109,9 +113,10 @@ function told({ seconds, isOpen }) {
 
 function note(span) {
   const attempt = span.status === "in_progress" && span.retries > 0;
+  const isUsual = span.reason === USUAL_REASONS[span.status];
   return [
     attempt ? t("task.attempt", { formatted: formatCount(span.retries + 1) }) : null,
-    span.reason,
+    isUsual ? null : span.reason,
     span.error_type && span.error_type !== span.reason ? span.error_type : null,
     span.status === "pending" || span.status === "in_progress" ? (span.worker ?? span.origin) : null,
   ]
