@@ -69,14 +69,16 @@ class Console:
         queue: Words = (),
         worker: Words = (),
         id: Words = (),  # noqa: A002  # the API's word
+        q: str = "",
         sort: str = "-created_at",
         limit: int = 50,
         page: str | None = None,
         by: By = None,
     ) -> TaskPage:
-        """One page of tasks; `id` takes beginnings, and an asterisk stands for anything in name, queue and worker.
-        The next page is asked for with the `next_page` of this one. Raises BadQuery."""
-        wanted = _filter(status=status, name=name, user=user, queue=queue, worker=worker, id=id)
+        """One page of tasks; `id` takes beginnings, and an asterisk stands for anything in name, queue and worker; `q`
+        is the dashboard's query language (``"status:failed -queue:low since:2h"``) and narrows the others down. The
+        next page is asked for with the `next_page` of this one. Raises BadQuery."""
+        wanted = _filter(status=status, name=name, user=user, queue=queue, worker=worker, id=id, q=q)
         desk = self._desk
         return desk.answer(desk.queries.list_tasks(_viewer(by), wanted, sort, limit, page))
 
@@ -252,7 +254,9 @@ def _local_user() -> str:
 
 def _filter(**fields: Words) -> TaskFilter:
     from oracle_celery.database.listing import TaskFilter
+    from oracle_celery.database.query_language import parse_query
 
+    query = fields.pop("q", "")
     values: dict[str, Any] = {
         name: (words,) if isinstance(words, str) else tuple(words) for name, words in fields.items()
     }
@@ -260,7 +264,7 @@ def _filter(**fields: Words) -> TaskFilter:
     if unknown:
         raise BadQuery(parameter=min(unknown), value="", allowed=", ".join(TaskFilter.__struct_fields__))
     values["status"] = tuple(_status(word) for word in values.get("status", ()))
-    return TaskFilter(**values)
+    return TaskFilter(**values, q=parse_query(query if isinstance(query, str) else " ".join(query)))
 
 
 def _status(word: str) -> Status:

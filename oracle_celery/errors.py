@@ -12,6 +12,7 @@ __all__ = [
     "AdminsOnly",
     "BadBody",
     "BadQuery",
+    "BadTerm",
     "BrokerUnavailable",
     "BulkNotFound",
     "ConfigurationError",
@@ -71,6 +72,10 @@ class GroupNotFound(OracleError):
 
 class BadQuery(OracleError):
     """Parameter {parameter!r} cannot be {value!r}. Allowed: {allowed}."""
+
+
+class BadTerm(BadQuery):
+    """The query cannot be understood at character {at}, {value!r}: {why}. Allowed: {allowed}."""
 
 
 class BadBody(OracleError):

@@ -13,7 +13,8 @@ import { Control } from "./control.js";
 import { currentLanguage, loadLanguage, preferredLanguage, t, translate } from "./locale.js";
 import { Pages } from "./pages.js";
 import { prefer, preference } from "./preferences.js";
-import { addressFromQuery, nextSort, queryFromAddress } from "./query.js";
+import { withTerm } from "./query-language.js";
+import { addressFromQuery, isLive, isOldAddress, nextSort, queryFromAddress, queryOf, typedText } from "./query.js";
 import { Renewable } from "./renewal.js";
 import { hashOf, routeFromHash } from "./route.js";
 import { isSelecting } from "./selection.js";
@@ -41,6 +42,7 @@ const TICK = 1_000; // ms: running tasks count their seconds
 const READINESS_INTERVAL = 20_000; // ms: the sidecar is asked whether it hears PostgreSQL
 const DETAIL_PAUSE = 150; // ms: transitions of one burst lead to one reading of the opened task
 const LIST_RETRY = 3_000; // ms
+const JUDGING_INTERVAL = 15_000; // ms
 const DEAF_LISTENER = new Set(["deaf", "down"]); // what the sidecar says of its own ear
 const ONE_COLUMN = matchMedia("(max-width: 720px)");
 
@@ -114,7 +116,7 @@ await start();
 async function start() {
   listen();
   await speak(preferredLanguage(preference("language"), navigator.languages));
-  dispatch({ type: "queryChanged", query: queryFromAddress(location.search) });
+  takeQuery();
   dispatch({ type: "routeChanged", route: routeFromHash(location.hash) });
   await access.enter(loginToken);
   setInterval(render, TICK);
@@ -153,7 +155,8 @@ function isIn() {
 }
 
 function listen() {
-  answer("filterTasks", (changes) => changeQuery({ ...state.query, ...changes }));
+  answer("filterTasks", ({ q }) => filterBy(q));
+  answer("addTerm", (term) => filterBy(withTerm(typedText(state.query), term)));
   answer("sortTasks", ({ column }) => changeQuery({ ...state.query, sort: nextSort(state.query.sort, column) }));
   answer("holdRows", ({ reading }) => dispatch({ type: "readingChanged", reading }));
   answer("showNew", showNew);
@@ -184,6 +187,7 @@ function listen() {
   });
   addEventListener("hashchange", changeAddress);
   addEventListener("popstate", () => changeQuery(queryFromAddress(location.search), { isNew: false }));
+  setInterval(judgeAnew, JUDGING_INTERVAL);
   addEventListener("online", () => stream.wake());
   document.addEventListener("visibilitychange", () => document.hidden || stream.wake());
 }
@@ -257,11 +261,32 @@ async function loadOlder() {
   }
 }
 
-function changeQuery(query, { isNew = true } = {}) {
-  if (addressFromQuery(query) === addressFromQuery(state.query)) return;
+/** The address as it is at the start; a link from before the query language is told in it from now on. */
+function takeQuery() {
+  const query = queryFromAddress(location.search);
   dispatch({ type: "queryChanged", query });
-  if (isNew) history.pushState(null, "", location.pathname + addressFromQuery(query) + location.hash);
-  loadList();
+  if (isOldAddress(location.search)) history.replaceState(null, "", location.pathname + addressFromQuery(query) + location.hash);
+}
+
+/** The whole text of a new query. From another page it leads to the list. */
+function filterBy(text) {
+  changeQuery(queryOf(text, state.query.sort));
+}
+
+/** Which tasks match now, where rows do not tell: unless somebody reads, the server is asked from time to time. */
+function judgeAnew() {
+  if (!document.hidden && !isLive(state.query) && !state.reading && state.list.phase === "ready") loadList();
+}
+
+function changeQuery(query, { isNew = true } = {}) {
+  const isElsewhere = isNew && state.route.page !== "tasks";
+  const isSame = addressFromQuery(query) === addressFromQuery(state.query);
+  dispatch({ type: "queryChanged", query });
+  if (isSame && !isElsewhere) return; // at most a word that is not understood has come or gone
+  const hash = isElsewhere ? hashOf("tasks") : location.hash;
+  if (isNew) history.pushState(null, "", location.pathname + addressFromQuery(query) + hash);
+  if (isElsewhere) openFromAddress();
+  if (!isSame) loadList();
 }
 
 function showNew() {

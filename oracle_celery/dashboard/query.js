@@ -1,16 +1,17 @@
 /**
  * What the list is asked for, and its three spellings: the page's address, the API's parameters, a test on one task.
  *
- * Pure. The address says only what differs from the defaults, so that a plain link is the newest tasks of everybody.
- * `matches` repeats the server's rules for rows that arrive live; the server stays the judge: any reload asks it again.
+ * Pure. A query holds only what was understood; words that were not are kept beside it (`wrong`), for the field to show,
+ * while the list goes on with the others. The address says only what differs from the defaults, so that a plain link is
+ * the newest tasks of everybody; links with a parameter per field, as they once were, are read as a query.
  */
 
-/** @typedef {{status: string[], id: string, name: string, user: string, queue: string, worker: string, sort: string}} Query */
+import { STATUSES } from "./query-fields.js";
+import { formatTerm, isDecided, isTerm, joined, meetsTerms, parseWords } from "./query-language.js";
 
-export const STATUSES = Object.freeze(["pending", "in_progress", "completed", "failed", "cancelled"]);
+/** @typedef {{q: string, terms: object[], wrong: object[], sort: string}} Query */
 
-/** The fields a person types into, in the order they are shown. */
-export const FIELDS = Object.freeze(["id", "name", "user", "queue", "worker"]);
+export { STATUSES };
 
 /** Columns the server sorts by, each with the direction of the first click: newest and longest first, words from A. */
 export const SORTS = Object.freeze({
@@ -29,37 +30,42 @@ export const SORTS = Object.freeze({
 
 export const NEWEST_FIRST = "-created_at";
 
-/** @type {Query} */
-export const DEFAULT_QUERY = Object.freeze({
-  status: Object.freeze([]),
-  id: "",
-  name: "",
-  user: "",
-  queue: "",
-  worker: "",
-  sort: NEWEST_FIRST,
-});
+/** Parameters of links from before the query language. */
+const OLD_PARAMETERS = Object.freeze(["status", "id", "name", "user", "queue", "worker"]);
 
-/** The column of a task that a field filters. */
-const COLUMN = Object.freeze({ id: "task_id", name: "name", user: "user_id", queue: "queue", worker: "worker" });
+/** @param {string} text in the query language @returns {Query} */
+export function queryOf(text, sort = NEWEST_FIRST) {
+  const words = parseWords(text);
+  const terms = words.filter(isTerm);
+  return { q: joined(terms), terms, wrong: words.filter((word) => !isTerm(word)), sort };
+}
+
+/** @type {Query} */
+export const DEFAULT_QUERY = Object.freeze(queryOf(""));
+
+/** All that was typed, what was not understood included. @param {Query} query */
+export function typedText(query) {
+  return joined([...query.terms, ...query.wrong]);
+}
 
 /** @param {string} search as in location.search; what is not understood is left out. @returns {Query} */
 export function queryFromAddress(search) {
   const given = new URLSearchParams(search);
-  const status = given.getAll("status").flatMap((value) => value.split(","));
   const sort = given.get("sort") ?? NEWEST_FIRST;
-  const query = {
-    ...DEFAULT_QUERY,
-    status: STATUSES.filter((word) => status.includes(word)),
-    sort: sortColumn(sort) in SORTS ? sort : NEWEST_FIRST,
-  };
-  for (const field of FIELDS) query[field] = (given.get(field) ?? "").trim();
-  return query;
+  const text = [...oldTerms(given), ...given.getAll("q")].join(" ");
+  return queryOf(text, sortColumn(sort) in SORTS ? sort : NEWEST_FIRST);
+}
+
+/** Whether an address says its filter as links did before the query language. @param {string} search */
+export function isOldAddress(search) {
+  const given = new URLSearchParams(search);
+  return OLD_PARAMETERS.some((name) => given.has(name));
 }
 
 /** @param {Query} query @returns {string} "" or "?…" */
 export function addressFromQuery(query) {
-  const parameters = filterParameters(query);
+  const parameters = new URLSearchParams();
+  if (query.q !== "") parameters.set("q", query.q);
   if (query.sort !== NEWEST_FIRST) parameters.set("sort", query.sort);
   const text = parameters.toString();
   return text && `?${text}`;
@@ -67,20 +73,17 @@ export function addressFromQuery(query) {
 
 /** @param {Query} query @param {{limit: number, page?: string | null}} paging @returns {string} "?…" for /api/tasks */
 export function listParameters(query, { limit, page = null }) {
-  const parameters = filterParameters(query);
-  if (query.name !== "") parameters.set("name", alternatives(query.name).map(containing).join(","));
+  const parameters = new URLSearchParams();
+  if (query.q !== "") parameters.set("q", query.q);
   parameters.set("sort", query.sort);
   parameters.set("limit", String(limit));
   if (page !== null) parameters.set("page", page);
   return `?${parameters}`;
 }
 
-/** The filter as lists of alternatives, as an action on all that match is told it. @param {Query} query */
-export function filterLists(query) {
-  const lists = query.status.length > 0 ? { status: [...query.status] } : {};
-  for (const field of FIELDS) if (query[field] !== "") lists[field] = alternatives(query[field]);
-  if (lists.name) lists.name = lists.name.map(containing);
-  return lists;
+/** The filter as an action on all that match is told it. @param {Query} query */
+export function bulkFilter(query) {
+  return query.q === "" ? {} : { q: query.q };
 }
 
 /** @param {string} sort @param {string} column @returns {string} the sort after a click on that column's head */
@@ -96,54 +99,41 @@ export function sortColumn(sort) {
 
 /** @param {Query} query */
 export function isFiltered(query) {
-  return query.status.length > 0 || FIELDS.some((field) => query[field] !== "");
+  return query.q !== "";
 }
 
-/** @param {Query} query @param {object} task */
-export function matches(query, task) {
-  if (query.status.length > 0 && !query.status.includes(task.status)) return false;
-  return FIELDS.every((field) => {
-    const wanted = alternatives(query[field]);
-    return wanted.length === 0 || wanted.some((one) => MEETS[field](one, task[COLUMN[field]] ?? ""));
-  });
+/** @param {Query} query @param {object} task @param {number} now milliseconds */
+export function matches(query, task, now = Date.now()) {
+  return meetsTerms(query.terms, task, now);
 }
 
-/** How one alternative of a field is met by a value, as the server does it. */
-const MEETS = Object.freeze({
-  id: (wanted, value) => value.startsWith(wanted),
-  name: (wanted, value) => isLike(containing(wanted), value),
-  user: (wanted, value) => wanted === value,
-  queue: isLike,
-  worker: isLike,
-});
-
-function alternatives(text) {
-  return text.split(",").filter((part) => part !== "");
+/** Whether `matches` can tell of a task that was not listed; else only the server can. @param {Query} query */
+export function isLive(query) {
+  return isDecided(query.terms);
 }
 
-/** A part of a name is enough to find it; who writes a star says where the part stands. */
-function containing(name) {
-  return name.includes("*") ? name : `*${name}*`;
+/** The statuses that the query names, as a tab shows them; none: all. @param {Query} query */
+export function namedStatuses(query) {
+  return query.terms.filter(({ field, excludes }) => field === "status" && !excludes).flatMap(({ values }) => values);
 }
 
-/** A star stands for any characters, everything else for itself. */
-function isLike(wanted, value) {
-  const parts = wanted.split("*");
-  if (parts.length === 1) return wanted === value;
-  const [head, tail] = [parts[0], parts.at(-1)];
-  if (value.length < head.length + tail.length || !value.startsWith(head) || !value.endsWith(tail)) return false;
-  let from = head.length;
-  for (const part of parts.slice(1, -1)) {
-    const at = value.indexOf(part, from);
-    if (at < 0) return false;
-    from = at + part.length;
-  }
-  return from <= value.length - tail.length;
+/** The statuses that tasks of the list may have. @param {Query} query */
+export function possibleStatuses(query) {
+  const named = namedStatuses(query);
+  const excluded = query.terms.filter(({ field, excludes }) => field === "status" && excludes);
+  return STATUSES.filter(
+    (status) => (named.length === 0 || named.includes(status)) && !excluded.some(({ values }) => values.includes(status)),
+  );
 }
 
-function filterParameters(query) {
-  const parameters = new URLSearchParams();
-  if (query.status.length > 0) parameters.set("status", query.status.join(","));
-  for (const field of FIELDS) if (query[field] !== "") parameters.set(field, query[field]);
-  return parameters;
+function oldTerms(given) {
+  const said = (name) => given.getAll(name).flatMap((value) => value.split(",")).map((value) => value.trim()).filter(Boolean);
+  return OLD_PARAMETERS.map((field) => [field, said(field)])
+    .map(([field, values]) => {
+      if (field === "status") return [field, STATUSES.filter((word) => values.includes(word))];
+      // a part of a name was enough to find it
+      return field === "name" ? [field, values.map((name) => (name.includes("*") ? name : `*${name}*`))] : [field, values];
+    })
+    .filter(([, values]) => values.length > 0)
+    .map(([field, values]) => formatTerm({ field, values }));
 }

@@ -5,7 +5,7 @@
  * that leaves the list stays ticked as long as the selection lives: what was chosen does not change by itself.
  */
 
-import { filterLists } from "./query.js";
+import { bulkFilter, possibleStatuses } from "./query.js";
 
 /** @typedef {{ids: Set<string>, anchor: string | null, isEverything: boolean, total: number | null}} Selection */
 
@@ -68,13 +68,13 @@ const CANCELLED_FROM = new Set(["pending", "in_progress"]);
 /** Whether any of what is ticked can be meant by the action; what is not on this page counts as "maybe". */
 export function mayApply(action, { selection, query, tasks }) {
   const statuses = action === "retry" ? RETRIED_FROM : CANCELLED_FROM;
-  if (selection.isEverything) return query.status.length === 0 || query.status.some((status) => statuses.has(status));
+  if (selection.isEverything) return possibleStatuses(query).some((status) => statuses.has(status));
   return [...selection.ids].some((id) => !tasks.has(id) || statuses.has(tasks.get(id).status));
 }
 
 /** What the server is told to act on. */
 export function bulkTarget(selection, query) {
-  return selection.isEverything ? { filter: filterLists(query) } : { ids: [...selection.ids] };
+  return selection.isEverything ? { filter: bulkFilter(query) } : { ids: [...selection.ids] };
 }
 
 /** A row unticked out of "everything" leaves the others that are shown: what is not shown cannot be listed. */

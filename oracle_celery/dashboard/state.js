@@ -10,7 +10,7 @@ import { NO_AUDIT, auditActions } from "./audit.js";
 import { NO_BULK, bulkActions } from "./bulk.js";
 import { commandActions } from "./commands.js";
 import { NO_FLEET, fleetActions } from "./fleet.js";
-import { DEFAULT_QUERY, NEWEST_FIRST, isFiltered, matches } from "./query.js";
+import { DEFAULT_QUERY, NEWEST_FIRST, isFiltered, isLive, matches } from "./query.js";
 import { NOTHING_SELECTED, selectionActions } from "./selection.js";
 import { NO_SESSION, sessionActions } from "./session.js";
 
@@ -60,6 +60,7 @@ const PARTS = Object.entries({
 export function reduce(state, action) {
   switch (action.type) {
     case "queryChanged":
+      if (isSameList(state.query, action.query)) return { ...state, query: action.query };
       return { ...state, query: action.query, waiting: new Set(), fresh: new Set(), selection: NOTHING_SELECTED };
     case "routeChanged":
       return { ...state, route: action.route };
@@ -212,12 +213,18 @@ function refreshed(detail, task) {
 }
 
 function settledOrWaiting(state, newcomers) {
-  const placeable = newcomers.filter((id) => isWithinPages(state, state.tasks.get(id)));
+  // What only the server can judge comes with the next answer of the server.
+  const placeable = isLive(state.query) ? newcomers.filter((id) => isWithinPages(state, state.tasks.get(id))) : [];
   if (placeable.length === 0 && state.reading) return state;
   const waiting = new Set(state.waiting);
   for (const id of placeable) if (waiting.size < WAITING_LIMIT) waiting.add(id);
   const next = { ...state, waiting };
   return state.reading ? next : settled(next);
+}
+
+/** Whether only words that were not understood tell two queries apart. */
+function isSameList(query, other) {
+  return query.q === other.q && query.sort === other.sort;
 }
 
 /** A task older than the last loaded row belongs to a page that is not loaded yet. */

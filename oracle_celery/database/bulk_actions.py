@@ -164,7 +164,7 @@ def _source(viewer: Viewer, ids: Sequence[str] | None, wanted: TaskFilter | None
         parameters["ids"] = list(ids)
         return statement("bulk_of_ids").format(controllable=controllable(viewer, parameters))
     assert wanted is not None
-    where = condition(wanted, parameters)
+    where = condition(wanted, viewer, parameters)
     return statement("bulk_of_filter").format(controllable=controllable(viewer, parameters), where=where)
 
 
@@ -173,8 +173,10 @@ def _ineligible(code: str, status: int | None, missing: str | None, count: int) 
     return Ineligible(code=code, message=refusal.explanation, count=count)
 
 
-def _told(wanted: TaskFilter) -> dict[str, list[str]]:
+def _told(wanted: TaskFilter) -> dict[str, list[str] | str]:
     """The filter in the API's words."""
     fields = msgspec.structs.asdict(wanted)
     fields["status"] = [status.word for status in wanted.status]
-    return {name: list(values) for name, values in fields.items() if values}
+    query = fields.pop("q").text
+    told: dict[str, list[str] | str] = {name: list(values) for name, values in fields.items() if values}
+    return told | {"q": query} if query else told

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import base64
 import binascii
-import sys
 from typing import Any
 
 import msgspec
 
+from oracle_celery.database.query_language import EVERYTHING, TaskQuery, query_condition
+from oracle_celery.database.texts import end_of, like
 from oracle_celery.errors import BadQuery
 from oracle_celery.states import Status
+from oracle_celery.viewer import Viewer
 
 __all__ = ["SORT_KEYS", "TaskFilter", "condition", "next_page", "order", "page_condition"]
 
@@ -34,7 +36,6 @@ _TYPES = {
     "runtime": "double precision",
 }
 SORT_KEYS = tuple(_TYPES)
-_SURROGATES, _AFTER_SURROGATES = 0xD800, 0xE000  # code points that no text in PostgreSQL has
 _NEVER_NULL = frozenset({"created_at", "task_id", "status", "retries"})
 
 
@@ -47,6 +48,7 @@ class TaskFilter(msgspec.Struct, frozen=True, kw_only=True):
     queue: tuple[str, ...] = ()
     worker: tuple[str, ...] = ()
     id: tuple[str, ...] = ()  # beginnings of task ids
+    q: TaskQuery = EVERYTHING  # the query language; narrows the others down
 
 
 class _Page(msgspec.Struct, frozen=True, array_like=True):
@@ -55,9 +57,9 @@ class _Page(msgspec.Struct, frozen=True, array_like=True):
     task_id: str
 
 
-def condition(wanted: TaskFilter, parameters: dict[str, Any]) -> str:
-    """What the filter asks of row ``t``."""
-    parts = []
+def condition(wanted: TaskFilter, viewer: Viewer, parameters: dict[str, Any]) -> str:
+    """What the filter asks of row ``t``. The viewer's own predicate is not in it."""
+    parts = [query_condition(wanted.q, viewer, parameters)] if wanted.q.terms else []
     if wanted.status:
         codes = ", ".join(str(int(status)) for status in wanted.status)  # literals: a partial index must be recognised
         parts.append(f"t.status IN ({codes})")
@@ -68,14 +70,14 @@ def condition(wanted: TaskFilter, parameters: dict[str, Any]) -> str:
         values: tuple[str, ...] = getattr(wanted, field)
         if values:
             parameters[field] = [value for value in values if "*" not in value]
-            parameters[f"{field}_like"] = [_like(value) for value in values if "*" in value]
+            parameters[f"{field}_like"] = [like(value) for value in values if "*" in value]
             parts.append(f"(t.{field} = ANY (%({field})s) OR t.{field} LIKE ANY (%({field}_like)s))")
     if wanted.id:
         ranges = []
         for number, prefix in enumerate(wanted.id):
             parameters[f"id_{number}"] = prefix
             ranges.append(f"t.task_id >= %(id_{number})s")
-            if end := _end_of(prefix):
+            if end := end_of(prefix):
                 parameters[f"id_{number}_end"] = end
                 ranges[-1] += f" AND t.task_id < %(id_{number}_end)s"
         parts.append(f"({' OR '.join(ranges)})")
@@ -125,18 +127,3 @@ def _column(sort: str) -> tuple[str, str]:
     if column not in _TYPES:
         raise BadQuery(parameter="sort", value=sort, allowed=", ".join(SORT_KEYS))
     return column, "DESC" if sort.startswith("-") else "ASC"
-
-
-def _like(value: str) -> str:
-    escaped = value.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-    return escaped.replace("*", "%")
-
-
-def _end_of(prefix: str) -> str | None:
-    """The first text after all that begin with `prefix`, in the order of code points; None where there is none. A range
-    is found by the index whatever the number of alternatives, which LIKE is not."""
-    shortened = prefix.rstrip(chr(sys.maxunicode))
-    if not shortened:
-        return None
-    following = ord(shortened[-1]) + 1
-    return shortened[:-1] + chr(_AFTER_SURROGATES if following == _SURROGATES else following)

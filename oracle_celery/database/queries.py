@@ -69,7 +69,7 @@ class Queries:
     ) -> TaskPage:
         """One page. Raises BadQuery for a page that is not of this sort."""
         parameters: dict[str, Any] = {"limit": limit + 1}
-        where = condition(wanted, parameters)
+        where = condition(wanted, viewer, parameters)
         after = page_condition(sort, page, parameters)
         query = _composed(
             "list_tasks", viewer, parameters, where=where, after=after, order=order(sort), key=f"t.{sort.lstrip('-')}"

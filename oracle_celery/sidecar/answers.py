@@ -16,6 +16,7 @@ from oracle_celery.errors import (
     AdminsOnly,
     BadBody,
     BadQuery,
+    BadTerm,
     BrokerUnavailable,
     BulkNotFound,
     DatabaseUnavailable,
@@ -46,6 +47,8 @@ class Refused(msgspec.Struct, frozen=True, kw_only=True):
     message: str
     parameter: str | msgspec.UnsetType = msgspec.UNSET  # of the query, that will not do, and
     allowed: Any = msgspec.UNSET  # what it may be
+    word: str | msgspec.UnsetType = msgspec.UNSET  # of `q`, that is not understood, and
+    at: int | msgspec.UnsetType = msgspec.UNSET  # the character that it begins with
     status: str | msgspec.UnsetType | None = msgspec.UNSET  # the task's, where that forbids it
 
 
@@ -69,6 +72,9 @@ async def explain_errors(request: web.Request, handler: Handler) -> web.StreamRe
     """Turns what a handler raises into an answer."""
     try:
         return await handler(request)
+    except BadTerm as error:
+        fields = {name: error.fields[name] for name in ("parameter", "allowed", "at")}
+        return failure(400, "bad_query", str(error), word=error.fields["value"], **fields)
     except BadQuery as error:
         fields = {name: error.fields[name] for name in ("parameter", "allowed")}
         return failure(400, "bad_query", str(error), **fields)

@@ -15,6 +15,7 @@ from oracle_celery.database.control_facts import AuditEntry, TaskControl
 from oracle_celery.database.failure_facts import SimilarFailures
 from oracle_celery.database.lineage import Lineage
 from oracle_celery.database.queries import SORT_KEYS, TaskDetail, TaskFilter
+from oracle_celery.database.query_language import parse_query
 from oracle_celery.sidecar.answers import success
 from oracle_celery.sidecar.auth import viewer_of
 from oracle_celery.sidecar.backend import Backend
@@ -63,7 +64,7 @@ class Api:
         ]
 
     async def _tasks(self, request: web.Request) -> web.Response:
-        parameters = Parameters(request, (*FILTERS, "sort", "limit", "page"))
+        parameters = Parameters(request, (*FILTERS, "q", "sort", "limit", "page"))
         wanted = TaskFilter(
             status=tuple(Status.from_word(word) for word in parameters.words("status", STATUS_WORDS)),
             name=parameters.alternatives("name"),
@@ -71,6 +72,7 @@ class Api:
             queue=parameters.alternatives("queue"),
             worker=parameters.alternatives("worker"),
             id=parameters.alternatives("id"),
+            q=parse_query(parameters.one("q") or ""),
         )
         sort = parameters.one("sort") or DEFAULT_SORT
         if sort.removeprefix("-") not in SORT_KEYS:

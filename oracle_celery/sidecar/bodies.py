@@ -9,6 +9,7 @@ import msgspec
 from aiohttp import web
 
 from oracle_celery.database.listing import TaskFilter
+from oracle_celery.database.query_language import QUERY_LIMIT, parse_query
 from oracle_celery.errors import BadBody
 from oracle_celery.states import Status
 
@@ -68,7 +69,7 @@ class PauseBody(ResumeBody, forbid_unknown_fields=True):
 
 
 class FilterBody(msgspec.Struct, forbid_unknown_fields=True):
-    """As the parameters of the list of tasks."""
+    """As the parameters of the list of tasks. Raises BadTerm when it is read as a TaskFilter."""
 
     status: list[Literal["pending", "in_progress", "completed", "failed", "cancelled"]] = []
     name: FilterValues = []
@@ -76,6 +77,8 @@ class FilterBody(msgspec.Struct, forbid_unknown_fields=True):
     queue: FilterValues = []
     worker: FilterValues = []
     id: FilterValues = []
+    #: In the query language; narrows the others down.
+    q: Annotated[str, msgspec.Meta(max_length=QUERY_LIMIT, pattern=TEXT_PATTERN)] = ""
 
     def as_task_filter(self) -> TaskFilter:
         return TaskFilter(
@@ -85,6 +88,7 @@ class FilterBody(msgspec.Struct, forbid_unknown_fields=True):
             queue=tuple(self.queue),
             worker=tuple(self.worker),
             id=tuple(self.id),
+            q=parse_query(self.q),
         )
 
 

@@ -20,6 +20,7 @@ from oracle_celery.database.failure_facts import FailureDetail, FailureList
 from oracle_celery.database.failures import FAILURE_ORDERS, FAILURE_RANGES
 from oracle_celery.database.fleet_facts import QueueList, WorkerList
 from oracle_celery.database.queries import SORT_KEYS
+from oracle_celery.database.query_fields import FIELDS
 from oracle_celery.sidecar import api, commands, examples, failures
 from oracle_celery.sidecar.api import TaskAnswer
 from oracle_celery.sidecar.bodies import BulkBody, CancelBody, PauseBody, ResumeBody, RetryBody, SessionBody
@@ -27,7 +28,7 @@ from oracle_celery.sidecar.commands import BulkList
 from oracle_celery.sidecar.health import Alive, Readiness
 from oracle_celery.sidecar.listener import ListenerStatus
 from oracle_celery.sidecar.operation import Answer, Operation, Parameter, alternatives, answer, number, text
-from oracle_celery.sidecar.parameters import ALTERNATIVES_LIMIT, LAST_BIGINT
+from oracle_celery.sidecar.parameters import ALTERNATIVES_LIMIT, LAST_BIGINT, VALUE_LIMIT
 from oracle_celery.sidecar.session import SessionFacts
 
 __all__ = ["EVENTS", "NO_API", "OPERATIONS"]
@@ -55,6 +56,16 @@ _SORT = Parameter(
         "default": api.DEFAULT_SORT,
     },
     example="-finished_at",
+)
+_QUERY = Parameter(
+    name="q",
+    description="In the query language, which narrows the other parameters down. A word is a field, a colon and a "
+    "value, or a bare value: the beginning of an id or a part of a name. Fields: "
+    + ", ".join(name for name in FIELDS if name)
+    + ". Commas separate alternatives, a minus in front excludes, an asterisk stands for any characters, quotes hold a "
+    "value together. A word that is not understood is a 400 that names it.",
+    schema={"type": "string", "maxLength": VALUE_LIMIT},
+    example="status:failed name:billing.* -queue:low runtime:>30s since:2h",
 )
 _TASK_ID = Parameter(
     name="task_id",
@@ -160,6 +171,7 @@ OPERATIONS: Mapping[str, Operation] = {
             alternatives("queue", "The queue's name; an asterisk stands for any characters.", "mail"),
             alternatives("worker", "The node's name; an asterisk stands for any characters.", examples.NODE),
             alternatives("id", "The beginning of the task's id.", examples.TASK_ID[:8]),
+            _QUERY,
             _SORT,
             number("limit", "Tasks of one page.", 1, api.TASKS_LIMIT, api.TASKS_DEFAULT),
             text("page", "`next_page` of the page before, with the same sort."),
@@ -271,11 +283,12 @@ OPERATIONS: Mapping[str, Operation] = {
         "made at once and the work done behind: its progress comes over the stream. With `dry_run` nothing is done.",
         body=BulkBody,
         body_rule=_EITHER_IDS_OR_FILTER,
-        body_example={"action": "cancel", "filter": {"name": ["shop.*"], "status": ["pending"]}, "dry_run": True},
+        body_example={"action": "cancel", "filter": {"q": "status:pending name:shop.*"}, "dry_run": True},
         answers={
             200: answer(BulkPreview, examples.BULK_PREVIEW, "What it would do now (`dry_run`)."),
             202: answer(Bulk, examples.BULK, "It is under way."),
         },
+        refusals={400: ("bad_query",)},  # of the filter's `q`
     ),
     "bulks": Operation(
         tag="control",

@@ -8,6 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests.browser.filtering import query_field, type_query
 from tests.browser.narrator import Narrator
 from tests.local_processes import LocalSidecar
 
@@ -26,15 +27,13 @@ def shop(narrator: Narrator) -> None:
 
 
 @pytest.mark.usefixtures("shop")
-def test_a_field_filters_and_is_in_the_address_after_a_reload(page: Page) -> None:
+def test_a_query_filters_and_is_in_the_address_after_a_reload(page: Page) -> None:
     """What a person typed is still there, and still filters, when the page is opened again."""
-    page.get_by_label("User").fill("igor")
-    page.locator("#filters").get_by_label("Queue", exact=True).fill("images")
+    type_query(page, "user:igor queue:images")
     _expect_ids(page, ["b-2"])
-    assert _query(page) == {"user": ["igor"], "queue": ["images"]}
+    assert _query(page) == {"q": ["user:igor queue:images"]}
     page.reload()
     _expect_ids(page, ["b-2"])
-    expect(page.get_by_label("User")).to_have_value("igor")
     page.get_by_role("button", name="Clear the filters").first.click()
     _expect_ids(page, ["b-2", "b-1", "a-2", "a-1"])
     assert _query(page) == {}
@@ -43,9 +42,10 @@ def test_a_field_filters_and_is_in_the_address_after_a_reload(page: Page) -> Non
 @pytest.mark.usefixtures("shop")
 def test_the_name_is_found_by_a_part_of_it(page: Page) -> None:
     """A part is enough; a star stands for anything."""
-    page.get_by_label("Task name").fill("images")
+    type_query(page, "images")
     _expect_ids(page, ["b-2", "b-1"])
-    page.get_by_label("Task name").fill("shop.*.charge")
+    page.get_by_role("button", name="Clear the filters").first.click()
+    type_query(page, "name:shop.*.charge")
     _expect_ids(page, ["a-2"])
 
 
@@ -53,11 +53,12 @@ def test_the_name_is_found_by_a_part_of_it(page: Page) -> None:
 def test_an_id_is_found_by_its_beginning(page: Page) -> None:
     """The slash key leads to the search, and Escape out of it."""
     page.keyboard.press("/")
-    expect(page.get_by_label("Task ID").first).to_be_focused()
+    expect(query_field(page)).to_be_focused()
     page.keyboard.type("a-")
+    page.keyboard.press("Enter")
     _expect_ids(page, ["a-2", "a-1"])
     page.keyboard.press("Escape")
-    expect(page.get_by_label("Task ID").first).not_to_be_focused()
+    expect(query_field(page)).not_to_be_focused()
 
 
 @pytest.mark.usefixtures("shop")
@@ -94,7 +95,7 @@ def test_nothing_matches_and_nothing_exists_are_told_apart(page: Page, narrator:
     """An empty list says why it is empty and offers the way out."""
     expect(page.locator(".task-list__empty-title")).to_have_text("No tasks yet")
     narrator.sent("only")
-    page.get_by_label("User").fill("nobody")
+    type_query(page, "user:nobody")
     expect(page.locator(".task-list__empty-title")).to_have_text("Nothing matches")
     page.locator(".task-list__empty button").click()
     _expect_ids(page, ["only"])
@@ -107,6 +108,9 @@ def test_an_address_with_nonsense_shows_the_list_all_the_same(
     """A mistyped link is no reason for an empty page."""
     page = open_page(f"{sidecar.url}/?sort=nonsense&status=finished,failed&colour=blue")
     _expect_ids(page, ["b-2"])
+    assert _query(page) == {"q": ["status:failed"]}
+    page.goto(f"{sidecar.url}/?q=user:igor+colour:blue")
+    _expect_ids(page, ["b-2", "a-2"])
 
 
 def _expect_ids(page: Page, ids: list[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests.browser.filtering import query_field
 from tests.browser.narrator import Narrator
 
 
@@ -59,11 +60,11 @@ def test_new_rows_wait_for_n_while_a_row_has_the_focus(page: Page, narrator: Nar
 @pytest.mark.usefixtures("three_tasks")
 def test_keys_are_off_while_typing_and_with_modifiers(page: Page) -> None:
     """A letter in a field is a letter; a browser's shortcut stays the browser's."""
-    page.get_by_label("User").focus()
+    query_field(page).focus()
     page.keyboard.type("jkt?")
-    expect(page.get_by_label("User")).to_have_value("jkt?")
+    expect(query_field(page)).to_have_value("jkt?")
     expect(page.locator("#key-help")).to_be_hidden()
-    page.get_by_label("User").fill("")
+    query_field(page).fill("")
     page.keyboard.press("Escape")
     page.keyboard.press("Control+j")
     assert _focused(page) is None

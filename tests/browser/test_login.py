@@ -28,7 +28,7 @@ def two_tasks(narrator: Narrator) -> None:
 @pytest.mark.usefixtures("two_tasks")
 def test_a_token_opens_the_address_that_was_asked_for(sidecar: LocalSidecar, open_page: OpenPage) -> None:
     """By keyboard alone: the field has the focus, Enter logs in, and the opened task and the filters are there."""
-    page = open_page(f"{sidecar.url}/?status=failed#/tasks/l-1", user=None)
+    page = open_page(f"{sidecar.url}/?q=status%3Afailed#/tasks/l-1", user=None)
     expect(page.get_by_role("heading", name="Log in to Oracle")).to_be_visible()
     expect(page.locator("#task-list, #metrics, .bar .navigation, .who")).to_have_count(4)
     for hidden in page.locator("#task-list, #metrics, .bar .navigation, .who").all():
@@ -46,7 +46,7 @@ def test_a_token_opens_the_address_that_was_asked_for(sidecar: LocalSidecar, ope
     expect(page.locator(".who__user")).to_have_text("anna")
     expect(page.locator(".who__role")).to_have_text("own tasks")
     expect(page.locator(".connection")).to_have_attribute("data-connection", "live")
-    assert page.url == f"{sidecar.url}/?status=failed#/tasks/l-1"
+    assert page.url == f"{sidecar.url}/?q=status%3Afailed#/tasks/l-1"
     assert page.evaluate("window.isSameDocument") is True
     assert field.input_value() == ""
 

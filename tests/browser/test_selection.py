@@ -12,7 +12,7 @@ from tests.browser.narrator import Narrator
 PRELUDE = """
 const { reduce, initialState } = await import("/state.js");
 const { bulkTarget, isTicked, mayApply, tickedRows } = await import("/selection.js");
-const { queryFromAddress } = await import("/query.js");
+const { queryFromAddress, queryOf } = await import("/query.js");
 const known = { ...initialState, rows: ["a", "b", "c", "d"], tasks: new Map() };
 const tick = (taskId, isRange = false) => ({ type: "rowTicked", taskId, isRange });
 const run = (...actions) => actions.reduce(reduce, known);
@@ -42,15 +42,16 @@ def test_ticks_and_ranges(modules: Page, actions: str, ids: list[str]) -> None:
 
 
 def test_everything_is_the_filter_not_a_list(modules: Page) -> None:
-    """What matches and is not on the page is meant too; names are found by a part, as in the list."""
+    """What matches and is not on the page is meant too, in the words of the list."""
     script = """
-    const query = queryFromAddress("?status=failed,cancelled&name=charge,shop.*&user=anna");
+    const query = queryOf("status:failed charge user:anna");
     const state = run({ type: "queryChanged", query }, { type: "everythingTicked" });
     const { selection, rows } = state;
-    return [bulkTarget(selection, query), isTicked(selection, "unknown"), tickedRows(selection, rows)];
+    const may = ["retry", "cancel"].map((action) => mayApply(action, state));
+    return [bulkTarget(selection, query), isTicked(selection, "unknown"), tickedRows(selection, rows), may];
     """
-    wanted = {"status": ["failed", "cancelled"], "name": ["*charge*", "shop.*"], "user": ["anna"]}
-    assert evaluate(modules, script) == [{"filter": wanted}, True, "all"]
+    wanted = {"q": "status:failed charge user:anna"}
+    assert evaluate(modules, script) == [{"filter": wanted}, True, "all", [True, False]]
 
 
 def test_an_action_is_offered_where_it_can_mean_something(modules: Page) -> None:

@@ -1,4 +1,4 @@
-/** What a task is, in pairs: a value that can be filtered by is a button, everything else text. Asks with `filterTasks`. */
+/** What a task is, in pairs: a value that can be filtered by is a button, everything else text. Asks with `addTerm`. */
 
 import { formatDuration, formatFullTime, formatTime, UNKNOWN } from "../format.js";
 import { t } from "../locale.js";
@@ -9,8 +9,8 @@ export function TaskFacts(element) {
   element.addEventListener("click", (event) => {
     const value = event.target.closest("[data-field]");
     if (!value) return;
-    const detail = { [value.dataset.field]: value.textContent };
-    element.dispatchEvent(new CustomEvent("filterTasks", { bubbles: true, detail }));
+    const detail = { field: value.dataset.field, value: value.textContent, excludes: event.altKey };
+    element.dispatchEvent(new CustomEvent("addTerm", { bubbles: true, detail }));
   });
 
   function update({ task, entries, now }) {

@@ -9,7 +9,7 @@
 
 import { formatCount } from "../format.js";
 import { t } from "../locale.js";
-import { DEFAULT_QUERY, NEWEST_FIRST, sortColumn } from "../query.js";
+import { NEWEST_FIRST, sortColumn } from "../query.js";
 import { isTicked, tickedRows } from "../selection.js";
 import { WAITING_LIMIT, emptiness } from "../state.js";
 import { LongPress } from "./long-press.js";
@@ -40,7 +40,7 @@ export function TaskList(element) {
   for (const head of heads) head.addEventListener("click", () => ask("sortTasks", { column: head.dataset.column }));
   chip.addEventListener("click", () => showNew());
   older.addEventListener("click", () => ask("loadOlder"));
-  empty.querySelector("button").addEventListener("click", () => ask("filterTasks", { ...DEFAULT_QUERY }));
+  empty.querySelector("button").addEventListener("click", () => ask("filterTasks", { q: "" }));
   allRows.addEventListener("click", () => ask("tickRowsHere"));
   body.addEventListener("click", tickOrOpen);
   LongPress(body, (target) => askTick(target.closest("tr"), false));
