@@ -25,6 +25,7 @@ __all__ = [
     "OracleError",
     "PublishFailed",
     "PublishUnknown",
+    "QueryTooBroad",
     "ReadOnly",
     "SchemaMissing",
     "SchemaOutOfDate",
@@ -48,6 +49,10 @@ class ConfigurationError(OracleError, ImproperlyConfigured):  # type: ignore[mis
 
 class DatabaseUnavailable(OracleError):
     """PostgreSQL does not answer ({detail}). Check that it runs and that oracle_url is right."""
+
+
+class QueryTooBroad(DatabaseUnavailable):
+    """That would read too many tasks. Narrow it down, for example by time: since:24h."""
 
 
 class SchemaMissing(OracleError):

@@ -7,31 +7,33 @@ its fetch cannot be driven like that; `Blocking.answer` says so.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeVar
 
 import psycopg
+from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from oracle_celery.database.opening import blocking_pool
-from oracle_celery.errors import DatabaseUnavailable
+from oracle_celery.errors import DatabaseUnavailable, QueryTooBroad
 
 __all__ = ["Blocking", "Fetch", "over"]
 
 Rows = list[tuple[Any, ...]]
-#: Rows of a statement with its parameters. Raises psycopg.DataError, and `DatabaseUnavailable` for all else.
+#: Rows of a statement with its parameters. Raises psycopg.DataError, `QueryTooBroad` where it took too long, and
+#: `DatabaseUnavailable` for all else.
 Fetch = Callable[[str, dict[str, Any]], Awaitable[Rows]]
 
 Answer = TypeVar("Answer")
 
 
-def over(pool: AsyncConnectionPool[Any]) -> Fetch:
-    """Fetches over a pool of the caller's."""
+def over(pool: AsyncConnectionPool[Any], patience: int | None = None) -> Fetch:
+    """Fetches over a pool of the caller's. `patience`: milliseconds that a statement may take, else the pool's."""
 
     async def fetch(query: str, parameters: dict[str, Any]) -> Rows:
         with _translated():
-            async with pool.connection() as connection:
+            async with pool.connection() as connection, _hurried(connection, patience):
                 cursor = connection.cursor(binary=True)
                 await cursor.execute(query, parameters)
                 rows: Rows = await cursor.fetchall()
@@ -70,11 +72,23 @@ class Blocking:
         raise RuntimeError(f"{question!r} waits for something other than its fetch")
 
 
+@asynccontextmanager
+async def _hurried(connection: AsyncConnection[Any], patience: int | None) -> AsyncIterator[None]:
+    if patience is None:
+        yield
+        return
+    async with connection.transaction():
+        await connection.execute(f"SET LOCAL statement_timeout = {patience}")
+        yield
+
+
 @contextmanager
 def _translated() -> Iterator[None]:
     try:
         yield
     except psycopg.DataError:
         raise
+    except psycopg.errors.QueryCanceled as error:
+        raise QueryTooBroad from error
     except psycopg.Error as error:  # a schema that is not there (any more) included: readers wait for it
         raise DatabaseUnavailable(detail=" ".join(str(error).split())) from error

@@ -295,10 +295,11 @@ def _span(text: str, number: Callable[[str], float | None], allowed: str, code: 
     first, dots, last = text.partition("..")
     if not dots:
         return None
-    ends = [number(end) if end else None for end in (first, last)]
-    if ends == [None, None] or any(end and found is None for end, found in zip((first, last), ends, strict=True)):
+    low = number(first) if first else None
+    high = number(last) if last else None
+    if (low is None and high is None) or (first and low is None) or (last and high is None):
         raise Misread(code, allowed)
-    return Span(*ends)
+    return Span(low, high)
 
 
 def _in_span(expression: str, span: Span, bind: Bind, kind: str) -> str:

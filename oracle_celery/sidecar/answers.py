@@ -27,6 +27,7 @@ from oracle_celery.errors import (
     OracleError,
     PublishFailed,
     PublishUnknown,
+    QueryTooBroad,
     ReadOnly,
     TaskNotFound,
 )
@@ -104,6 +105,8 @@ async def explain_errors(request: web.Request, handler: Handler) -> web.StreamRe
         return failure(502, "publish_failed", str(error))
     except PublishUnknown as error:
         return failure(502, "publish_unknown", str(error))
+    except QueryTooBroad as error:
+        return failure(422, "too_broad", str(error))
     except DatabaseUnavailable:
         return failure(503, "database_unavailable", "PostgreSQL does not answer now. Try again in a moment.")
     except OracleError as error:

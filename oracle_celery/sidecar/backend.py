@@ -21,6 +21,7 @@ from oracle_celery.database.lineage import LineageQueries
 from oracle_celery.database.opening import migrate_schema, open_pool, require_schema
 from oracle_celery.database.queries import Queries
 from oracle_celery.database.upkeep import Upkeep
+from oracle_celery.database.values import ValueQueries
 from oracle_celery.errors import DatabaseUnavailable
 from oracle_celery.settings import Settings
 from oracle_celery.sidecar.broadcaster import Broadcaster
@@ -36,6 +37,9 @@ from oracle_celery.sidecar.stream import Streams
 from oracle_celery.sidecar.summaries import Summaries
 
 __all__ = ["Backend", "Parts"]
+
+#: Milliseconds after which a count within a query is not known.
+COUNTING_PATIENCE = 250
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +57,7 @@ class Parts(NamedTuple):
     depths: Depths
     failures: FailureQueries
     lineage: LineageQueries
+    values: ValueQueries
 
 
 class Backend:
@@ -88,6 +93,7 @@ class Backend:
         fetch = over(pool)
         queries = Queries(fetch)
         fleet = FleetQueries(fetch, self._settings.worker_timeout)
+        values = ValueQueries(fetch, over(pool, COUNTING_PATIENCE))
         depths = Depths(self._app)
         self._closing.push_async_callback(depths.stop)
         broadcaster = Broadcaster(queries)
@@ -128,6 +134,7 @@ class Backend:
             *(queries, streams, broadcaster, listener, control, store, fleet, depths),
             failures=FailureQueries(fetch),
             lineage=LineageQueries(fetch),
+            values=values,
         )
 
     def close_streams(self) -> None:

@@ -45,6 +45,7 @@ from oracle_celery.database.failure_facts import (
 )
 from oracle_celery.database.fleet_facts import QueueFacts, QueueList, QueueWorker, WorkerFacts, WorkerList
 from oracle_celery.database.lineage import Lineage, Relative
+from oracle_celery.database.values import FieldValue, FieldValues, StatusCount, StatusCounts
 from oracle_celery.fingerprint import Frame
 from oracle_celery.sidecar.api import TaskAnswer
 from oracle_celery.sidecar.commands import BulkList
@@ -264,6 +265,13 @@ _REPORT = WorkerPauseReport(node=NODE, worker_id=WORKER_ID, state="confirmed")
 PAUSED = QueuesAnswer(audit_id=19, queues=("mail",), is_paused=True, until=None, workers=[_REPORT], note=None)
 RESUMED = msgspec.structs.replace(PAUSED, audit_id=20, is_paused=False)
 
+FIELD_VALUES = FieldValues(values=[FieldValue("shop.pay", 1204), FieldValue("shop.pay_back", 3)])
+STATUS_COUNTS = StatusCounts(
+    pending=StatusCount(12, is_more=False),
+    in_progress=StatusCount(3, is_more=False),
+    completed=StatusCount(10_000, is_more=True),
+    failed=StatusCount(41, is_more=False),
+)
 WORKER_LIST = WorkerList(
     workers=[
         WorkerFacts(

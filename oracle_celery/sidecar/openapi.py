@@ -77,6 +77,7 @@ CODES: Mapping[str, str] = {
     "publish_unknown": "It may have been sent.",
     "read_only": "A reader changes nothing.",
     "task_not_found": "There is none, or you may not see it.",
+    "too_broad": "It would read too many tasks: narrow it down, for example by time.",
     "too_large": "The body is too large.",
     "too_many_commands": "Wait as long as Retry-After says; a bulk takes them all at once.",
     "too_many_failures": "Too many bad tokens came from this address. Wait as long as Retry-After says.",
@@ -251,6 +252,7 @@ def _refusals_of_all(method: str, rule: Rule, operation: Operation) -> Iterator[
     if rule in (Rule.OVERSIGHT, Rule.ADMIN):
         yield 403, "admins_only"
     if operation.reads_database:
+        yield 422, "too_broad"
         yield 503, "database_unavailable"
         yield 503, "not_ready"
 

@@ -21,14 +21,15 @@ from oracle_celery.database.failures import FAILURE_ORDERS, FAILURE_RANGES
 from oracle_celery.database.fleet_facts import QueueList, WorkerList
 from oracle_celery.database.queries import SORT_KEYS
 from oracle_celery.database.query_fields import FIELDS
-from oracle_celery.sidecar import api, commands, examples, failures
+from oracle_celery.database.values import VALUE_FIELDS, FieldValues, StatusCounts
+from oracle_celery.sidecar import api, commands, examples, failures, values
 from oracle_celery.sidecar.api import TaskAnswer
 from oracle_celery.sidecar.bodies import BulkBody, CancelBody, PauseBody, ResumeBody, RetryBody, SessionBody
 from oracle_celery.sidecar.commands import BulkList
 from oracle_celery.sidecar.health import Alive, Readiness
 from oracle_celery.sidecar.listener import ListenerStatus
 from oracle_celery.sidecar.operation import Answer, Operation, Parameter, alternatives, answer, number, text
-from oracle_celery.sidecar.parameters import ALTERNATIVES_LIMIT, LAST_BIGINT, VALUE_LIMIT
+from oracle_celery.sidecar.parameters import ALTERNATIVES_LIMIT, LAST_BIGINT
 from oracle_celery.sidecar.session import SessionFacts
 
 __all__ = ["EVENTS", "NO_API", "OPERATIONS"]
@@ -57,15 +58,20 @@ _SORT = Parameter(
     },
     example="-finished_at",
 )
-_QUERY = Parameter(
-    name="q",
-    description="In the query language, which narrows the other parameters down. A word is a field, a colon and a "
+_QUERY = text(
+    "q",
+    "In the query language, which narrows the other parameters down. A word is a field, a colon and a "
     "value, or a bare value: the beginning of an id or a part of a name. Fields: "
     + ", ".join(name for name in FIELDS if name)
     + ". Commas separate alternatives, a minus in front excludes, an asterisk stands for any characters, quotes hold a "
     "value together. A word that is not understood is a 400 that names it.",
-    schema={"type": "string", "maxLength": VALUE_LIMIT},
-    example="status:failed name:billing.* -queue:low runtime:>30s since:2h",
+    "status:failed name:billing.* -queue:low runtime:>30s since:2h",
+)
+_VALUE_FIELD = Parameter(
+    name="field",
+    description="Of the query language.",
+    schema={"type": "string", "enum": list(VALUE_FIELDS), "default": VALUE_FIELDS[0]},
+    example="name",
 )
 _TASK_ID = Parameter(
     name="task_id",
@@ -246,6 +252,25 @@ OPERATIONS: Mapping[str, Operation] = {
         parameters=(_FINGERPRINT, _RANGE),
         answers={200: answer(FailureDetail, examples.FAILURE_DETAIL, "The group, and its newest tasks.")},
         refusals={404: ("group_not_found",)},
+    ),
+    "values": Operation(
+        tag="tasks",
+        summary="List values of a field",
+        description="Of the tasks of the last day that you may see; for completing what somebody types.",
+        parameters=(
+            _VALUE_FIELD,
+            text("part", "Only values with this in them; a user's begin with it.", "billing"),
+            number("limit", "Values at most.", 1, values.VALUES_LIMIT, values.VALUES_DEFAULT),
+        ),
+        answers={200: answer(FieldValues, examples.FIELD_VALUES, "The most frequent first; users by name.")},
+    ),
+    "counts": Operation(
+        tag="tasks",
+        summary="Count tasks by status",
+        description="Of those that you may see and that match. A query's own words about the status are left out: that "
+        "is how many there would be under each. What cannot be counted soon is null; `is_more`: there are more.",
+        parameters=(_QUERY,),
+        answers={200: answer(StatusCounts, examples.STATUS_COUNTS, "The counts.")},
     ),
     "cancel": Operation(
         tag="control",

@@ -49,6 +49,8 @@ RULES: Mapping[str, Rule] = {
     "queues": Rule.ANYBODY,
     "failures": Rule.ANYBODY,
     "failure": Rule.ANYBODY,
+    "values": Rule.ANYBODY,
+    "counts": Rule.ANYBODY,
     "openapi": Rule.ANYBODY,
     "bulks": Rule.ANYBODY,
     "one_bulk": Rule.ANYBODY,

@@ -42,6 +42,7 @@ from oracle_celery.sidecar.permissions import is_public, permit, require_rules
 from oracle_celery.sidecar.session import LoginLink, Session
 from oracle_celery.sidecar.session_cookie import SessionCookie
 from oracle_celery.sidecar.tokens import Tokens
+from oracle_celery.sidecar.values import Values
 from oracle_celery.trace_link import TraceLink
 
 __all__ = ["Sidecar", "run"]
@@ -170,6 +171,7 @@ class Sidecar:
         application.add_routes(Api(self._backend, trace_link).routes())
         application.add_routes(Fleet(self._backend).routes())
         application.add_routes(Failures(self._backend).routes())
+        application.add_routes(Values(self._backend).routes())
         application.add_routes(Health(self._backend).routes())
         application.add_routes(metrics.routes())
         application.add_routes(OpenApi(cookie).routes())

@@ -142,7 +142,7 @@ def test_a_server_that_is_away_is_told_as_such(sidecar: LocalSidecar, open_page:
 @pytest.mark.usefixtures("two_tasks")
 def test_an_answer_of_401_asks_for_a_login_and_loses_no_place(sidecar: LocalSidecar, open_page: OpenPage) -> None:
     """Whatever was asked. Nothing that was read stays in the page, dialogs included; the address does."""
-    page = open_page(f"{sidecar.url}/?user=anna#/tasks/l-1", user="anna", role=None)
+    page = open_page(f"{sidecar.url}/?q=user%3Aanna#/tasks/l-1", user="anna", role=None)
     expect(page.locator(".task-error__message p")).to_have_text("the secret of anna")
     page.evaluate("window.isSameDocument = true")
     page.evaluate("document.querySelector('#key-help').showModal()")
@@ -160,7 +160,7 @@ def test_an_answer_of_401_asks_for_a_login_and_loses_no_place(sidecar: LocalSide
     page.keyboard.press("Enter")
     expect(page.locator(".task-error__message p")).to_have_text("the secret of anna")
     expect(page.locator(".task-row")).to_have_count(1)
-    assert page.url == f"{sidecar.url}/?user=anna#/tasks/l-1"
+    assert page.url == f"{sidecar.url}/?q=user%3Aanna#/tasks/l-1"
     assert page.evaluate("window.isSameDocument") is True
 
 
