@@ -85,12 +85,7 @@ PEOPLE = (
 )
 
 #: What a route answers to those it serves, where it is not 200.
-SUCCESSES = {
-    "retry": (201, None),
-    "bulk": (202, None),
-    "asset": (404, "not_found"),
-    "values": (400, "bad_query"),
-}  # no such file, and no field named
+SUCCESSES = {"retry": (201, None), "bulk": (202, None), "asset": (404, "not_found")}  # there is no such file
 BODIES: dict[str, Any] = {
     "pause": {"queue": "matrix"},
     "resume": {"queue": "matrix"},
