@@ -68,6 +68,15 @@ export async function getWorkers() {
   return JSON.parse(await answer("/api/workers"));
 }
 
+/** @param {{range?: string, limit?: number}} wanted */
+export async function getFailures(wanted) {
+  return JSON.parse(await answer(`/api/failures?${new URLSearchParams(wanted)}`));
+}
+
+export async function getFailure(fingerprint, wanted) {
+  return JSON.parse(await answer(`/api/failures/${encodeURIComponent(fingerprint)}?${new URLSearchParams(wanted)}`));
+}
+
 /** @returns {Promise<{bulks: object[]}>} newest first */
 export async function getBulks() {
   return JSON.parse(await answer("/api/bulk"));

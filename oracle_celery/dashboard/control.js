@@ -5,6 +5,7 @@
 
 import { cancelTask, commandMany, commandQueues, retryTask } from "./api.js";
 import { queueKey } from "./commands.js";
+import { retryQuery } from "./failures.js";
 import { Renewable } from "./renewal.js";
 import { hashOf } from "./route.js";
 import { bulkTarget, isSelecting } from "./selection.js";
@@ -35,6 +36,7 @@ export function Control({ dispatch, state, readTask, readQueues, focusPanel, foc
   answer("tickEverything", countEverything);
   answer("clearSelection", () => dispatch({ type: "selectionCleared" }));
   answer("commandMany", ({ action }) => isSelecting(state().selection) && bulkDialog.open({ action, ...state() }));
+  answer("retryGroup", ({ fingerprint }) => mayControl(state()) && bulkDialog.open({ action: "retry", filter: { q: retryQuery(fingerprint) } }));
 
   async function cancel(task, { reason }) {
     await give(task.task_id, "cancel", () => cancelTask(task.task_id, { reason }));

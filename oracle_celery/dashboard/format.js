@@ -62,6 +62,12 @@ export function formatTime(iso, now = new Date()) {
     : part(time, { dateStyle: "medium" });
 }
 
+/** The clock alone, to the minute. */
+export function formatClock(iso) {
+  const time = parsed(iso);
+  return time === null ? UNKNOWN : part(time, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+}
+
 /** The clock with milliseconds, for lines that lie close together. */
 export function formatExactTime(iso) {
   const time = parsed(iso);

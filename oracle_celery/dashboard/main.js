@@ -10,6 +10,7 @@
 import { Access } from "./access.js";
 import { getReadiness, getSummary, getTask, getTasks } from "./api.js";
 import { Control } from "./control.js";
+import { FailureReading } from "./failure-reading.js";
 import { currentLanguage, loadLanguage, preferredLanguage, t, translate } from "./locale.js";
 import { Pages } from "./pages.js";
 import { prefer, preference } from "./preferences.js";
@@ -26,6 +27,7 @@ import { Bar } from "./views/bar.js";
 import { BulkPage } from "./views/bulk-page.js";
 import { BulksPage } from "./views/bulks-page.js";
 import { CopyButtons } from "./views/copy-button.js";
+import { FailuresPage } from "./views/failures-page.js";
 import { Filters } from "./views/filters.js";
 import { KeyHelp } from "./views/key-help.js";
 import { Login } from "./views/login.js";
@@ -68,6 +70,7 @@ const taskList = TaskList(document.querySelector("#task-list"));
 const taskDetail = Renewable(document.querySelector("#task-detail"), TaskDetail);
 const selectionBar = SelectionBar(document.querySelector("#selection-bar"));
 const otherPages = {
+  failures: Renewable(document.querySelector("#failures-page"), FailuresPage),
   queues: Renewable(document.querySelector("#queues-page"), QueuesPage),
   workers: Renewable(document.querySelector("#workers-page"), WorkersPage),
   bulks: Renewable(document.querySelector("#bulks-page"), BulksPage),
@@ -78,6 +81,7 @@ const navigations = [...document.querySelectorAll("[data-navigation]")].map((ele
 const login = Login(document.querySelector("#login"));
 const views = [login, bar, metrics, rail, filters, taskList, selectionBar, taskDetail, ...Object.values(otherPages), ...navigations];
 const pages = Pages({ dispatch, state: () => state });
+const failures = FailureReading({ dispatch, state: () => state });
 const control = Control({
   dispatch,
   state: () => state,
@@ -299,6 +303,7 @@ function showNew() {
 function takeFacts(facts) {
   const before = state.detail.task?.status;
   dispatch({ type: "factsArrived", facts });
+  failures.refreshSoon();
   if (facts.some((fact) => fact.task_id === state.opened)) readOpenedSoon();
   const after = state.detail.task;
   if (before && after && before !== after.status) {
@@ -325,6 +330,7 @@ async function startAnew() {
   getSummary().then(takeSummary, () => {}); // the stream brings it too
   if (state.opened !== null) readOpened(state.opened);
   pages.open();
+  failures.open();
   await loadList();
 }
 
@@ -362,6 +368,7 @@ function openFromAddress() {
   if (!isIn()) return;
   open(route.page === "tasks" ? route.id : null);
   pages.open();
+  failures.open();
   if (before.page !== route.page && document.activeElement === document.body) focusPage();
 }
 

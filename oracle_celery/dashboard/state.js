@@ -9,6 +9,7 @@
 import { NO_AUDIT, auditActions } from "./audit.js";
 import { NO_BULK, bulkActions } from "./bulk.js";
 import { commandActions } from "./commands.js";
+import { NO_FAILURES, failureActions } from "./failures.js";
 import { NO_FLEET, fleetActions } from "./fleet.js";
 import { DEFAULT_QUERY, NEWEST_FIRST, isFiltered, isLive, matches } from "./query.js";
 import { NOTHING_SELECTED, selectionActions } from "./selection.js";
@@ -38,10 +39,11 @@ export const initialState = Object.freeze({
   connection: "connecting",
   cause: "connecting",
   opened: null,
-  detail: Object.freeze({ phase: "none", task: null, history: [], control: null, waiting: null, lineage: null, traceUrl: null, audit: [], error: null }),
+  detail: Object.freeze({ phase: "none", task: null, history: [], control: null, waiting: null, lineage: null, traceUrl: null, similar: null, audit: [], error: null }),
   route: Object.freeze({ page: "tasks", id: null, parameters: Object.freeze({}) }),
   selection: NOTHING_SELECTED,
   commands: new Map(),
+  failures: NO_FAILURES,
   fleet: NO_FLEET,
   bulk: NO_BULK,
   audit: NO_AUDIT,
@@ -52,6 +54,7 @@ const PARTS = Object.entries({
   session: sessionActions,
   selection: selectionActions,
   commands: commandActions,
+  failures: failureActions,
   fleet: fleetActions,
   bulk: bulkActions,
   audit: auditActions,
@@ -276,11 +279,11 @@ function opened(state, taskId) {
   return { ...state, opened: taskId, detail };
 }
 
-function withDetail(state, { task, history, control = null, waiting = null, lineage = null, trace_url: traceUrl = null, audit = [] }) {
+function withDetail(state, { task, history, control = null, waiting = null, lineage = null, trace_url: traceUrl = null, similar = null, audit = [] }) {
   const known = state.tasks.get(task.task_id);
   const merged = mergeTask(known, task);
   const tasks = new Map(state.tasks).set(task.task_id, withoutPayload(merged));
-  const detail = { phase: "ready", task: { ...task, ...merged }, history, control, waiting, lineage, traceUrl, audit, error: null };
+  const detail = { phase: "ready", task: { ...task, ...merged }, history, control, waiting, lineage, traceUrl, similar, audit, error: null };
   return { ...state, tasks, detail };
 }
 

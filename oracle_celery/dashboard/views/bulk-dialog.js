@@ -30,9 +30,10 @@ export function BulkDialog(dialog, { preview, confirm, fallback }) {
   for (const option of options) option.addEventListener("change", look);
   form.elements.typed.addEventListener("input", draw);
 
-  function open({ action: asked, selection, query }) {
+  /** Of what is ticked in the list, or of all that a filter matches. */
+  function open({ action: asked, selection, query, filter = null }) {
     action = asked;
-    target = bulkTarget(selection, query);
+    target = filter === null ? bulkTarget(selection, query) : { filter };
     confirmation.open();
     for (const option of options) option.hidden = action !== "retry";
     submit.querySelector("use").setAttribute("href", action === "retry" ? "#icon-retry" : "#icon-close");

@@ -6,7 +6,7 @@
 
 import { currentLanguage } from "../locale.js";
 
-/** @param {Element} parent holds nothing else @param {() => {element: Element, update: Function}} make */
+/** @param {Element} parent holds nothing else, a table its head @param {() => {element: Element, update: Function}} make */
 export function KeyedList(parent, make) {
   const parts = new Map();
 
@@ -19,7 +19,7 @@ export function KeyedList(parent, make) {
       parts.delete(key);
     }
     const today = new Date().toDateString();
-    let next = parent.firstElementChild;
+    let next = parent.tHead ? parent.tHead.nextElementSibling : parent.firstElementChild;
     for (const [key, ...values] of entries) {
       if (!parts.has(key)) parts.set(key, make());
       const part = parts.get(key);

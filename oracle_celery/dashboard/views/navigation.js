@@ -1,5 +1,6 @@
 /** The pages, in the bar and, where that has no room, in the dock at the thumb. */
 
+import { formatCount } from "../format.js";
 import { t } from "../locale.js";
 import { OVERSIGHT_PAGES, PAGES, hashOf } from "../route.js";
 import { seesEverything } from "../session.js";
@@ -11,7 +12,7 @@ export function Navigation(element) {
 
   function update({ state }) {
     const pages = PAGES.filter((page) => seesEverything(state) || !OVERSIGHT_PAGES.includes(page));
-    links.update(pages.map((page) => [page, page, page === state.route.page]));
+    links.update(pages.map((page) => [page, page, page === state.route.page, page === "failures" ? state.failures.news : 0]));
   }
 
   return { update };
@@ -20,10 +21,14 @@ export function Navigation(element) {
 function Link() {
   const element = copyOf("navigation-link");
 
-  function update(page, isCurrent) {
+  function update(page, isCurrent, news) {
     element.href = hashOf(page);
     element.querySelector("use").setAttribute("href", `#icon-${page}`);
     element.querySelector("span").textContent = t(`page.${page}.short`, {}, t(`page.${page}`));
+    const count = element.querySelector(".navigation__count");
+    count.hidden = news === 0;
+    count.firstChild.textContent = news === 0 ? "" : formatCount(news);
+    count.lastElementChild.textContent = news === 0 ? "" : t("navigation.news", { count: news });
     if (isCurrent) element.setAttribute("aria-current", "page");
     else element.removeAttribute("aria-current");
   }

@@ -8,6 +8,7 @@ import { t } from "../locale.js";
 import { isAdmin, mayControl, seesPayloads } from "../session.js";
 import { showStatus } from "./glyph.js";
 import { Payload } from "./payload.js";
+import { SimilarFailures } from "./similar-failures.js";
 import { StateHistory } from "./state-history.js";
 import { TaskAttempts } from "./task-attempts.js";
 import { TaskAudit } from "./task-audit.js";
@@ -36,6 +37,7 @@ export function TaskDetail(element) {
   const lineage = TaskLineage(element.querySelector(".lineage"));
   const control = TaskControl(element);
   const waiting = WaitingReasons(element.querySelector(".waiting-reasons"));
+  const similar = SimilarFailures(element.querySelector(".similar-failures"));
   const audit = TaskAudit(element.querySelector(".task-audit"));
   const jumps = TaskJumps(element); // last: it lists what the others show
   let shownId = null;
@@ -85,6 +87,7 @@ export function TaskDetail(element) {
     withheld.hidden = seesPayloads(state);
     control.update({ task, control: detail.control, command: commands.get(opened), mayControl: mayControl(state) });
     waiting.update({ task, waiting: detail.waiting, isAdmin: isAdmin(state) });
+    similar.update(task.status === "failed" ? detail.similar : null);
     audit.update(detail.audit);
     jumps.update();
   }
