@@ -8,6 +8,7 @@ import { rangeOf } from "./failures.js";
 
 const REFRESH_PAUSE = 2_000; // ms between two readings while tasks change
 const LOOK_INTERVAL = 20_000; // ms, on the page where nothing changes: marks and ranges move on
+const GROUPS_SHOWN = 200;
 const GLANCE_INTERVAL = 30_000; // ms, on any other page
 
 /** @param {{dispatch: Function, state: () => object}} page */
@@ -53,7 +54,7 @@ export function FailureReading({ dispatch, state }) {
     const { id, parameters } = state().route;
     const range = rangeOf(parameters);
     const isWanted = () => mine === request && state().route.page === "failures";
-    const list = ask(() => getFailures({ range }), isWanted, (found) => ({ type: "failuresArrived", list: found }), "failuresFailed");
+    const list = ask(() => getFailures({ range, limit: GROUPS_SHOWN }), isWanted, (found) => ({ type: "failuresArrived", list: found }), "failuresFailed");
     const detail = id === null ? null : ask(() => getFailure(id, { range }), isWanted, (found) => ({ type: "failureArrived", detail: found }), "failureFailed");
     await Promise.all([list, detail]);
   }

@@ -42,10 +42,12 @@ export const FIELDS = Object.freeze({
   reason: text((task) => task.reason),
   error: text((task) => task.error_type),
   trace: text((task) => task.trace_id),
+  fingerprint: undecided(),
   runtime: duration(runtime),
   wait: duration(wait),
   retries: count((task) => task.retries),
   created: moment((task) => micros(task.created_at)),
+  finished: moment((task) => micros(task.finished_at)),
   since: edge((task) => micros(task.created_at), { isEnd: false }),
   until: edge((task) => micros(task.created_at), { isEnd: true }),
   /** What is usual, the server knows; a row can only say whether it may be so at all. */

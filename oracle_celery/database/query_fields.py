@@ -39,10 +39,14 @@ FIELDS: Mapping[str, Kind] = {
     "reason": Text("t.reason"),
     "error": Text("t.error_type"),
     "trace": Text("t.trace_id"),
+    "fingerprint": Text(
+        "f.fingerprint", within="EXISTS (SELECT FROM oracle.task_failure AS f WHERE f.task_id = t.task_id AND {})"
+    ),
     "runtime": Duration(RUNTIME),
     "wait": Duration(WAIT),
     "retries": Count("t.retries"),
     "created": Moment("t.created_at"),
+    "finished": Moment("t.finished_at"),
     "since": Edge("t.created_at", is_end=False),
     "until": Edge("t.created_at", is_end=True),
     "is": Choice({word: statement(f"is_{word}") for word in ("stuck", "slow")}),

@@ -14,6 +14,7 @@ from urllib.parse import quote, urlencode
 import pytest
 from playwright.sync_api import Page, Request, expect
 
+from oracle_celery.fingerprint import normalised
 from oracle_celery.records import Transition
 from oracle_celery.states import Status
 from tests.browser.hostile import HOSTILE, identifier
@@ -29,6 +30,7 @@ SPACES = "\t\n\v\f\r \xa0\u1680\u2028\u2029\u202f\u205f\u3000\ufeff" + "".join(m
 PARTS = 4  # of the strings: their tasks are opened in as many tests
 LOOKING_SECONDS = 120.0
 AFTERWARDS_MS = 2_000.0
+GROUPS_PATIENCE_MS = 30_000.0
 
 #: Before anything of the page runs: what it may not do is noted.
 WATCH = """
@@ -253,7 +255,7 @@ def test_live_rows(sidecar: LocalSidecar, narrator: Narrator, watched: Page) -> 
 
 
 def test_the_other_pages(sidecar: LocalSidecar, planted: Planted, watched: Page) -> None:
-    """Queues, workers, the actions on many, and the audit; in both languages, whose sentences hold the strings."""
+    """Failures, queues, workers, the actions on many, and the audit; in both languages, whose sentences hold the strings."""
     everything = range(len(HOSTILE))
     watched.goto(f"{sidecar.url}/#/queues")
     expect(watched.locator(".queue-card")).to_have_count(len(HOSTILE))
@@ -261,6 +263,7 @@ def test_the_other_pages(sidecar: LocalSidecar, planted: Planted, watched: Page)
     assert set(names) == {planted.queue(number) for number in everything}
     notes = "\n".join(watched.locator(".queue-card__note").evaluate_all("all => all.map((one) => one.textContent)"))
     assert [number for number in everything if HOSTILE[number][:REASON_LIMIT] not in notes] == []
+    _check_failures(watched)
     watched.evaluate("location.hash = '#/workers'")
     expect(watched.locator("#workers-page tbody tr")).to_have_count(len(HOSTILE))
     nodes = watched.locator("#workers-page tbody th").evaluate_all("all => all.map((one) => one.textContent)")
@@ -291,7 +294,7 @@ def test_nothing_stays_in_the_document_after_logging_out(
     watched.goto(f"{sidecar.url}/?status=failed")
     watched.locator(".task-row").first.wait_for()
     assert "attacked" in watched.evaluate(OPEN_EACH, [failed])[failed]["dialog"]["kwargs"]
-    for page in ("queues", "workers", "bulks", "bulk", "audit"):
+    for page in ("failures", "queues", "workers", "bulks", "bulk", "audit"):
         place = {"bulks": "bulk", "bulk": f"bulk/{planted.bulk_id}"}.get(page, page)
         watched.evaluate("place => (location.hash = `#/${place}`)", place)
         expect(watched.locator(f"#{page}-page")).to_contain_text("attacked")
@@ -370,6 +373,27 @@ def _check_panel(shown: dict[str, Any], planted: Planted, number: int, text: str
         assert [shown["type"], shown["error"], shown["traceback"]] == [name, text, text]
         assert _json(shown["dialog"]["kwargs"]) == planted.payload(number)
         assert any(name in note for note in shown["notes"])
+
+
+def _check_failures(watched: Page) -> None:
+    """The groups' words, cut to their normal form; and one of them opened."""
+    failed = [text for number, text in enumerate(HOSTILE) if Planted().status(number) is Status.FAILED]
+    groups = {(identifier(text), identifier(text), normalised(text)) for text in failed}
+    watched.evaluate("location.hash = '#/failures'")
+    rows = watched.locator(".failure")
+    expect(rows).to_have_count(len(groups), timeout=GROUPS_PATIENCE_MS)
+    shown = rows.evaluate_all(
+        """all => all.map((one) => [
+          one.querySelector(".failure__task").textContent,
+          one.querySelector(".failure__what code").textContent,
+          one.querySelector("th p").textContent,
+        ])"""
+    )
+    assert {(name, kind, message) for name, kind, message in shown} == {
+        (name, kind, message or "(no message)") for name, kind, message in groups
+    }
+    rows.last.locator(".failure__what").evaluate("link => link.click()")
+    expect(rows.last.locator(".failure-tasks li")).not_to_have_count(0)
 
 
 def _json(text: str) -> Any:

@@ -20,6 +20,7 @@ export function FailuresPage(element) {
   const table = element.querySelector(".failures");
   const axis = KeyedList(element.querySelector(".failures__axis"), AxisTime);
   const groups = KeyedList(table, Group);
+  const cut = element.querySelector(".failures__cut");
   const ranges = [...element.querySelectorAll("[data-range]")];
 
   element.addEventListener("click", (event) => {
@@ -42,6 +43,8 @@ export function FailuresPage(element) {
     table.hidden = shown.length === 0;
     element.classList.toggle("is-everybodys", seesEverything(state));
     if (list === null) return;
+    cut.hidden = list.groups <= list.shown.length;
+    cut.textContent = cut.hidden ? "" : t("failures.cut", { count: list.shown.length, formatted: formatCount(list.shown.length) });
     axis.update(axisTimes(list).map(({ at, time }) => [String(at), at, time, list.range]));
     const most = largestMark(shown);
     const how = { range: list.range, isWithheld: list.payloads_withheld, mayRetry: mayControl(state) };

@@ -27,7 +27,7 @@ function Link() {
     element.querySelector("span").textContent = t(`page.${page}.short`, {}, t(`page.${page}`));
     const count = element.querySelector(".navigation__count");
     count.hidden = news === 0;
-    count.firstChild.textContent = news === 0 ? "" : formatCount(news);
+    count.firstChild.textContent = news === 0 ? "" : `${formatCount(news)} `;
     count.lastElementChild.textContent = news === 0 ? "" : t("navigation.news", { count: news });
     if (isCurrent) element.setAttribute("aria-current", "page");
     else element.removeAttribute("aria-current");
