@@ -23,6 +23,8 @@ import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from celery.signals import beat_init
+
 from oracle_celery import task_logs
 from oracle_celery.console import Console
 from oracle_celery.desired_state import DesiredState
@@ -90,6 +92,7 @@ class Oracle(Console):
         self.publishing = Publishing(self)
         self.publishing.connect()
         task_logs.connect(self)
+        self.guest.connect(beat_init, self._watch_beat)
         self.keeper = MessageKeeper(self)
         #: What people want of this process's tasks and queues; known in a worker's main process.
         self.desired_state = DesiredState()
@@ -241,6 +244,17 @@ class Oracle(Console):
         if not self._is_flushed_at_exit:
             self._is_flushed_at_exit = True
             atexit.register(self.stop)
+
+    def _watch_beat(self, service: Any, **_: Any) -> None:
+        """This process, or a worker's child, is a celery beat."""
+        if service.app is not self.app:
+            return
+        from oracle_celery.beat_schedule import LOOK_INTERVAL, BeatWatch  # no other producer needs it
+
+        watch = BeatWatch(self, service)
+        watch.begin()
+        self._open_journals()  # whoever journals is flushed at exit
+        self.start_recorder().add_duty(LOOK_INTERVAL, watch)
 
     def _after_fork_in_child(self) -> None:
         """A producer's child needs a recorder of its own; a pool child is read by its parent's."""

@@ -10,6 +10,7 @@ import { formatExact, parseExact } from "./exact-json.js";
 
 export const PAGE_SIZE = 100; // tasks
 const ANSWER_TIMEOUT = 15_000; // ms
+const KEEPALIVE_LIMIT = 16_000; // characters: browsers keep 64 KiB alive in all
 const SESSION = "/api/session";
 const BULK_TIMEOUT = 60_000; // ms: a filter that matches a million tasks is looked through as a whole
 
@@ -97,6 +98,15 @@ export async function getAudit(filter) {
   return JSON.parse(await answer(`/api/admin/audit?${new URLSearchParams(given(filter))}`));
 }
 
+/** Arguments come as `parseExact` reads them. @returns {Promise<{entries: object[], beats: object[]}>} */
+export async function getSchedule() {
+  const text = await answer("/api/schedule");
+  const told = JSON.parse(text);
+  const exact = parseExact(text).get("entries");
+  told.entries.forEach((entry, at) => (entry.arguments = exact[at].get("arguments") ?? null));
+  return told;
+}
+
 export async function getSummary() {
   return JSON.parse(await answer("/api/summary"));
 }
@@ -142,6 +152,7 @@ async function answer(address, { method = "GET", body = null, signal = null, acc
     response = await fetch(address, {
       method,
       body,
+      keepalive: body !== null && body.length < KEEPALIVE_LIMIT, // a command outlives the page that gave it
       headers: { Accept: "application/json", ...(body === null ? {} : { "Content-Type": "application/json" }) },
       signal: signal ? AbortSignal.any([signal, timeout]) : timeout,
     });

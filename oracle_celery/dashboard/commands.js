@@ -5,11 +5,15 @@
  * fact has come back over the stream: what the page says of it is decided by `taskNotice` from both.
  */
 
-/** @typedef {{action: string, phase: "sending" | "taken" | "refused", answer: object | null, error: Error | null}} Command */
+/** @typedef {{action: string, phase: "deferred" | "sending" | "taken" | "refused", isQuick: boolean, answer: object | null, error: Error | null}} Command */
 
 export const commandActions = {
-  commandGiven(commands, { target, action }) {
-    return new Map(commands).set(target, { action, phase: "sending", answer: null, error: null });
+  /** Given and not sent yet: it can still be taken back. */
+  commandDeferred(commands, { target, action }) {
+    return new Map(commands).set(target, { action, phase: "deferred", isQuick: true, answer: null, error: null });
+  },
+  commandGiven(commands, { target, action, isQuick = false }) {
+    return new Map(commands).set(target, { action, phase: "sending", isQuick, answer: null, error: null });
   },
   commandTaken(commands, { target, answer }) {
     return changed(commands, target, { phase: "taken", answer });
@@ -30,11 +34,14 @@ export function queueKey(queue) {
 }
 
 /**
- * What to say of a task's command: `{key, isRefusal, …}` of the sentence, or null where the task itself says it all.
+ * What to say of a task's command: `{key, taskId, canUndo, error}` of the sentence, or null where the task itself says it all.
  * @param {Command | undefined} command @param {object} task
  */
 export function taskNotice(command, task) {
-  if (command === undefined || command.phase === "refused") return null;
+  if (command === undefined) return null;
+  if (command.phase === "deferred") return { key: `notice.${command.action}.deferred`, canUndo: true };
+  // A dialog tells its own refusals; a command that was given without one has no other place for it.
+  if (command.phase === "refused") return command.isQuick ? { key: "notice.refused", error: command.error } : null;
   if (command.phase === "sending") return { key: `notice.${command.action}.sending` };
   if (command.action === "retry") return { key: "notice.retry.taken", taskId: command.answer.new_task_id };
   const isOver = ["completed", "failed", "cancelled"].includes(task.status);

@@ -1,10 +1,12 @@
 /**
- * Gives the commands: opens the dialog that asks, sends what was confirmed, notes what the server said. A command that
- * was taken is only "requested": what becomes of it comes back as facts, over the stream.
+ * Gives the commands: at once with a few seconds to undo for one task, else by the dialog that asks; sends what was
+ * confirmed, notes what the server said. A command that was taken is only "requested": what becomes of it comes back as
+ * facts, over the stream.
  */
 
 import { cancelTask, commandMany, commandQueues, retryTask } from "./api.js";
 import { queueKey } from "./commands.js";
+import { Deferral } from "./deferral.js";
 import { retryQuery } from "./failures.js";
 import { Renewable } from "./renewal.js";
 import { hashOf } from "./route.js";
@@ -26,8 +28,14 @@ export function Control({ dispatch, state, readTask, readQueues, focusPanel, foc
   const queueDialog = dialog("#queue-dialog", QueueDialog, { confirm: commandQueue, fallback: focusPage });
   const bulkDialog = dialog("#bulk-dialog", BulkDialog, { preview: commandMany, confirm: begin, fallback: focusPage });
 
-  answer("cancelTask", () => state().detail.control && cancelDialog.open(state().detail));
-  answer("retryTask", () => state().detail.control && retryDialog.open(state().detail));
+  const deferral = Deferral();
+
+  answer("cancelTask", () => giveSoon("cancel", (task) => cancelTask(task.task_id, { reason: "" })));
+  answer("retryTask", () => giveSoon("retry", (task) => retryTask(task.task_id, new Map())));
+  answer("askCancel", () => state().detail.control && cancelDialog.open(state().detail));
+  answer("askRetry", () => state().detail.control && retryDialog.open(state().detail));
+  answer("undoCommand", undo);
+  answer("logOut", deferral.sendAll); // while it is still allowed
   answer("pauseQueue", ({ queue }) => openQueues("pause", queue));
   answer("resumeQueue", ({ queue }) => openQueues("resume", queue));
   answer("dismissNotice", forgetQueues);
@@ -37,6 +45,29 @@ export function Control({ dispatch, state, readTask, readQueues, focusPanel, foc
   answer("clearSelection", () => dispatch({ type: "selectionCleared" }));
   answer("commandMany", ({ action }) => isSelecting(state().selection) && bulkDialog.open({ action, ...state() }));
   answer("retryGroup", ({ fingerprint }) => mayControl(state()) && bulkDialog.open({ action: "retry", filter: { q: retryQuery(fingerprint) } }));
+
+  /** At once, as far as the reader is concerned. What the rules allow only on purpose is asked first. */
+  function giveSoon(action, send) {
+    const { task, control } = state().detail;
+    if (!control) return;
+    if (action === "retry" && control.retry.needs !== null) return retryDialog.open(state().detail);
+    const target = task.task_id;
+    const isTaken = deferral.defer(target, async () => {
+      try {
+        await give(target, action, () => send(task), { isQuick: true });
+      } catch {
+        // the notice says it
+      }
+      readTask(target);
+    });
+    if (isTaken) dispatch({ type: "commandDeferred", target, action });
+  }
+
+  function undo() {
+    const target = state().opened;
+    if (deferral.undo(target)) dispatch({ type: "commandForgotten", target });
+    focusPanel();
+  }
 
   async function cancel(task, { reason }) {
     await give(task.task_id, "cancel", () => cancelTask(task.task_id, { reason }));
@@ -80,8 +111,8 @@ export function Control({ dispatch, state, readTask, readQueues, focusPanel, foc
   }
 
   /** Throws what the server refused: the dialog that asked says it. */
-  async function give(target, action, send) {
-    dispatch({ type: "commandGiven", target, action });
+  async function give(target, action, send, { isQuick = false } = {}) {
+    dispatch({ type: "commandGiven", target, action, isQuick });
     try {
       dispatch({ type: "commandTaken", target, answer: await send() });
     } catch (error) {
@@ -96,8 +127,9 @@ export function Control({ dispatch, state, readTask, readQueues, focusPanel, foc
     }
   }
 
-  /** The dialogs forget what they were asked about. */
+  /** The dialogs forget what they were asked about, and what waits is for nobody. */
   function renew() {
+    deferral.drop();
     for (const one of [cancelDialog, retryDialog, queueDialog, bulkDialog]) one.renew();
   }
 

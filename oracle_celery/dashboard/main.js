@@ -35,6 +35,7 @@ import { Metrics } from "./views/metrics.js";
 import { Navigation } from "./views/navigation.js";
 import { QueueRail } from "./views/queue-rail.js";
 import { QueuesPage } from "./views/queues-page.js";
+import { SchedulePage } from "./views/schedule-page.js";
 import { SelectionBar } from "./views/selection-bar.js";
 import { TaskDetail } from "./views/task-detail.js";
 import { TaskList } from "./views/task-list.js";
@@ -73,6 +74,7 @@ const otherPages = {
   failures: Renewable(document.querySelector("#failures-page"), FailuresPage),
   queues: Renewable(document.querySelector("#queues-page"), QueuesPage),
   workers: Renewable(document.querySelector("#workers-page"), WorkersPage),
+  schedule: Renewable(document.querySelector("#schedule-page"), SchedulePage),
   bulks: Renewable(document.querySelector("#bulks-page"), BulksPage),
   bulk: Renewable(document.querySelector("#bulk-page"), BulkPage),
   audit: Renewable(document.querySelector("#audit-page"), AuditPage),
@@ -109,7 +111,9 @@ const keyHelp = KeyHelp(document.querySelector("#key-help"), {
   x: () => taskList.tick({ isRange: false }),
   X: () => taskList.tick({ isRange: true }),
   r: () => taskDetail.command("retryTask"),
+  R: () => taskDetail.command("askRetry"),
   c: () => taskDetail.command("cancelTask"),
+  C: () => taskDetail.command("askCancel"),
   y: () => taskList.currentId() && copyButtons.copy(state.opened ?? taskList.currentId()),
   "?": () => isIn() && keyHelp.open(),
   Escape: stepBack,

@@ -3,11 +3,12 @@
  * and, for numbers that no event tells (a queue's depth, a worker's beat), every few seconds while somebody looks.
  */
 
-import { getAudit, getBulk, getBulkItems, getBulks, getQueues, getWorkers } from "./api.js";
+import { getAudit, getBulk, getBulkItems, getBulks, getQueues, getSchedule, getWorkers } from "./api.js";
 import { auditFilter } from "./audit.js";
 import { seesEverything } from "./session.js";
 
 const LOOK_INTERVAL = 5_000; // ms, on the pages of queues and workers
+const SCHEDULE_INTERVAL = 5_000; // ms, while somebody looks at it
 const GLANCE_INTERVAL = 15_000; // ms, for the rail
 const ITEMS_PAUSE = 1_000; // ms between two readings of a running bulk's items
 const ITEMS_PAGE = 100; // items
@@ -18,6 +19,7 @@ export function Pages({ dispatch, state }) {
   let lookedAt = 0;
   let itemsTimer = null;
   let auditRequest = 0;
+  let scheduleReadAt = 0;
 
   setInterval(look, 1_000);
 
@@ -29,9 +31,11 @@ export function Pages({ dispatch, state }) {
     if (page === "bulk" && id === null) readBulks();
     if (page === "bulk" && id !== null) openBulk(id);
     if (page === "audit") readAudit();
+    if (page === "schedule") readSchedule();
   }
 
   function look() {
+    lookAtSchedule();
     const { route, session } = state();
     const isLooking = session.phase === "in" && (route.page === "queues" || route.page === "workers");
     const interval = isLooking ? LOOK_INTERVAL : GLANCE_INTERVAL;
@@ -52,6 +56,17 @@ export function Pages({ dispatch, state }) {
 
   async function readWorkers() {
     await read(getWorkers, (answer) => dispatch({ type: "workersArrived", answer }), "fleetFailed");
+  }
+
+  function lookAtSchedule() {
+    const { route, session } = state();
+    if (document.hidden || session.phase !== "in" || route.page !== "schedule") return;
+    if (performance.now() - scheduleReadAt >= SCHEDULE_INTERVAL) readSchedule();
+  }
+
+  async function readSchedule() {
+    scheduleReadAt = performance.now();
+    await read(getSchedule, (answer) => dispatch({ type: "scheduleArrived", answer }), "scheduleFailed");
   }
 
   async function readBulks() {

@@ -13,6 +13,7 @@ import { NO_FAILURES, failureActions } from "./failures.js";
 import { NO_FLEET, fleetActions } from "./fleet.js";
 import { DEFAULT_QUERY, NEWEST_FIRST, isFiltered, isLive, matches } from "./query.js";
 import { NOTHING_SELECTED, selectionActions } from "./selection.js";
+import { NO_SCHEDULE, scheduleActions } from "./schedule.js";
 import { NO_SESSION, sessionActions } from "./session.js";
 
 /** Rows that may wait behind the chip; beyond it the chip says "more than" and showing them asks the server again. */
@@ -47,6 +48,7 @@ export const initialState = Object.freeze({
   fleet: NO_FLEET,
   bulk: NO_BULK,
   audit: NO_AUDIT,
+  schedule: NO_SCHEDULE,
 });
 
 /** Parts of the state that change by themselves, each in its own module. */
@@ -58,6 +60,7 @@ const PARTS = Object.entries({
   fleet: fleetActions,
   bulk: bulkActions,
   audit: auditActions,
+  schedule: scheduleActions,
 });
 
 export function reduce(state, action) {

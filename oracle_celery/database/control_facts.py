@@ -80,6 +80,7 @@ class RetryControl(msgspec.Struct, frozen=True, kw_only=True):
     allowed: bool
     code: str | None
     why_not: str | None
+    missing: str | None = None  # why there is no message
     needs: Literal["include_cancelled", "force"] | None
 
 

@@ -23,6 +23,7 @@ from oracle_celery.errors import DatabaseUnavailable, OracleError, SchemaMissing
 
 __all__ = [
     "BadBatch",
+    "BeatReport",
     "ControlChanges",
     "Ingested",
     "JournalGap",
@@ -39,6 +40,8 @@ LOCK_TIMEOUT = 5_000  # milliseconds
 TCP_USER_TIMEOUT = 10_000  # milliseconds that sent data may stay unacknowledged
 KEEPALIVE_IDLE = 10  # seconds
 CLOCK_READINGS = 5
+#: Seconds after its due time at which an entry's run still counts as that one.
+DUE_TOLERANCE = 10.0
 
 #: Separates the slices of one batch; as a control character it can be in no JSON text.
 SEPARATOR = b"\x1e"
@@ -87,6 +90,18 @@ class WorkerRegistration(msgspec.Struct, frozen=True, kw_only=True):
     queues: tuple[str, ...] = ()
     versions: Mapping[str, str] = {}
     interruptible: bool = False  # its pool can interrupt a running task
+
+
+class BeatReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What a beat has to say since its last report."""
+
+    beat_id: str
+    origin: str
+    node: str | None  # of the worker that it is part of
+    scheduler: str
+    names: tuple[str, ...]  # of all its entries
+    entries: bytes  # a JSON array of those that have changed
+    runs: bytes  # a JSON array
 
 
 class PauseWord(msgspec.Struct, frozen=True, kw_only=True):
@@ -205,6 +220,16 @@ class Store:
             "counts": None if counts is None else msgspec.json.encode(counts).decode(),
         }
         return bool(self._fetch("beat", fields))
+
+    def report_beat(self, report: BeatReport) -> bool:
+        """False: the database did not know this beat, and has only been told what has changed."""
+        fields = msgspec.structs.asdict(report)
+        fields |= {"names": list(report.names), "entries": report.entries.decode(), "runs": report.runs.decode()}
+        [(is_known,)] = self._fetch("report_beat", {**fields, "tolerance": DUE_TOLERANCE})
+        return bool(is_known)
+
+    def retire_beat(self, beat_id: str) -> None:
+        self._execute("retire_beat", {"beat_id": beat_id})
 
     def control_changes(self, after: int | None) -> ControlChanges:
         """What has been asked for since number `after`, or, where that is None or unknown here, everything."""

@@ -59,6 +59,7 @@ class TaskControls(CommandStore):
                 allowed=retry is None or needs is not None,
                 code=retry.code if retry else None,
                 why_not=retry.explanation if retry else None,
+                missing=missing if retry and retry.code == "no_message" else None,
                 needs=needs,
             ),
             cancel_requested=CancelRequest(at=asked_at, by=by, reason=reason) if asked_at else None,

@@ -32,6 +32,8 @@ MESSAGES_AGE = 7 * 24 * 3600.0
 MESSAGES_LIMIT = 10_000
 #: Seconds that minutes of statistics are kept.
 STATISTICS_AGE = 30 * 24 * 3600.0
+#: Seconds that runs and missed due times of beat's entries are kept.
+SCHEDULE_AGE = 2 * 24 * 3600.0
 #: Seconds after a task's last moment in which a worker may still say that it has it.
 EXPIRY_GRACE = 30.0
 #: Tasks cancelled at once: bounds the transaction after a long absence.
@@ -121,6 +123,12 @@ class Upkeep:
         async with self._translated():
             connection = await self._connect()
             await connection.execute(statement("trim_statistics"), {"age": age})
+
+    async def trim_schedule(self, age: float = SCHEDULE_AGE) -> None:
+        """Forgets what beat sent and missed more than `age` seconds ago, but for each entry's newest run."""
+        async with self._translated():
+            connection = await self._connect()
+            await connection.execute(statement("trim_schedule"), {"age": age})
 
     async def forget_messages(self) -> int:
         """The messages of long runs that have completed: nobody can retry those. Returns how many."""

@@ -20,6 +20,7 @@ from oracle_celery.database.fleet import FleetQueries
 from oracle_celery.database.lineage import LineageQueries
 from oracle_celery.database.opening import migrate_schema, open_pool, require_schema
 from oracle_celery.database.queries import Queries
+from oracle_celery.database.schedule import ScheduleQueries
 from oracle_celery.database.upkeep import Upkeep
 from oracle_celery.database.values import ValueQueries
 from oracle_celery.errors import DatabaseUnavailable
@@ -58,6 +59,7 @@ class Parts(NamedTuple):
     failures: FailureQueries
     lineage: LineageQueries
     values: ValueQueries
+    schedule: ScheduleQueries
 
 
 class Backend:
@@ -135,6 +137,7 @@ class Backend:
             failures=FailureQueries(fetch),
             lineage=LineageQueries(fetch),
             values=values,
+            schedule=ScheduleQueries(fetch, self._settings.worker_timeout),
         )
 
     def close_streams(self) -> None:

@@ -45,6 +45,7 @@ from oracle_celery.database.failure_facts import (
 )
 from oracle_celery.database.fleet_facts import QueueFacts, QueueList, QueueWorker, WorkerFacts, WorkerList
 from oracle_celery.database.lineage import Lineage, Relative
+from oracle_celery.database.schedule_facts import BeatFacts, Crontab, Schedule, ScheduledRun, ScheduleEntry
 from oracle_celery.database.values import FieldValue, FieldValues, StatusCount, StatusCounts
 from oracle_celery.fingerprint import Frame
 from oracle_celery.sidecar.api import TaskAnswer
@@ -349,6 +350,42 @@ FAILURE_DETAIL = FailureDetail(
     as_of=CANCELLED_AT,
     frames=[Frame(file="shop/orders/tasks.py", line=58, function="pay", code="bank.capture(order)")],
     tasks=[FailedTask(failed_at=FINISHED_AT, task=TASK)],
+)
+
+BEAT_ID = "6a3c1d52-0b8e-4f29-9c47-1e5d8a7b3f60"
+SCHEDULE = Schedule(
+    entries=[
+        ScheduleEntry(
+            name="close-the-day",
+            task="shop.close_day",
+            schedule=Crontab(minute="0", hour="2", day_of_month="*", month_of_year="*", day_of_week="*"),
+            zone="Europe/Vienna",
+            queue=None,
+            arguments=msgspec.Raw(b'{"args":[],"kwargs":{"mail":true}}'),
+            total_runs=73,
+            beat_id=BEAT_ID,
+            next_at="2026-03-15T01:00:00.000000Z",
+            due=["2026-03-15T01:00:00.000000Z"],
+            last_run=ScheduledRun(
+                at="2026-03-14T01:00:00.012000Z", task_id=NEW_TASK_ID, status="completed", runtime=41.2
+            ),
+            runs=[],
+            missed=[],
+        )
+    ],
+    beats=[
+        BeatFacts(
+            beat_id=BEAT_ID,
+            origin="12@beat-1",
+            node=None,
+            scheduler="PersistentScheduler",
+            state="alive",
+            started_at="2026-03-14T00:00:00.000000Z",
+            beat_at=CANCELLED_AT,
+            gone_at=None,
+        )
+    ],
+    as_of=CANCELLED_AT,
 )
 
 SESSION = SessionFacts(user_id="ann", role="owner", expires_at=1773529200.0, may_control=True, sees_payloads=True)

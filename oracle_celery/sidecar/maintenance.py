@@ -111,6 +111,7 @@ class Maintenance:
             if now >= self._trim_at:
                 self._trim_at = now + TRIM_SECONDS
                 await self._upkeep.trim_statistics()
+                await self._upkeep.trim_schedule()
                 while await self._upkeep.trim_failures():
                     await asyncio.sleep(0)
             if now >= self._forget_at:

@@ -21,6 +21,7 @@ from oracle_celery.database.failures import FAILURE_ORDERS, FAILURE_RANGES
 from oracle_celery.database.fleet_facts import QueueList, WorkerList
 from oracle_celery.database.queries import SORT_KEYS
 from oracle_celery.database.query_fields import FIELDS
+from oracle_celery.database.schedule_facts import Schedule
 from oracle_celery.database.values import VALUE_FIELDS, FieldValues, StatusCounts
 from oracle_celery.sidecar import api, commands, examples, failures, values
 from oracle_celery.sidecar.api import TaskAnswer
@@ -350,6 +351,13 @@ OPERATIONS: Mapping[str, Operation] = {
         tag="fleet",
         summary="List queues",
         answers={200: answer(QueueList, examples.QUEUE_LIST, "What waits, who consumes, what is paused.")},
+    ),
+    "schedule": Operation(
+        tag="fleet",
+        summary="Read celery beat's schedule",
+        description="What it is to send, what it has sent of late, and due times that passed without a run. A beat "
+        "that has fallen silent is told as such: nothing comes next then.",
+        answers={200: answer(Schedule, examples.SCHEDULE, "Entries, and the beats that tell of them.")},
     ),
     "pause": Operation(
         tag="admin",

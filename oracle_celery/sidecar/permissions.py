@@ -59,6 +59,7 @@ RULES: Mapping[str, Rule] = {
     "retry": Rule.CONTROL,
     "bulk": Rule.CONTROL,
     "audit": Rule.OVERSIGHT,
+    "schedule": Rule.OVERSIGHT,
     "metrics": Rule.OVERSIGHT,
     "pause": Rule.ADMIN,
     "resume": Rule.ADMIN,

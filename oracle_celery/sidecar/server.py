@@ -39,6 +39,7 @@ from oracle_celery.sidecar.metrics import Metrics
 from oracle_celery.sidecar.openapi import OpenApi
 from oracle_celery.sidecar.origins import refuse_other_sites
 from oracle_celery.sidecar.permissions import is_public, permit, require_rules
+from oracle_celery.sidecar.schedule import ScheduleRoutes
 from oracle_celery.sidecar.session import LoginLink, Session
 from oracle_celery.sidecar.session_cookie import SessionCookie
 from oracle_celery.sidecar.tokens import Tokens
@@ -174,6 +175,7 @@ class Sidecar:
         application.add_routes(Values(self._backend).routes())
         application.add_routes(Health(self._backend).routes())
         application.add_routes(metrics.routes())
+        application.add_routes(ScheduleRoutes(self._backend).routes())
         application.add_routes(OpenApi(cookie).routes())
         application.add_routes(Assets().routes())
         require_rules(application)

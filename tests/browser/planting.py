@@ -26,6 +26,7 @@ class Planted:
 
     def __init__(self) -> None:
         self.bulk_id = str(uuid.uuid4())
+        self.beat_id = str(uuid.uuid4())
 
     def task_id(self, number: int) -> str:
         return identifier(HOSTILE[number], f"{number}-")
@@ -35,6 +36,16 @@ class Planted:
 
     def queue(self, number: int) -> str:
         return identifier(HOSTILE[number], f"{number}:")
+
+    def entry(self, number: int) -> str:
+        """Of celery beat's schedule."""
+        return identifier(HOSTILE[number], f"e{number}.")
+
+    def schedule(self, number: int) -> dict[str, Any]:
+        text = identifier(HOSTILE[number])
+        fields = dict.fromkeys(("minute", "hour", "day_of_month", "month_of_year", "day_of_week"), text)
+        other, solar = {"kind": "other", "text": text}, {"kind": "solar", "event": text, "lat": 0.0, "lon": 0.0}
+        return ({"kind": "crontab", **fields}, other, solar)[number % 3]
 
     def payload(self, number: int) -> dict[str, Any]:
         """Short enough to be shown whole; as a key, a value and in a list."""
@@ -54,6 +65,11 @@ def plant(database: str) -> Planted:
         narrator.tell(*facts[start : start + TOLD_AT_ONCE])
     narrator.close()
     with psycopg.connect(database) as connection:
+        connection.execute(
+            "INSERT INTO oracle.beat (beat_id, origin, node, scheduler, started_at, beat_at)"
+            " VALUES (%s, %s, %s, %s, now(), now() + interval '1 hour')",
+            [planted.beat_id, *[identifier(HOSTILE[0])] * 3],
+        )
         for number in range(len(HOSTILE)):
             _plant(connection, planted, number)
         _plant_bulk(connection, planted)
@@ -116,6 +132,23 @@ def _plant(connection: psycopg.Connection[Any], planted: Planted, number: int) -
         "INSERT INTO oracle.queue_pause (queue, seq, is_paused, changed_at, changed_by, entry_id, reason)"
         " VALUES (%s, nextval('oracle.control_seq'), true, clock_timestamp(), %s, %s, %s)",
         [queue, name, entry[0], text[:REASON_LIMIT]],
+    )
+    connection.execute(
+        "INSERT INTO oracle.schedule_entry (name, beat_id, task, schedule, zone, arguments, queue, total_runs, due)"
+        " VALUES (%s, %s, %s, %s, %s, %s, %s, 1, ARRAY[now() - interval '1 hour', now() + interval '1 hour'])",
+        [
+            planted.entry(number),
+            planted.beat_id,
+            name,
+            json.dumps(planted.schedule(number)),
+            name,
+            json.dumps({"args": [text[:20_000]], "kwargs": {}}),
+            queue,
+        ],
+    )
+    connection.execute(
+        "INSERT INTO oracle.schedule_run (name, ran_at, task_id) VALUES (%s, now() - interval '2 hours', %s)",
+        [planted.entry(number), task_id],
     )
     if planted.status(number) is Status.FAILED:
         connection.execute(

@@ -15,6 +15,7 @@ from tests.local_processes import LocalSidecar
 ARGUMENTS = msgspec.Raw(b'{"args":[18446744073709551615],"kwargs":{"currency":"EUR"}}')
 MANY = 1_200  # more than may be touched without typing the number
 BULK_PATIENCE_MS = 60_000
+UNDO_PATIENCE_MS = 20_000
 
 
 @pytest.fixture
@@ -26,17 +27,18 @@ def failed_task(narrator: Narrator) -> str:
 
 
 def test_a_pending_task_is_cancelled(page: Page, narrator: Narrator) -> None:
-    """Asked first, with the focus on the harmless button; then the status follows by itself, and the audit says who."""
+    """Asked first where a reason is wanted, with the focus on the harmless button; then the status follows by itself,
+    and the audit says who."""
     narrator.sent("c-1")
     open_task(page, "c-1")
     expect(command(page, "Retry")).to_be_hidden()
-    command(page, "Cancel").click()
+    asking(page, "With a reason").click()
     dialog = page.get_by_role("dialog", name="Cancel the task?")
     expect(dialog.get_by_role("button", name="Leave it")).to_be_focused()
     page.keyboard.press("Escape")
     expect(dialog).to_be_hidden()
-    expect(command(page, "Cancel")).to_be_focused()
-    page.keyboard.press("c")
+    expect(asking(page, "With a reason")).to_be_focused()
+    page.keyboard.press("Shift+C")
     dialog.get_by_label("Reason").fill("wrong month")
     dialog.get_by_role("button", name="Cancel the task").click()
     expect(dialog).to_be_hidden()
@@ -52,12 +54,42 @@ def test_a_pending_task_is_cancelled(page: Page, narrator: Narrator) -> None:
     expect(line).to_contain_text("wrong month")
 
 
+def test_a_command_is_given_at_once_and_can_be_taken_back(page: Page, narrator: Narrator) -> None:
+    """What is undone was never sent; what is not is sent by itself, or when the page goes; a refusal is told."""
+    for task_id in ("u-1", "u-2", "u-3"):
+        narrator.sent(task_id, ago=9)
+    orders: list[str] = []
+    page.on("request", lambda request: request.method == "DELETE" and orders.append(request.url[-3:]))
+    open_task(page, "u-1")
+    page.keyboard.press("c")
+    notice = page.locator(".task-control__notice")
+    expect(notice).to_contain_text("It is cancelled in 5 seconds, unless you undo it.")
+    expect(command(page, "Cancel")).to_be_hidden()
+    notice.get_by_role("button", name="Undo").click()
+    expect(notice).to_be_hidden()
+    expect(command(page, "Cancel")).to_be_visible()
+    open_task(page, "u-2")
+    command(page, "Cancel").press("Enter")
+    expect(notice.get_by_role("button", name="Undo")).to_be_focused()
+    narrator.started("u-2", ago=1)
+    narrator.completed("u-2")  # before it is sent
+    expect(notice).to_contain_text("It has ended", timeout=UNDO_PATIENCE_MS)
+    open_task(page, "u-3")
+    command(page, "Cancel").click()
+    expect(notice).to_contain_text("in 5 seconds")
+    assert orders == ["u-2"]
+    page.reload()
+    open_task(page, "u-3")
+    expect(page.locator(".task-detail__status strong")).to_have_text("Cancelled")
+    assert orders == ["u-2", "u-3"]
+
+
 def test_the_end_of_a_running_task_is_requested_until_it_is_told(page: Page, narrator: Narrator) -> None:
     """A task that ends by itself meanwhile was not cancelled, and the page does not claim it."""
     narrator.sent("r-1", ago=9)
     narrator.started("r-1", ago=8)
     open_task(page, "r-1")
-    command(page, "Cancel").click()
+    asking(page, "With a reason").click()
     page.get_by_role("dialog").get_by_label("Reason").fill("too slow")
     page.get_by_role("dialog").get_by_role("button", name="Cancel the task").click()
     notice = page.locator(".task-control__notice")
@@ -76,7 +108,7 @@ def test_a_retry_leads_to_its_new_task(page: Page, narrator: Narrator, failed_ta
     narrator.kept(failed_task)
     bodies = bodies_of(page, "/retry")
     open_task(page, failed_task)
-    command(page, "Retry").click()
+    asking(page, "With a reason or changes").click()
     page.get_by_role("dialog", name="Retry the task?").get_by_role("button", name="Retry", exact=True).click()
     link = page.locator('[data-link="retried_as"] a')
     expect(link).to_be_visible()
@@ -95,7 +127,7 @@ def test_changed_arguments_are_sent_digit_for_digit(page: Page, narrator: Narrat
     narrator.kept(failed_task)
     bodies = bodies_of(page, "/retry")
     open_task(page, failed_task)
-    command(page, "Retry").click()
+    asking(page, "With a reason or changes").click()
     dialog = page.get_by_role("dialog")
     submit = dialog.get_by_role("button", name="Retry", exact=True)
     dialog.get_by_text("Edit arguments or queue").click()
@@ -117,7 +149,7 @@ def test_a_refusal_is_told_where_it_was_asked(page: Page, narrator: Narrator, fa
     """The dialog stays, with what was typed, and says what is wrong."""
     narrator.kept(failed_task)
     open_task(page, failed_task)
-    command(page, "Retry").click()
+    asking(page, "With a reason or changes").click()
     with Archive(database) as archive:
         archive.run("DELETE FROM oracle.task_message")
     dialog = page.get_by_role("dialog")
@@ -146,7 +178,7 @@ def test_what_is_allowed_only_on_purpose_has_to_be_ticked(
         task_id = "c-1"
         narrator.sent(task_id)
         open_task(page, task_id)
-        command(page, "Cancel").click()
+        asking(page, "With a reason").click()
         page.get_by_role("dialog").get_by_role("button", name="Cancel the task").click()
         expect(page.locator(".task-detail__status strong")).to_have_text("Cancelled")
     narrator.kept(task_id, is_chord_member=need == "force")
@@ -288,7 +320,12 @@ def open_task(page: Page, task_id: str) -> None:
 
 
 def command(page: Page, name: str) -> Any:
-    return page.locator(".task-control__buttons").get_by_role("button", name=name, include_hidden=True)
+    return page.locator(".task-control__buttons").get_by_role("button", name=name, exact=True, include_hidden=True)
+
+
+def asking(page: Page, name: str) -> Any:
+    """The button beside a command's own that opens its dialog."""
+    return command(page, name)
 
 
 def bodies_of(page: Page, ending: str) -> list[str]:

@@ -133,7 +133,8 @@ async (ids) => {
     const facts = [...panel.querySelectorAll(".task-detail__facts div")].map((pair) => [
       pair.querySelector("dt").textContent, pair.querySelector("dd").firstElementChild.textContent,
     ]);
-    const command = [...panel.querySelectorAll('[data-command]')].find((button) => !button.hidden);
+    const command = [...panel.querySelectorAll('[data-command^="ask"]')].find((button) => !button.hidden)
+      ?? [...panel.querySelectorAll('[data-command="retryTask"]')].find((button) => !button.hidden);
     let dialog = null;
     if (command) {
       command.click();
@@ -255,7 +256,8 @@ def test_live_rows(sidecar: LocalSidecar, narrator: Narrator, watched: Page) -> 
 
 
 def test_the_other_pages(sidecar: LocalSidecar, planted: Planted, watched: Page) -> None:
-    """Failures, queues, workers, the actions on many, and the audit; in both languages, whose sentences hold the strings."""
+    """Failures, queues, workers, the schedule, the actions on many, the audit; in both languages, whose sentences hold
+    them."""
     everything = range(len(HOSTILE))
     watched.goto(f"{sidecar.url}/#/queues")
     expect(watched.locator(".queue-card")).to_have_count(len(HOSTILE))
@@ -281,6 +283,14 @@ def test_the_other_pages(sidecar: LocalSidecar, planted: Planted, watched: Page)
         cells = entries[text[:REASON_LIMIT], identifier(text)]
         assert identifier(text) in cells[1]
         assert text[:REASON_LIMIT] in cells[5]
+    watched.evaluate("location.hash = '#/schedule'")
+    entries_shown = watched.locator("#schedule-page tbody tr")
+    expect(entries_shown).to_have_count(len(HOSTILE))
+    cells = entries_shown.evaluate_all("rows => rows.map((row) => [...row.cells].map((cell) => cell.textContent))")
+    for number, text in enumerate(HOSTILE):
+        shown = next(row for row in cells if row[0].startswith(planted.entry(number)))
+        assert shown[0].startswith(planted.entry(number) + identifier(text))  # and the task's name
+        assert identifier(text).strip() in shown[1]
     watched.get_by_role("button", name="Русский").click()
     watched.evaluate("location.hash = '#/queues'")
     expect(watched.locator(".queue-card")).to_have_count(len(HOSTILE))
@@ -294,7 +304,7 @@ def test_nothing_stays_in_the_document_after_logging_out(
     watched.goto(f"{sidecar.url}/?status=failed")
     watched.locator(".task-row").first.wait_for()
     assert "attacked" in watched.evaluate(OPEN_EACH, [failed])[failed]["dialog"]["kwargs"]
-    for page in ("failures", "queues", "workers", "bulks", "bulk", "audit"):
+    for page in ("failures", "queues", "workers", "schedule", "bulks", "bulk", "audit"):
         place = {"bulks": "bulk", "bulk": f"bulk/{planted.bulk_id}"}.get(page, page)
         watched.evaluate("place => (location.hash = `#/${place}`)", place)
         expect(watched.locator(f"#{page}-page")).to_contain_text("attacked")

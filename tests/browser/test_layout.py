@@ -44,14 +44,14 @@ def test_nothing_sticks_out(sidecar: LocalSidecar, narrator: Narrator, open_page
 
 
 def test_no_page_sticks_out(sidecar: LocalSidecar, narrator: Narrator, open_page: Callable[..., Page]) -> None:
-    """Failures, queues, workers, bulk actions and the audit, with a long name and a queue that is paused."""
+    """Failures, queues, workers, the schedule, bulk actions and the audit, with a long name and a queue that is paused."""
     narrator.sent("t-1", "shop." * 12 + "a_function_with_a_rather_long_name", queue="q" * 60)
     narrator.started("t-1")
     narrator.failed("t-1", "m" * 300, error_type="E" * 80)
     for width, locale in itertools.product(WIDTHS, LOCALES):
         page = open_page(sidecar.url, viewport={"width": width, "height": 800}, locale=locale)
         page.request.post(f"{sidecar.url}/api/admin/queue/pause", data={"queue": "q" * 60, "reason": "r" * 200})
-        for name in ("failures", "queues", "workers", "bulk", "audit"):
+        for name in ("failures", "queues", "workers", "schedule", "bulk", "audit"):
             page.goto(f"{sidecar.url}/#/{name}")
             expect(page.locator(f'[data-navigation] [href="#/{name}"][aria-current="page"]:visible')).to_have_count(1)
             expect(page.locator(".page:visible h2")).to_be_visible()

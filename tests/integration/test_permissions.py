@@ -211,6 +211,15 @@ async def fold(archive: Archive) -> None:
     await upkeep.close()
 
 
+def schedule_entry(archive: Archive) -> None:
+    """One of celery beat's, that is to send the canary."""
+    archive.run(
+        "INSERT INTO oracle.schedule_entry (name, beat_id, schedule, arguments, total_runs, due)"
+        " VALUES ('daily', gen_random_uuid(), %s, %s, 0, '{}')",
+        *('{"kind": "interval", "seconds": 86400}', msgspec.json.encode({"args": [CANARY]}).decode()),
+    )
+
+
 def keep_message(archive: Archive, task_id: str) -> None:
     """As a worker would have."""
     envelope = Envelope(
@@ -475,6 +484,7 @@ async def test_payloads_are_for_those_who_may_see_them(
     await fold(archive)
     log(archive, "t")
     keep_message(archive, "t")
+    schedule_entry(archive)
     changes = RetryChanges(args=[CANARY], kwargs={"card": CANARY}, queue="other")
     chief = Actor(viewer=Viewer("root", is_admin=True), via="http")
     store.claim_retry(chief, "t", "new", changes=changes)
@@ -485,7 +495,7 @@ async def test_payloads_are_for_those_who_may_see_them(
             if method == "GET" and name not in ("page", "asset", "subscribe"):
                 answer = await ask(session, asked, person, method, _named(path))
                 holders |= {name} if CANARY.encode() in answer.body else set()
-        shown = {"task", "logs", "failures", "failure"} | ({"audit"} if person.sees_everything else set())
+        shown = {"task", "logs", "failures", "failure"} | ({"audit", "schedule"} if person.sees_everything else set())
         assert holders == (shown if person.sees_payloads else set()), person
         client = Client(session, asked.address, person.headers)
         detail, lines = await client.ok("/api/tasks/t"), await client.ok("/api/tasks/t/logs")

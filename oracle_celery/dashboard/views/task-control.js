@@ -1,6 +1,7 @@
 /**
  * What may be done with the opened task, what has been asked of it, and what came of that.
- * Asks with `retryTask` and `cancelTask`, which open a dialog.
+ * Asks with `retryTask` and `cancelTask`, which are done at once and can be undone for a moment with `undoCommand`, and
+ * with `askRetry` and `askCancel`, which open a dialog.
  *
  * A button is there only where its command would be taken; where it would not, the reason is said in its place.
  */
@@ -9,6 +10,7 @@ import { taskNotice } from "../commands.js";
 import { formatTime, shortId } from "../format.js";
 import { t } from "../locale.js";
 import { hashOf } from "../route.js";
+import { errorText } from "./error-text.js";
 
 const CANCELLABLE = new Set(["pending", "in_progress"]);
 const RETRIABLE = new Set(["failed", "cancelled"]);
@@ -20,6 +22,7 @@ export function TaskControl(element) {
   const place = element.querySelector(".task-control");
   const buttons = [...element.querySelectorAll("[data-command]")];
   const notice = element.querySelector(".task-control__notice");
+  const undo = notice.querySelector("button");
   const requested = element.querySelector(".task-control__requested");
   const why = element.querySelector(".task-control__why");
   const pool = element.querySelector(".task-control__pool");
@@ -31,18 +34,22 @@ export function TaskControl(element) {
     });
   }
 
+  undo.addEventListener("click", () => element.dispatchEvent(new CustomEvent("undoCommand", { bubbles: true })));
+
   function update({ task, control, command, mayControl }) {
     const may = mayControl ? whatMay(task, control) : NOTHING;
-    const focused = buttons.find((button) => button === document.activeElement);
+    const focused = [...buttons, undo].find((button) => button === document.activeElement);
+    const isDeferred = command?.phase === "deferred";
     for (const button of buttons) {
       const isSending = command?.phase === "sending";
-      button.hidden = !may[button.dataset.command];
+      button.hidden = isDeferred || !may[button.dataset.command];
       button.setAttribute("aria-disabled", String(isSending));
       if (button.dataset.command === "retryTask") button.classList.toggle("button--main", task.status === "failed");
     }
-    if (focused?.hidden) title.focus({ preventScroll: true }); // a hidden button would lose the focus to nowhere
     say(why, may.whyNot);
     showNotice(taskNotice(command, task));
+    // a hidden button would lose the focus to nowhere
+    if (focused?.hidden) (undo.hidden ? title : undo).focus({ preventScroll: true });
     const asked = control?.cancel_requested ?? null;
     say(requested, asked && t(asked.reason ? "control.requested.reason" : "control.requested", {
       by: asked.by, at: formatTime(asked.at), reason: asked.reason,
@@ -56,7 +63,9 @@ export function TaskControl(element) {
   function showNotice(told) {
     const [text, link] = notice.children;
     notice.hidden = told === null;
-    say(text, told && t(told.key));
+    notice.classList.toggle("is-refusal", Boolean(told?.error));
+    say(text, told && t(told.key, { message: told.error ? errorText(told.error) : "" }));
+    undo.hidden = !told?.canUndo;
     link.hidden = !told?.taskId;
     if (told?.taskId) aim(link, told.taskId);
   }
@@ -74,10 +83,13 @@ function whatMay(task, control) {
     cancelTask: isCancellable && cancel.allowed,
     retryTask: isRetriable && (retry.allowed || retry.needs !== null),
   };
+  may.askCancel = may.cancelTask;
+  may.askRetry = may.retryTask && retry.needs === null; // else the button itself asks
   // A retry or a request that is told in its own line needs no reason beside it.
   const isRefused = isCancellable && !may.cancelTask && !control.cancel_requested;
   const isUnretried = isRetriable && !may.retryTask && !control.retried_as;
-  const { code, why_not: message } = isRefused ? cancel : isUnretried ? retry : {};
+  const { code, why_not: message, missing = null } = isRefused ? cancel : isUnretried ? retry : {};
+  if (missing !== null) return { ...may, whyNot: t("control.no_message", { why: t(`missing.${missing}`, {}, message) }) };
   return { ...may, whyNot: message ? t(`error.${code}`, { message }, message) : null };
 }
 
