@@ -44,6 +44,10 @@ _HOST_NAME = r"[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?"
 SECRET_SIZE = 32
 SECRET_VARIETY = 8
 
+#: Colours of an environment's name; on each of them the page's white text has a contrast of 4.5 or more.
+ENVIRONMENT_COLORS = ("green", "blue", "amber", "red", "purple")
+ENVIRONMENT_LIMIT = 40  # characters
+
 #: Who checks by one kind of key must never be talked into another kind: a token may choose within one family only.
 ALGORITHM_FAMILIES = (
     ("HS256", "HS384", "HS512"),
@@ -141,6 +145,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     jwt_viewer_role: str = "viewer"
     #: Roles ("owner", "viewer", "admin") that see arguments, results, errors and log lines.
     payload_roles: tuple[str, ...] = ("owner", "admin")
+    #: What this installation is called beside the page's name, like "production", and in which of ENVIRONMENT_COLORS;
+    #: None: nothing, and ink.
+    environment: str | None = None
+    environment_color: str | None = None
 
     @classmethod
     def from_celery(cls, app: Any) -> Settings:
@@ -499,6 +507,23 @@ def _one_of(*allowed: str) -> Callable[[str, object], str]:
     return check
 
 
+def _optional_one_of(*allowed: str) -> Callable[[str, object], str | None]:
+    def check(setting: str, value: object) -> str | None:
+        return None if value is None else _one_of(*allowed)(setting, value)
+
+    return check
+
+
+def _environment(setting: str, value: object) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str) or not value.strip() or len(value) > ENVIRONMENT_LIMIT or not value.isprintable():
+        raise ConfigurationError(
+            setting=setting, value=value, expected=f"write a name of up to {ENVIRONMENT_LIMIT} characters, or None"
+        )
+    return value.strip()
+
+
 def _seconds(low: float, high: float) -> Callable[[str, object], float]:
     def check(setting: str, value: object) -> float:
         number = value if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
@@ -564,4 +589,6 @@ _CHECKS: dict[str, Callable[[str, object], Any]] = {
     "jwt_admin_role": _name_of_claim,
     "jwt_viewer_role": _name_of_claim,
     "payload_roles": _several_of("owner", "viewer", "admin"),
+    "environment": _environment,
+    "environment_color": _optional_one_of(*ENVIRONMENT_COLORS),
 }

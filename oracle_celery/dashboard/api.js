@@ -107,6 +107,16 @@ export async function getSchedule() {
   return told;
 }
 
+/** @param {string} range one of RANGES in statistics.js */
+export async function getStatistics(range) {
+  return JSON.parse(await answer(`/api/statistics?${new URLSearchParams({ range })}`));
+}
+
+/** @returns {Promise<{types: object[], total: number, since: string}>} of the last 24 hours */
+export async function getTaskTypes() {
+  return JSON.parse(await answer("/api/task-types"));
+}
+
 export async function getSummary() {
   return JSON.parse(await answer("/api/summary"));
 }

@@ -17,6 +17,19 @@ export function formatCount(value) {
   return isNumber(value) ? decimal(value, 0) : UNKNOWN;
 }
 
+/** Tasks a minute: two figures where there are few, "0" only for none. @param {number | null | undefined} rate */
+export function formatRate(rate) {
+  if (!isNumber(rate)) return UNKNOWN;
+  return decimal(rate, rate >= 10 || rate === 0 ? 0 : 1);
+}
+
+/** A difference with its sign; none at all is told too. @param {number} difference */
+export function formatChange(difference, digits = 0) {
+  const size = decimal(Math.abs(difference), digits);
+  if (size === decimal(0, digits)) return `±${decimal(0, 0)}`;
+  return `${difference < 0 ? "−" : "+"}${size}`;
+}
+
 /** @param {number | null | undefined} percent @returns {{value: string, unit: string}} */
 export function formatPercent(percent) {
   if (!isNumber(percent)) return { value: UNKNOWN, unit: "" };
@@ -66,6 +79,15 @@ export function formatTime(iso, now = new Date()) {
 export function formatClock(iso) {
   const time = parsed(iso);
   return time === null ? UNKNOWN : part(time, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+}
+
+/** The beginning of a part of a chart, as exact as its length asks for. @param {number} time ms @param {number} seconds */
+export function formatMoment(time, seconds, { isLong = false, now = new Date() } = {}) {
+  const moment = new Date(time);
+  const clock = part(moment, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+  if (seconds < HOUR && (!isLong || moment.toDateString() === now.toDateString())) return clock;
+  const day = part(moment, { day: "numeric", month: "short" });
+  return isLong ? `${day}, ${clock}` : day;
 }
 
 /** The clock with milliseconds, for lines that lie close together. */

@@ -11,6 +11,7 @@ import { Access } from "./access.js";
 import { getReadiness, getSummary, getTask, getTasks } from "./api.js";
 import { Control } from "./control.js";
 import { FailureReading } from "./failure-reading.js";
+import { Figures } from "./figures.js";
 import { currentLanguage, loadLanguage, preferredLanguage, t, translate } from "./locale.js";
 import { Pages } from "./pages.js";
 import { prefer, preference } from "./preferences.js";
@@ -22,6 +23,7 @@ import { isSelecting } from "./selection.js";
 import { mayControl, takeLoginToken } from "./session.js";
 import { initialState, isOvergrown, needsServerToShow, reduce } from "./state.js";
 import { TaskStream } from "./stream.js";
+import { parametersOf } from "./types.js";
 import { AuditPage } from "./views/audit-page.js";
 import { Bar } from "./views/bar.js";
 import { BulkPage } from "./views/bulk-page.js";
@@ -37,8 +39,10 @@ import { QueueRail } from "./views/queue-rail.js";
 import { QueuesPage } from "./views/queues-page.js";
 import { SchedulePage } from "./views/schedule-page.js";
 import { SelectionBar } from "./views/selection-bar.js";
+import { Tab } from "./views/tab.js";
 import { TaskDetail } from "./views/task-detail.js";
 import { TaskList } from "./views/task-list.js";
+import { TypesPage } from "./views/types-page.js";
 import { WorkersPage } from "./views/workers-page.js";
 
 const TICK = 1_000; // ms: running tasks count their seconds
@@ -70,8 +74,10 @@ const filters = Filters(document.querySelector("#filters"));
 const taskList = TaskList(document.querySelector("#task-list"));
 const taskDetail = Renewable(document.querySelector("#task-detail"), TaskDetail);
 const selectionBar = SelectionBar(document.querySelector("#selection-bar"));
+const tab = Tab();
 const otherPages = {
   failures: Renewable(document.querySelector("#failures-page"), FailuresPage),
+  types: Renewable(document.querySelector("#types-page"), TypesPage),
   queues: Renewable(document.querySelector("#queues-page"), QueuesPage),
   workers: Renewable(document.querySelector("#workers-page"), WorkersPage),
   schedule: Renewable(document.querySelector("#schedule-page"), SchedulePage),
@@ -81,9 +87,10 @@ const otherPages = {
 };
 const navigations = [...document.querySelectorAll("[data-navigation]")].map((element) => Navigation(element));
 const login = Login(document.querySelector("#login"));
-const views = [login, bar, metrics, rail, filters, taskList, selectionBar, taskDetail, ...Object.values(otherPages), ...navigations];
+const views = [login, bar, tab, metrics, rail, filters, taskList, selectionBar, taskDetail, ...Object.values(otherPages), ...navigations];
 const pages = Pages({ dispatch, state: () => state });
 const failures = FailureReading({ dispatch, state: () => state });
+const figures = Figures({ dispatch, state: () => state });
 const control = Control({
   dispatch,
   state: () => state,
@@ -134,6 +141,7 @@ async function start() {
 /** Somebody is in, as far as we know: what the address names is read. */
 function begin({ hasLoggedIn }) {
   openFromAddress();
+  figures.look();
   if (hasLoggedIn) focusContent();
   askReadiness();
   return loadList();
@@ -145,6 +153,7 @@ function end() {
   hasStream = false;
   streamConnection = "connecting";
   showConnection();
+  figures.forget();
   listAbort?.abort();
   listRequest += 1;
   clearTimeout(rereading);
@@ -155,6 +164,7 @@ function end() {
 function empty() {
   for (const view of [rail, taskDetail, ...Object.values(otherPages)]) view.renew();
   control.renew();
+  tab.forget();
   announcer.textContent = "";
 }
 
@@ -179,6 +189,11 @@ function listen() {
   answer("loadItems", pages.readMoreItems);
   answer("loadOlderAudit", pages.readOlderAudit);
   answer("filterAudit", (filter) => goTo(hashOf("audit", null, filter)));
+  answer("arrangeTypes", (arrangement) => goTo(hashOf("types", null, parametersOf(arrangement))));
+  answer("chooseRange", ({ range }) => {
+    dispatch({ type: "rangeChosen", range });
+    figures.look();
+  });
   answer("changeTheme", changeTheme);
   answer("showKeys", () => keyHelp.open());
   stream.addEventListener("facts", (event) => takeFacts(event.detail));
@@ -197,7 +212,11 @@ function listen() {
   addEventListener("popstate", () => changeQuery(queryFromAddress(location.search), { isNew: false }));
   setInterval(judgeAnew, JUDGING_INTERVAL);
   addEventListener("online", () => stream.wake());
-  document.addEventListener("visibilitychange", () => document.hidden || stream.wake());
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden) return;
+    stream.wake();
+    figures.look();
+  });
 }
 
 function answer(request, handle) {
@@ -306,6 +325,7 @@ function showNew() {
 
 function takeFacts(facts) {
   const before = state.detail.task?.status;
+  tab.takeFacts(facts);
   dispatch({ type: "factsArrived", facts });
   failures.refreshSoon();
   if (facts.some((fact) => fact.task_id === state.opened)) readOpenedSoon();
@@ -329,6 +349,7 @@ function takeQueues() {
 
 /** The stream cannot go on from where we were: everything is read again, and it goes on from there. */
 async function startAnew() {
+  tab.takeGap();
   stream.stop();
   hasStream = false;
   getSummary().then(takeSummary, () => {}); // the stream brings it too
@@ -373,6 +394,7 @@ function openFromAddress() {
   open(route.page === "tasks" ? route.id : null);
   pages.open();
   failures.open();
+  figures.look();
   if (before.page !== route.page && document.activeElement === document.body) focusPage();
 }
 

@@ -7,7 +7,7 @@
 /** @typedef {{page: string, id: string | null, parameters: Record<string, string>}} Route */
 
 /** In the order of the navigation. Some are for those who see everything; the server refuses them to anybody else. */
-export const PAGES = Object.freeze(["tasks", "failures", "queues", "workers", "schedule", "bulk", "audit"]);
+export const PAGES = Object.freeze(["tasks", "failures", "types", "queues", "workers", "schedule", "bulk", "audit"]);
 export const OVERSIGHT_PAGES = Object.freeze(["schedule", "audit"]);
 
 const PAGES_WITH_ID = new Set(["tasks", "failures", "bulk"]);

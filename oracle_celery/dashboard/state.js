@@ -15,6 +15,7 @@ import { DEFAULT_QUERY, NEWEST_FIRST, isFiltered, isLive, matches } from "./quer
 import { NOTHING_SELECTED, selectionActions } from "./selection.js";
 import { NO_SCHEDULE, scheduleActions } from "./schedule.js";
 import { NO_SESSION, sessionActions } from "./session.js";
+import { NO_STATISTICS, statisticsActions } from "./statistics.js";
 
 /** Rows that may wait behind the chip; beyond it the chip says "more than" and showing them asks the server again. */
 export const WAITING_LIMIT = 500; // tasks
@@ -49,6 +50,7 @@ export const initialState = Object.freeze({
   bulk: NO_BULK,
   audit: NO_AUDIT,
   schedule: NO_SCHEDULE,
+  statistics: NO_STATISTICS,
 });
 
 /** Parts of the state that change by themselves, each in its own module. */
@@ -61,6 +63,7 @@ const PARTS = Object.entries({
   bulk: bulkActions,
   audit: auditActions,
   schedule: scheduleActions,
+  statistics: statisticsActions,
 });
 
 export function reduce(state, action) {

@@ -15,7 +15,8 @@ What bites: transaction numbers mean something in one database of one server on 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import msgspec
 
@@ -51,6 +52,12 @@ class Snapshot(msgspec.Struct, frozen=True):
     xip: tuple[int, ...]
     floor: int  # rows of transactions below have been deleted
     is_standby: bool  # whose list of transactions under way is always empty, and therefore says nothing
+
+    @classmethod
+    def of(cls, row: Sequence[Any]) -> Snapshot:
+        """The beginning of a row that the statement `snapshot` told."""
+        system_id, timeline, xmin, xmax, xip, floor, is_standby = row[: len(cls.__struct_fields__)]
+        return cls(system_id & (2**63 - 1), timeline, xmin, xmax, tuple(xip), floor, is_standby)
 
 
 class Cursor(msgspec.Struct, frozen=True):

@@ -123,7 +123,10 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     mean_runtime_24h: float | None
     finished_24h: int  # completed or failed: a cancelled task is neither a success nor a failure
     failed_24h: int
+    completed_minute: int  # since the minute of as_of began
+    failed_minute: int
     workers: int
+    slots: int | None  # tasks that living workers can run at once; null for whoever may not see everything
     dropped: int  # records that living workers had no room for, and
     quarantined: int  # that PostgreSQL refused; nought for whoever may not see everything
     as_of: Instant

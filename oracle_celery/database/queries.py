@@ -29,6 +29,7 @@ from oracle_celery.database.facts import (
 from oracle_celery.database.fetching import Fetch
 from oracle_celery.database.listing import SORT_KEYS, TaskFilter, condition, next_page, order, page_condition
 from oracle_celery.database.sql import statement
+from oracle_celery.database.trends import finished_source
 from oracle_celery.database.visibility import visible
 from oracle_celery.errors import BadQuery, TaskNotFound
 from oracle_celery.states import Status
@@ -78,7 +79,7 @@ class Queries:
             rows = await self._fetch(query, parameters)
         except psycopg.DataError as error:  # only the page's own key is text that PostgreSQL parses
             raise BadQuery(parameter="page", value=page, allowed="the next_page of an earlier answer") from error
-        cursor = Cursor.at(_snapshot(rows[0]), rows[0][_SNAPSHOT_WIDTH])
+        cursor = Cursor.at(Snapshot.of(rows[0]), rows[0][_SNAPSHOT_WIDTH])
         start = _SNAPSHOT_WIDTH + 1
         found = [row[start:] for row in rows if row[start] is not None]
         following = None
@@ -110,7 +111,7 @@ class Queries:
             origin=origin,
             payloads_withheld=not viewer.sees_payloads,
         )
-        cursor = Cursor.at(_snapshot(row), row[_SNAPSHOT_WIDTH])
+        cursor = Cursor.at(Snapshot.of(row), row[_SNAPSHOT_WIDTH])
         return TaskDetail(task=task, history=[_history_entry(entry) for entry in history], cursor=str(cursor))
 
     async def logs(self, viewer: Viewer, task_id: str, after: int = 0, limit: int = 200) -> LogPage:
@@ -136,9 +137,10 @@ class Queries:
         )
 
     async def summary(self, viewer: Viewer) -> Summary:
-        parameters: dict[str, Any] = {"everyone": viewer.sees_everything}
-        [row] = await self._fetch(_composed("summary", viewer, parameters), parameters)
-        queued, active, completed, failed, timed, runtime, workers, dropped, quarantined, as_of = row
+        parameters: dict[str, Any] = {"everyone": viewer.sees_everything, "scope": viewer.owner or ""}
+        source = finished_source(viewer, visible(viewer, parameters), "now() - interval '24 hours'")
+        [row] = await self._fetch(_composed("summary", viewer, parameters, source=source), parameters)
+        queued, active, completed, failed, timed, runtime, *minute, workers, slots, dropped, quarantined, as_of = row
         finished = completed + failed
         return Summary(
             queued=queued,
@@ -147,7 +149,10 @@ class Queries:
             mean_runtime_24h=runtime / timed if timed > 0 else None,
             finished_24h=finished,
             failed_24h=failed,
+            completed_minute=minute[0],
+            failed_minute=minute[1],
             workers=workers,
+            slots=slots,
             dropped=dropped,
             quarantined=quarantined,
             as_of=_time(as_of),
@@ -159,7 +164,7 @@ class Queries:
         CursorUnusable."""
         parameters: dict[str, Any] = {"xip": [str(x) for x in cursor.xip], "xmax": str(cursor.xmax), "limit": limit}
         rows = await self._fetch(_composed("changes", viewer, parameters), parameters)
-        snapshot = _snapshot(rows[0])
+        snapshot = Snapshot.of(rows[0])
         cursor.check(snapshot)
         found = [row[_SNAPSHOT_WIDTH:] for row in rows if row[_SNAPSHOT_WIDTH] is not None]
         is_cut = len(found) >= limit
@@ -170,7 +175,7 @@ class Queries:
     async def start_cursor(self) -> Cursor:
         """The cursor that has seen everything so far."""
         [row] = await self._fetch(statement("start_cursor").format(snapshot=statement("snapshot")), {})
-        return Cursor.at(_snapshot(row), row[_SNAPSHOT_WIDTH])
+        return Cursor.at(Snapshot.of(row), row[_SNAPSHOT_WIDTH])
 
 
 def _composed(name: str, viewer: Viewer, parameters: dict[str, Any], **parts: str) -> str:
@@ -180,11 +185,6 @@ def _composed(name: str, viewer: Viewer, parameters: dict[str, Any], **parts: st
         visible=visible(viewer, parameters),
         **parts,
     )
-
-
-def _snapshot(row: Sequence[Any]) -> Snapshot:
-    system_id, timeline, xmin, xmax, xip, floor, is_standby = row[:_SNAPSHOT_WIDTH]
-    return Snapshot(system_id & (2**63 - 1), timeline, xmin, xmax, tuple(xip), floor, is_standby)
 
 
 def task_of(row: Sequence[Any]) -> tuple[Task, Sequence[Any]]:

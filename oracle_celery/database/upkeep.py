@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 import psycopg
 
+from oracle_celery.database.cursor import Cursor, CursorUnusable, Snapshot
 from oracle_celery.database.failure_fold import fold_failures, trim_failures
 from oracle_celery.database.sql import statement
 from oracle_celery.errors import DatabaseUnavailable
@@ -34,6 +35,16 @@ MESSAGES_LIMIT = 10_000
 STATISTICS_AGE = 30 * 24 * 3600.0
 #: Seconds that runs and missed due times of beat's entries are kept.
 SCHEDULE_AGE = 2 * 24 * 3600.0
+#: Of what is looked back on for a day only: the day, and a little for whoever looks at its edge.
+DAY_AGE = 25 * 3600.0
+#: Users whose waiting and running tasks are written down each time, those who have most.
+SAMPLED_USERS = 500
+#: Rows of the history whose durations are folded at once.
+DURATIONS_LIMIT = 20_000
+#: Seconds: what takes less or more counts as these.
+SHORTEST, LONGEST = 1e-4, 1e7
+#: Buckets of the histogram from one duration to its double.
+BUCKETS_PER_OCTAVE = 6
 #: Seconds after a task's last moment in which a worker may still say that it has it.
 EXPIRY_GRACE = 30.0
 #: Tasks cancelled at once: bounds the transaction after a long absence.
@@ -122,7 +133,35 @@ class Upkeep:
         """Forgets minutes older than `age` seconds."""
         async with self._translated():
             connection = await self._connect()
-            await connection.execute(statement("trim_statistics"), {"age": age})
+            await connection.execute(statement("trim_statistics"), {"age": age, "day": min(age, DAY_AGE)})
+
+    async def sample_gauges(self) -> None:
+        """Writes down how many tasks wait and run now."""
+        async with self._translated():
+            connection = await self._connect()
+            await connection.execute(statement("trim_gauges"))
+            await connection.execute(statement("sample_gauges"), {"users": SAMPLED_USERS})
+
+    async def fold_durations(self) -> int:
+        """How many rows of the history were looked at for durations: fold again at once where it is DURATIONS_LIMIT or
+        more. The histogram and how far it has come are one transaction, so each run counts once."""
+        snapshot_sql = statement("snapshot")
+        fold = statement("fold_durations").format(snapshot=snapshot_sql)
+        limits = {"shortest": SHORTEST, "longest": LONGEST, "per_octave": BUCKETS_PER_OCTAVE, "age": DAY_AGE}
+        width = len(Snapshot.__struct_fields__)
+        async with self._translated():
+            connection = await self._connect()
+            async with connection.transaction():
+                [(text,)] = await self._fetch("lock_durations", {})
+                start = statement("start_cursor").format(snapshot=snapshot_sql)
+                [now] = await (await connection.execute(start)).fetchall()
+                cursor = _usable(text, Snapshot.of(now), now[width])
+                where = {"xip": [str(x) for x in cursor.xip], "xmax": str(cursor.xmax), "limit": DURATIONS_LIMIT}
+                [row] = await (await connection.execute(fold, where | limits)).fetchall()
+                looked_at, last = row[width:]
+                cursor = cursor.advanced(Snapshot.of(row), last, is_cut=looked_at >= DURATIONS_LIMIT)
+                await connection.execute(statement("move_durations"), {"cursor": str(cursor)})
+                return int(looked_at)
 
     async def trim_schedule(self, age: float = SCHEDULE_AGE) -> None:
         """Forgets what beat sent and missed more than `age` seconds ago, but for each entry's newest run."""
@@ -176,3 +215,16 @@ class Upkeep:
             yield
         except psycopg.Error as error:
             raise DatabaseUnavailable(detail=" ".join(str(error).split())) from error
+
+
+def _usable(text: str | None, now: Snapshot, latest: int | None) -> Cursor:
+    """Where a fold goes on: after the last one, at the first time at the beginning, and in another database than it was
+    made for (a restored one) at what comes from now on."""
+    if text is None:
+        return Cursor(now.system_id, now.timeline, now.floor)
+    try:
+        cursor = Cursor.parse(text)
+        cursor.check(now)
+    except CursorUnusable:
+        return Cursor.at(now, latest)
+    return cursor

@@ -21,6 +21,7 @@ from oracle_celery.database.lineage import LineageQueries
 from oracle_celery.database.opening import migrate_schema, open_pool, require_schema
 from oracle_celery.database.queries import Queries
 from oracle_celery.database.schedule import ScheduleQueries
+from oracle_celery.database.trends import Trends
 from oracle_celery.database.upkeep import Upkeep
 from oracle_celery.database.values import ValueQueries
 from oracle_celery.errors import DatabaseUnavailable
@@ -60,6 +61,7 @@ class Parts(NamedTuple):
     lineage: LineageQueries
     values: ValueQueries
     schedule: ScheduleQueries
+    trends: Trends
 
 
 class Backend:
@@ -138,6 +140,7 @@ class Backend:
             lineage=LineageQueries(fetch),
             values=values,
             schedule=ScheduleQueries(fetch, self._settings.worker_timeout),
+            trends=Trends(fetch),
         )
 
     def close_streams(self) -> None:

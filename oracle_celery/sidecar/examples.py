@@ -46,11 +46,21 @@ from oracle_celery.database.failure_facts import (
 from oracle_celery.database.fleet_facts import QueueFacts, QueueList, QueueWorker, WorkerFacts, WorkerList
 from oracle_celery.database.lineage import Lineage, Relative
 from oracle_celery.database.schedule_facts import BeatFacts, Crontab, Schedule, ScheduledRun, ScheduleEntry
+from oracle_celery.database.trend_facts import (
+    Minute,
+    Percentiles,
+    QueueSeries,
+    QueueTrends,
+    Statistics,
+    TaskType,
+    TaskTypes,
+    Totals,
+)
 from oracle_celery.database.values import FieldValue, FieldValues, StatusCount, StatusCounts
 from oracle_celery.fingerprint import Frame
 from oracle_celery.sidecar.api import TaskAnswer
 from oracle_celery.sidecar.commands import BulkList
-from oracle_celery.sidecar.session import SessionFacts
+from oracle_celery.sidecar.session import Environment, SessionFacts
 from oracle_celery.situation import PauseInForce
 
 __all__ = [
@@ -70,13 +80,16 @@ __all__ = [
     "NODE",
     "PAUSED",
     "QUEUE_LIST",
+    "QUEUE_TRENDS",
     "RESUMED",
     "RETRIED",
     "SESSION",
+    "STATISTICS",
     "SUMMARY",
     "TASK_ANSWER",
     "TASK_ID",
     "TASK_PAGE",
+    "TASK_TYPES",
     "TRANSITION",
     "WORKER_LIST",
 ]
@@ -215,9 +228,57 @@ SUMMARY = Summary(
     mean_runtime_24h=0.84,
     finished_24h=2000,
     failed_24h=30,
+    completed_minute=2,
+    failed_minute=0,
     workers=2,
+    slots=None,
     dropped=0,
     quarantined=0,
+    as_of=CANCELLED_AT,
+)
+
+STATISTICS = Statistics(
+    range="1h",
+    start="2026-03-14T14:11:00.000000Z",
+    seconds=60,
+    completed=[*(20 for _ in range(59)), 2],
+    failed=[*(0 for _ in range(58)), 1, 0],
+    cancelled=[0 for _ in range(60)],
+    mean_runtime=[*(0.84 for _ in range(59)), None],
+    queued=[*(12 for _ in range(59)), None],
+    active=[*(3 for _ in range(59)), None],
+    previous=Totals(completed=1194, failed=6, cancelled=0, mean_runtime=0.91, failure_percent=0.5),
+    minute=Minute(completed=2, failed=0),
+    as_of=CANCELLED_AT,
+)
+
+QUEUE_TRENDS = QueueTrends(
+    range="1h",
+    start="2026-03-14T14:11:00.000000Z",
+    seconds=60,
+    queues=[
+        QueueSeries(queue="mail", waiting=[*(12 for _ in range(59)), None], active=[*(3 for _ in range(59)), None])
+    ],
+)
+
+TASK_TYPES = TaskTypes(
+    types=[
+        TaskType(
+            name="shop.pay",
+            finished=960,
+            completed=941,
+            failed=18,
+            cancelled=1,
+            failure_percent=1.877,
+            per_minute=0.7,
+            mean_runtime=0.84,
+            runtime=Percentiles(p50=0.63, p95=2.4, counted=959),
+            wait=Percentiles(p50=0.004, p95=0.021, counted=959),
+            half_hours=[20 for _ in range(48)],
+        )
+    ],
+    total=1,
+    since="2026-03-13T15:30:00.000000Z",
     as_of=CANCELLED_AT,
 )
 
@@ -388,4 +449,11 @@ SCHEDULE = Schedule(
     as_of=CANCELLED_AT,
 )
 
-SESSION = SessionFacts(user_id="ann", role="owner", expires_at=1773529200.0, may_control=True, sees_payloads=True)
+SESSION = SessionFacts(
+    user_id="ann",
+    role="owner",
+    expires_at=1773529200.0,
+    may_control=True,
+    sees_payloads=True,
+    environment=Environment(name="production", color="red"),
+)

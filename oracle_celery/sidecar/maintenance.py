@@ -1,5 +1,5 @@
-"""What one sidecar of all does for the others: folds statistics and failures, settles commands, gives up workers that
-are gone and tasks that expired.
+"""What one sidecar of all does for the others: folds statistics, failures and durations, writes down gauges, settles
+commands, gives up workers that are gone and tasks that expired.
 
 A worker is given up only when three things are true: its beats have been missing for the whole timeout on the
 database's clock; this sidecar has itself been able to see beats for a whole timeout, without a break; and it does not
@@ -22,7 +22,14 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Collection
 
-from oracle_celery.database.upkeep import EXPIRY_LIMIT, FOLD_LIMIT, STRANDED_LIMIT, SilentWorker, Upkeep
+from oracle_celery.database.upkeep import (
+    DURATIONS_LIMIT,
+    EXPIRY_LIMIT,
+    FOLD_LIMIT,
+    STRANDED_LIMIT,
+    SilentWorker,
+    Upkeep,
+)
 from oracle_celery.errors import DatabaseUnavailable
 
 __all__ = ["Maintenance"]
@@ -37,6 +44,11 @@ ASK_AGAIN_FRACTION = 1 / 3
 TRIM_SECONDS = 3600.0
 #: Between two looks for tasks that expired in the broker, and for those that workers long gone are said to run.
 LOOK_SECONDS = 5.0
+#: Between two samples of how many tasks wait and run: every minute has one.
+SAMPLE_SECONDS = 30.0
+#: Between two folds of how long runs took, and how many at most follow each other while there is more.
+DURATIONS_SECONDS = 5.0
+DURATIONS_FOLDS = 10
 #: Between two looks for kept messages of tasks that have completed.
 FORGET_SECONDS = 60.0
 #: Parts of the history in which one round looks for failures.
@@ -72,6 +84,8 @@ class Maintenance:
         self._trim_at = clock()
         self._look_at = clock()
         self._forget_at = clock()
+        self._sample_at = clock()
+        self._durations_at = clock()
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -126,6 +140,12 @@ class Maintenance:
                         await asyncio.sleep(0)
             if self._settle is not None:
                 await self._settle()
+            if now >= self._sample_at:
+                self._sample_at = now + SAMPLE_SECONDS
+                await self._upkeep.sample_gauges()
+            if now >= self._durations_at:
+                self._durations_at = now + DURATIONS_SECONDS
+                await self._fold_durations()
         self._last_round = self._clock()
 
     async def _fold_failures(self) -> None:
@@ -134,6 +154,12 @@ class Maintenance:
             if not await self._upkeep.fold_failures():
                 return
             await asyncio.sleep(0)
+
+    async def _fold_durations(self) -> None:
+        """Where the history is long, after an update, a part of it at a time: all else goes on in between."""
+        for _ in range(DURATIONS_FOLDS):
+            if await self._upkeep.fold_durations() < DURATIONS_LIMIT:
+                break
 
     async def _give_up_lost_workers(self) -> None:
         silent = await self._upkeep.silent_workers(self._worker_timeout)

@@ -22,8 +22,10 @@ from oracle_celery.database.fleet_facts import QueueList, WorkerList
 from oracle_celery.database.queries import SORT_KEYS
 from oracle_celery.database.query_fields import FIELDS
 from oracle_celery.database.schedule_facts import Schedule
+from oracle_celery.database.trend_facts import QueueTrends, Statistics, TaskTypes
+from oracle_celery.database.trends import RANGES
 from oracle_celery.database.values import VALUE_FIELDS, FieldValues, StatusCounts
-from oracle_celery.sidecar import api, commands, examples, failures, values
+from oracle_celery.sidecar import api, commands, examples, failures, statistics, values
 from oracle_celery.sidecar.api import TaskAnswer
 from oracle_celery.sidecar.bodies import BulkBody, CancelBody, PauseBody, ResumeBody, RetryBody, SessionBody
 from oracle_celery.sidecar.commands import BulkList
@@ -129,6 +131,15 @@ what you do not know."""
 
 #: The types of the events' data.
 EVENTS: Mapping[str, Any] = {"task": TransitionEvent, "summary": Summary, "bulk": Bulk}
+
+
+def _range(description: str, words: tuple[str, ...]) -> Parameter:
+    return Parameter(
+        name="range",
+        description=description,
+        schema={"type": "string", "enum": list(words), "default": statistics.DEFAULT_RANGE},
+        example="1h",
+    )
 
 
 def _stream_example() -> str:
@@ -273,6 +284,21 @@ OPERATIONS: Mapping[str, Operation] = {
         parameters=(_QUERY,),
         answers={200: answer(StatusCounts, examples.STATUS_COUNTS, "The counts.")},
     ),
+    "statistics": Operation(
+        tag="tasks",
+        summary="Read the numbers over time",
+        description="Of the tasks that you may see: how many finished in each part of a range, how long they took, and "
+        "how many waited and ran. Late facts and corrections count where their tasks finished.",
+        parameters=(_range("How far back.", tuple(RANGES)),),
+        answers={200: answer(Statistics, examples.STATISTICS, "One value for each bucket, the oldest first.")},
+    ),
+    "task_types": Operation(
+        tag="tasks",
+        summary="List task types",
+        description="The names of the tasks that you may see, with what became of them in the last 24 hours, how long "
+        "they ran and how long they waited for it.",
+        answers={200: answer(TaskTypes, examples.TASK_TYPES, "Those with most tasks first.")},
+    ),
     "cancel": Operation(
         tag="control",
         summary="Cancel a task",
@@ -358,6 +384,12 @@ OPERATIONS: Mapping[str, Operation] = {
         description="What it is to send, what it has sent of late, and due times that passed without a run. A beat "
         "that has fallen silent is told as such: nothing comes next then.",
         answers={200: answer(Schedule, examples.SCHEDULE, "Entries, and the beats that tell of them.")},
+    ),
+    "queue_statistics": Operation(
+        tag="fleet",
+        summary="Read how queues filled and emptied",
+        parameters=(_range("How far back.", statistics.QUEUE_RANGES),),
+        answers={200: answer(QueueTrends, examples.QUEUE_TRENDS, "One value for each bucket, the oldest first.")},
     ),
     "pause": Operation(
         tag="admin",

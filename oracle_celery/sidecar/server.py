@@ -40,8 +40,9 @@ from oracle_celery.sidecar.openapi import OpenApi
 from oracle_celery.sidecar.origins import refuse_other_sites
 from oracle_celery.sidecar.permissions import is_public, permit, require_rules
 from oracle_celery.sidecar.schedule import ScheduleRoutes
-from oracle_celery.sidecar.session import LoginLink, Session
+from oracle_celery.sidecar.session import Environment, LoginLink, Session
 from oracle_celery.sidecar.session_cookie import SessionCookie
+from oracle_celery.sidecar.statistics import Statistics
 from oracle_celery.sidecar.tokens import Tokens
 from oracle_celery.sidecar.values import Values
 from oracle_celery.trace_link import TraceLink
@@ -165,7 +166,7 @@ class Sidecar:
         )
         application.on_response_prepare.append(secure)
         application.on_shutdown.append(self._close_streams)
-        application.add_routes(Session(tokens, cookie, self._link).routes())
+        application.add_routes(Session(tokens, cookie, self._link, _environment(self._settings)).routes())
         application.add_routes(Commands(self._backend).routes())
         template = self._settings.trace_url
         trace_link = None if template is None else TraceLink(template, "oracle_trace_url")
@@ -173,6 +174,7 @@ class Sidecar:
         application.add_routes(Fleet(self._backend).routes())
         application.add_routes(Failures(self._backend).routes())
         application.add_routes(Values(self._backend).routes())
+        application.add_routes(Statistics(self._backend).routes())
         application.add_routes(Health(self._backend).routes())
         application.add_routes(metrics.routes())
         application.add_routes(ScheduleRoutes(self._backend).routes())
@@ -207,6 +209,10 @@ class Sidecar:
             else:
                 logger.warning("PostgreSQL answers now.")
                 return
+
+
+def _environment(settings: Settings) -> Environment | None:
+    return None if settings.environment is None else Environment(settings.environment, settings.environment_color)
 
 
 def _runner(application: web.Application, connections: Connections) -> web.AppRunner:

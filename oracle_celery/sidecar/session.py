@@ -27,15 +27,22 @@ from oracle_celery.sidecar.session_cookie import SessionCookie
 from oracle_celery.sidecar.tokens import Tokens
 from oracle_celery.viewer import LOCAL_ADMIN, Viewer
 
-__all__ = ["LoginLink", "Session", "SessionFacts"]
+__all__ = ["Environment", "LoginLink", "Session", "SessionFacts"]
 
 LOCAL_SESSION_SECONDS = 30 * 86_400.0
 #: A link that nobody opened: it stands in a terminal, and maybe in a log.
 LINK_SECONDS = 12 * 3_600.0
 
 
+class Environment(msgspec.Struct, frozen=True):
+    """Which installation this is; `color` is one of settings.ENVIRONMENT_COLORS, None: ink."""
+
+    name: str
+    color: str | None
+
+
 class SessionFacts(msgspec.Struct, frozen=True):
-    """Who a token makes of its bearer."""
+    """Who a token makes of its bearer, and where they are."""
 
     user_id: str
     role: str
@@ -43,6 +50,7 @@ class SessionFacts(msgspec.Struct, frozen=True):
     expires_at: float | None
     may_control: bool
     sees_payloads: bool
+    environment: Environment | None = None
 
 
 class LoginLink:
@@ -64,10 +72,17 @@ class LoginLink:
 
 
 class Session:
-    def __init__(self, tokens: Tokens, cookie: SessionCookie, link: LoginLink | None) -> None:
+    def __init__(
+        self,
+        tokens: Tokens,
+        cookie: SessionCookie,
+        link: LoginLink | None,
+        environment: Environment | None = None,
+    ) -> None:
         self._tokens = tokens
         self._cookie = cookie
         self._link = link
+        self._environment = environment
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -84,13 +99,13 @@ class Session:
         viewer = await self._tokens.viewer(token)
         if not self._cookie.fits(request, token):
             raise BadBody(detail="this token is too long for a cookie; a program may send it as Authorization: Bearer")
-        answer = success(_facts(viewer))
+        answer = success(self._facts(viewer))
         self._cookie.put(request, answer, token, viewer)
         return answer
 
     async def _tell(self, request: web.Request) -> web.Response:
         Parameters(request, ())
-        return success(_facts(viewer_of(request)))
+        return success(self._facts(viewer_of(request)))
 
     async def _end(self, request: web.Request) -> web.Response:
         """Also of a session that has ended by itself: nobody need be logged in to log out."""
@@ -99,15 +114,15 @@ class Session:
         self._cookie.remove(request, answer)
         return answer
 
-
-def _facts(viewer: Viewer) -> SessionFacts:
-    return SessionFacts(
-        user_id=viewer.user_id,
-        role="admin" if viewer.is_admin else "viewer" if viewer.is_reader else "owner",
-        expires_at=viewer.expires_at,
-        may_control=viewer.may_control,
-        sees_payloads=viewer.sees_payloads,
-    )
+    def _facts(self, viewer: Viewer) -> SessionFacts:
+        return SessionFacts(
+            user_id=viewer.user_id,
+            role="admin" if viewer.is_admin else "viewer" if viewer.is_reader else "owner",
+            expires_at=viewer.expires_at,
+            may_control=viewer.may_control,
+            sees_payloads=viewer.sees_payloads,
+            environment=self._environment,
+        )
 
 
 def _digest(token: str) -> bytes:

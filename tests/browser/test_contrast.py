@@ -21,6 +21,7 @@ TEXT_PAIRS = [(text, surface) for text in TEXTS for surface in SURFACES] + [
     ("text", "warn-soft"),
     ("text-2", "warn-soft"),
     ("on-failed", "failed"),
+    *(("on-filled", f"environment-{color}") for color in ("green", "blue", "amber", "red", "purple")),
 ]
 GRAPHICS_PAIRS = [
     ("mark", "surface"),

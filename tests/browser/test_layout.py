@@ -44,7 +44,7 @@ def test_nothing_sticks_out(sidecar: LocalSidecar, narrator: Narrator, open_page
 
 
 def test_no_page_sticks_out(sidecar: LocalSidecar, narrator: Narrator, open_page: Callable[..., Page]) -> None:
-    """Failures, queues, workers, the schedule, bulk actions and the audit, with a long name and a queue that is paused."""
+    """Failures, queues, workers, schedule, bulk actions and audit, with a long name and a queue that is paused."""
     narrator.sent("t-1", "shop." * 12 + "a_function_with_a_rather_long_name", queue="q" * 60)
     narrator.started("t-1")
     narrator.failed("t-1", "m" * 300, error_type="E" * 80)

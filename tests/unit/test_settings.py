@@ -61,6 +61,10 @@ def test_defaults() -> None:
         ("oracle_redact", "password", "a list of names"),
         ("oracle_redact", ["*"], "a list of names"),
         ("oracle_redact", [7], "a list of names"),
+        ("oracle_environment", "", "up to 40 characters"),
+        ("oracle_environment", "x" * 41, "up to 40 characters"),
+        ("oracle_environment", "two\nlines", "up to 40 characters"),
+        ("oracle_environment_color", "#ff0000", "'green' or 'blue'"),
         ("oracle_xyz", 5, "there are oracle_"),
     ],
 )

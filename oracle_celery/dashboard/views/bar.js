@@ -35,12 +35,18 @@ export function Bar(element) {
     badge.dataset.connection = state.connection;
     badge.title = t(`connection.${state.cause}.reason`);
     badge.querySelector("use").setAttribute("href", `#connection-${SHAPES[state.connection]}`);
-    environment.textContent = state.summary?.environment ?? "";
-    environment.hidden = environment.textContent === "";
+    showEnvironment(state.session.viewer?.environment ?? null);
     showViewer(state.session);
     for (const button of buttons) {
       button.setAttribute("aria-pressed", String(button.dataset.language === currentLanguage()));
     }
+  }
+
+  function showEnvironment(told) {
+    environment.textContent = told?.name ?? "";
+    environment.dataset.color = told?.color ?? "";
+    environment.title = told === null ? "" : t("environment", { name: told.name });
+    environment.hidden = told === null;
   }
 
   function showViewer({ viewer, isStuck }) {

@@ -97,11 +97,12 @@ ORDER BY l.line_id;
 -- name: summary
 -- The header's numbers from folded minutes and what is not folded yet; tasks are not touched.
 WITH counted AS (
-    SELECT t.status, t.minute, t.tasks, t.timed, t.runtime FROM oracle.statistic_minute AS t
-    WHERE t.everyone = %(everyone)s AND {visible}
-        AND (t.minute > now() - interval '24 hours' OR t.minute = 'epoch')
+    {source}
     UNION ALL
-    SELECT t.status, t.minute, t.tasks, t.timed, t.runtime FROM oracle.statistic_delta AS t
+    SELECT t.minute, t.status, t.tasks, t.timed, t.runtime FROM oracle.statistic_minute AS t
+    WHERE t.everyone = %(everyone)s AND t.user_id = %(scope)s AND {visible} AND t.minute = 'epoch'
+    UNION ALL
+    SELECT t.minute, t.status, t.tasks, t.timed, t.runtime FROM oracle.statistic_delta AS t
     WHERE {visible} AND (t.minute > now() - interval '24 hours' OR t.minute = 'epoch')
 )
 SELECT coalesce(sum(tasks) FILTER (WHERE status = 0), 0)::bigint AS queued,
@@ -110,7 +111,13 @@ SELECT coalesce(sum(tasks) FILTER (WHERE status = 0), 0)::bigint AS queued,
     coalesce(sum(tasks) FILTER (WHERE status = 3), 0)::bigint AS failed,
     coalesce(sum(timed) FILTER (WHERE status IN (2, 3)), 0)::bigint AS timed,
     coalesce(sum(runtime) FILTER (WHERE status IN (2, 3)), 0) AS runtime,
+    coalesce(sum(tasks) FILTER (WHERE status = 2 AND minute >= date_bin('1 minute', now(), 'epoch')), 0)::bigint
+        AS completed_minute,
+    coalesce(sum(tasks) FILTER (WHERE status = 3 AND minute >= date_bin('1 minute', now(), 'epoch')), 0)::bigint
+        AS failed_minute,
     (SELECT count(*) FROM oracle.worker WHERE stopped_at IS NULL AND lost_at IS NULL) AS workers,
+    (SELECT sum(concurrency)::bigint FROM oracle.worker
+        WHERE %(everyone)s AND stopped_at IS NULL AND lost_at IS NULL) AS slots,
     (SELECT coalesce(sum((counts ->> 'dropped')::bigint), 0)::bigint FROM oracle.worker
         WHERE %(everyone)s AND stopped_at IS NULL AND lost_at IS NULL) AS dropped,
     (SELECT coalesce(sum((counts ->> 'quarantined')::bigint), 0)::bigint FROM oracle.worker

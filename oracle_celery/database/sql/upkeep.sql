@@ -68,7 +68,7 @@ SELECT i.applied FROM told, oracle.ingest(ARRAY[%(file)s::uuid], '{0}', '{0}', '
     '{oracle}', told.body, 'transactional') AS i;
 
 -- name: fold_statistics
--- Deltas become minutes, for their users and for everyone.
+-- Deltas become minutes, for their users and for everyone, and what minutes add up to.
 WITH gone AS (
     DELETE FROM oracle.statistic_delta WHERE ctid = ANY (ARRAY(
         SELECT ctid FROM oracle.statistic_delta LIMIT %(limit)s FOR UPDATE SKIP LOCKED))
@@ -83,8 +83,116 @@ folded AS (
     ORDER BY 6, 7, 1, 8, 9, 5
     ON CONFLICT (everyone, user_id, minute, name, queue, status) DO UPDATE
     SET runtime = m.runtime + excluded.runtime, tasks = m.tasks + excluded.tasks, timed = m.timed + excluded.timed
+),
+totals AS (
+    INSERT INTO oracle.statistic_total AS m (start, runtime, tasks, timed, minutes, status)
+    SELECT date_bin(make_interval(mins => minutes), minute, 'epoch'), sum(runtime), sum(tasks), sum(timed), minutes,
+        status
+    FROM gone, (VALUES (1), (30)) AS m (minutes) WHERE minute > 'epoch'
+    GROUP BY 1, minutes, status ORDER BY 5, 1, 6
+    ON CONFLICT (minutes, start, status) DO UPDATE
+    SET runtime = m.runtime + excluded.runtime, tasks = m.tasks + excluded.tasks, timed = m.timed + excluded.timed
+),
+half_hours AS (
+    INSERT INTO oracle.statistic_half_hour AS m (start, runtime, tasks, timed, status, everyone, user_id, name)
+    SELECT start, sum(runtime), sum(tasks), sum(timed), status, grouping(user_id) = 1, coalesce(user_id, ''), name
+    FROM (SELECT date_bin('30 minutes', minute, 'epoch') AS start, * FROM gone WHERE minute > 'epoch') AS x
+    GROUP BY start, status, name, GROUPING SETS ((user_id), ())
+    ORDER BY 6, 7, 1, 8, 5
+    ON CONFLICT (everyone, user_id, start, name, status) DO UPDATE
+    SET runtime = m.runtime + excluded.runtime, tasks = m.tasks + excluded.tasks, timed = m.timed + excluded.timed
 )
 SELECT count(*) FROM gone;
+
+-- name: sample_gauges
+-- How many tasks wait and run at this moment: of all, of each queue, and of the users who have most; of a minute the
+-- larger sample stays. Users beyond the limit are left out, and the row of everyone says so.
+WITH moment AS (SELECT date_bin('1 minute', clock_timestamp(), 'epoch') AS at),
+gauge AS (
+    SELECT queue, status, tasks FROM oracle.statistic_minute
+    WHERE everyone AND user_id = '' AND minute = 'epoch' AND status < 2 AND tasks <> 0
+    UNION ALL
+    SELECT queue, status, tasks FROM oracle.statistic_delta WHERE minute = 'epoch' AND status < 2
+),
+user_gauge AS (
+    SELECT user_id, status, tasks FROM oracle.statistic_minute
+    WHERE NOT everyone AND minute = 'epoch' AND status < 2 AND tasks <> 0
+    UNION ALL
+    SELECT user_id, status, tasks FROM oracle.statistic_delta WHERE minute = 'epoch' AND status < 2
+),
+queues AS (
+    INSERT INTO oracle.queue_sample AS s (at, queued, active, queue)
+    SELECT at, coalesce(sum(tasks) FILTER (WHERE status = 0), 0), coalesce(sum(tasks) FILTER (WHERE status = 1), 0),
+        queue
+    FROM gauge, moment GROUP BY at, queue HAVING sum(tasks) <> 0 ORDER BY at, queue
+    ON CONFLICT (at, queue) DO UPDATE
+    SET queued = greatest(s.queued, excluded.queued), active = greatest(s.active, excluded.active)
+),
+of_user AS MATERIALIZED (
+    SELECT user_id, coalesce(sum(tasks) FILTER (WHERE status = 0), 0) AS queued,
+        coalesce(sum(tasks) FILTER (WHERE status = 1), 0) AS active, count(*) OVER () AS users
+    FROM user_gauge WHERE user_id <> '' GROUP BY user_id HAVING sum(tasks) <> 0
+    ORDER BY sum(tasks) DESC LIMIT %(users)s
+)
+INSERT INTO oracle.gauge_sample AS s (at, queued, active, everyone, is_whole, user_id)
+SELECT at, queued, active, everyone, is_whole, user_id FROM (
+    SELECT coalesce(sum(tasks) FILTER (WHERE status = 0), 0) AS queued,
+        coalesce(sum(tasks) FILTER (WHERE status = 1), 0) AS active, true AS everyone,
+        coalesce((SELECT max(users) FROM of_user), 0) <= %(users)s AS is_whole, '' AS user_id
+    FROM gauge
+    UNION ALL
+    SELECT queued, active, false, true, user_id FROM of_user
+) AS x, moment
+ORDER BY everyone, user_id
+ON CONFLICT (everyone, user_id, at) DO UPDATE
+SET queued = greatest(s.queued, excluded.queued), active = greatest(s.active, excluded.active),
+    is_whole = s.is_whole AND excluded.is_whole;
+
+-- name: trim_gauges
+-- Gauges of users that stand at zero: they would be read with every sample.
+DELETE FROM oracle.statistic_minute WHERE NOT everyone AND minute = 'epoch' AND tasks = 0;
+
+-- name: lock_durations
+-- How far the history is in the histogram. Two who lead at once fold one after another.
+SELECT cursor FROM oracle.duration_cursor FOR UPDATE;
+
+-- name: move_durations
+UPDATE oracle.duration_cursor SET cursor = %(cursor)s;
+
+-- name: fold_durations
+-- Of what a cursor has not seen, whole transactions in order of txid, the runs that ended and are their tasks' current
+-- version. A wait is that for the first run, from when it was sent or was to begin.
+{snapshot},
+unseen AS MATERIALIZED (
+    SELECT * FROM (
+        SELECT txid, task_id, at, run_at, retries, rank, status, runtime FROM oracle.task_transition
+        WHERE txid = ANY (%(xip)s::text[]::xid8[])
+        UNION ALL
+        SELECT * FROM (
+            SELECT txid, task_id, at, run_at, retries, rank, status, runtime FROM oracle.task_transition
+            WHERE txid >= %(xmax)s::text::xid8 ORDER BY txid FETCH FIRST %(limit)s ROWS WITH TIES
+        ) AS later
+    ) AS x
+    ORDER BY txid FETCH FIRST %(limit)s ROWS WITH TIES
+),
+ended AS (
+    SELECT DISTINCT ON (t.task_id) coalesce(t.name, '') AS name, h.at, h.runtime,
+        CASE WHEN t.retries = 0 THEN extract(epoch FROM t.started_at - greatest(t.created_at, t.eta)) END AS wait
+    FROM unseen AS h JOIN oracle.task_state_record AS t ON t.task_id = h.task_id
+        AND (t.retries, t.run_at, t.rank, t.status, t.changed_at) = (h.retries, h.run_at, h.rank, h.status, h.at)
+    WHERE h.status IN (2, 3) AND h.runtime IS NOT NULL AND h.at > now() - make_interval(secs => %(age)s)
+),
+told AS (
+    INSERT INTO oracle.duration_histogram AS m (hour, tasks, bucket, is_wait, name)
+    SELECT date_bin('1 hour', at, 'epoch'), count(*),
+        floor(%(per_octave)s * ln(least(greatest(seconds, %(shortest)s), %(longest)s)) / ln(2::float8))::smallint,
+        is_wait, name
+    FROM ended, LATERAL (VALUES (false, runtime), (true, wait::float8)) AS x (is_wait, seconds)
+    WHERE seconds IS NOT NULL
+    GROUP BY 1, 3, is_wait, name ORDER BY 1, 5, 4, 3
+    ON CONFLICT (hour, name, is_wait, bucket) DO UPDATE SET tasks = m.tasks + excluded.tasks
+)
+SELECT s.*, (SELECT count(*) FROM unseen), (SELECT max(txid::text::bigint) FROM unseen) FROM snapshot AS s;
 
 -- name: forget_messages
 -- Messages of long runs that were kept in case their worker dies, and that have ended well.
@@ -94,7 +202,25 @@ DELETE FROM oracle.task_message WHERE task_id = ANY (ARRAY(
     LIMIT %(limit)s));
 
 -- name: trim_statistics
--- Removes gauges that stand at zero and minutes that nobody looks at any more.
+-- Removes gauges that stand at zero and what nobody looks at any more: what charts of days are made of when it is as old
+-- as `age`, minutes of all after two days, all else after a day.
+WITH totals AS (
+    DELETE FROM oracle.statistic_total
+    WHERE start < now() - make_interval(secs => CASE WHEN minutes = 1 THEN 2 * %(day)s ELSE %(age)s END)
+),
+half_hours AS (
+    DELETE FROM oracle.statistic_half_hour
+    WHERE start < now() - make_interval(secs => CASE WHEN everyone THEN %(day)s ELSE %(age)s END)
+),
+gauges AS (
+    DELETE FROM oracle.gauge_sample WHERE at < now() - make_interval(secs => %(day)s)
+),
+queues AS (
+    DELETE FROM oracle.queue_sample WHERE at < now() - make_interval(secs => %(day)s)
+),
+durations AS (
+    DELETE FROM oracle.duration_histogram WHERE hour < now() - make_interval(secs => %(day)s)
+)
 DELETE FROM oracle.statistic_minute
 WHERE minute = 'epoch' AND tasks = 0
     OR minute > 'epoch' AND minute < now() - make_interval(secs => %(age)s);
