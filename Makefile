@@ -16,7 +16,7 @@ DEV_READY := $(VENV)/.ready-dev
 BENCH_READY := $(VENV)/.ready-bench
 SERVERS_READY := $(VENV)/.ready-servers
 
-.PHONY: help demo setup test faults faults-full lint format bench bench-full clean distclean
+.PHONY: help demo setup test faults faults-full lint format bench bench-page bench-full clean distclean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ format: $(DEV_READY) ## Write the code as the formatter wants it
 
 bench: $(BENCH_READY) $(SERVERS_READY) ## Measure throughput and latency (BENCH_JSON=path keeps the figures)
 	$(BIN)/python -m tests.benchmarks $(ARGS)
+
+bench-page: $(DEV_READY) $(SERVERS_READY) ## Measure the task list over many tasks (ARGS="--full": 2 million, half an hour)
+	$(BIN)/python -m tests.benchmarks.page $(ARGS)
 
 bench-full: $(BENCH_READY) $(SERVERS_READY) ## The same with more tasks and rounds
 	$(BIN)/python -m tests.benchmarks --full $(ARGS)

@@ -29,8 +29,11 @@ export function Access({ dispatch, state, begin, end, empty, askForLogin, announ
   answer("logIn", ({ token }) => logIn(token));
   answer("logOut", logOut);
 
-  /** The page has been opened, with the token of a login link or without one. A link that was used before does no harm to who is in. */
-  async function enter(token) {
+  /**
+   * The page has been opened, with the token of a login link or without one. A link that was used before does no harm to
+   * who is in. @param {string | null} token @param {Promise<object> | null} asked the answer of `getSession`, under way
+   */
+  async function enter(token, asked = null) {
     let error = null;
     if (token !== null) {
       try {
@@ -40,7 +43,7 @@ export function Access({ dispatch, state, begin, end, empty, askForLogin, announ
       }
     }
     try {
-      come(await getSession());
+      come(await (asked ?? getSession()));
     } catch (failure) {
       if (failure.status === NOT_LOGGED_IN) return leave("none", error);
       dispatch({ type: "sessionUnknown" }); // the first answer to anything else tells

@@ -9,6 +9,7 @@ import { listParameters } from "./query.js";
 import { formatExact, parseExact } from "./exact-json.js";
 
 export const PAGE_SIZE = 100; // tasks
+export const OLDER_SIZE = 200; // tasks: who scrolls wants more
 const ANSWER_TIMEOUT = 15_000; // ms
 const KEEPALIVE_LIMIT = 16_000; // characters: browsers keep 64 KiB alive in all
 const SESSION = "/api/session";
@@ -26,8 +27,14 @@ export class ApiError extends Error {
 }
 
 /** @returns {Promise<{tasks: object[], next_page: string | null, cursor: string}>} */
-export async function getTasks(query, { page = null, signal = null } = {}) {
-  return JSON.parse(await answer(`/api/tasks${listParameters(query, { limit: PAGE_SIZE, page })}`, { signal }));
+export async function getTasks(query, { page = null, limit = PAGE_SIZE, signal = null } = {}) {
+  return JSON.parse(await answer(`/api/tasks${listParameters(query, { limit, page })}`, { signal }));
+}
+
+/** Tasks whose ids begin with one of these: theirs, mostly. @param {string[]} ids without a comma @returns {Promise<object[]>} */
+export async function getTasksById(ids) {
+  const search = new URLSearchParams([...ids.map((id) => ["id", id]), ["sort", "task_id"], ["limit", String(OLDER_SIZE)]]);
+  return JSON.parse(await answer(`/api/tasks?${search}`)).tasks;
 }
 
 /** Arguments and result come as `parseExact` reads them. @returns {Promise<{task: object, history: object[]}>} */

@@ -4,7 +4,7 @@
  * facts, over the stream.
  */
 
-import { cancelTask, commandMany, commandQueues, retryTask } from "./api.js";
+import { cancelTask, commandMany, commandQueues, getTask, retryTask } from "./api.js";
 import { queueKey } from "./commands.js";
 import { Deferral } from "./deferral.js";
 import { retryQuery } from "./failures.js";
@@ -30,8 +30,8 @@ export function Control({ dispatch, state, readTask, readQueues, focusPanel, foc
 
   const deferral = Deferral();
 
-  answer("cancelTask", () => giveSoon("cancel", (task) => cancelTask(task.task_id, { reason: "" })));
-  answer("retryTask", () => giveSoon("retry", (task) => retryTask(task.task_id, new Map())));
+  answer("cancelTask", (of) => (of ? ask(cancelDialog, "cancel", of) : giveSoon("cancel", (task) => cancelTask(task.task_id, { reason: "" }))));
+  answer("retryTask", (of) => (of ? ask(retryDialog, "retry", of) : giveSoon("retry", (task) => retryTask(task.task_id, new Map()))));
   answer("askCancel", () => state().detail.control && cancelDialog.open(state().detail));
   answer("askRetry", () => state().detail.control && retryDialog.open(state().detail));
   answer("undoCommand", undo);
@@ -67,6 +67,21 @@ export function Control({ dispatch, state, readTask, readQueues, focusPanel, foc
     const target = state().opened;
     if (deferral.undo(target)) dispatch({ type: "commandForgotten", target });
     focusPanel();
+  }
+
+  /** Of a row's task, which is read first: where nothing can be done, its panel says why. */
+  async function ask(dialog, action, of) {
+    const { viewer } = state().session;
+    let detail = null;
+    try {
+      detail = await getTask(of.taskId);
+    } catch {
+      // The panel tries again, and says what is wrong.
+    }
+    if (state().session.viewer !== viewer || document.querySelector("dialog[open]")) return;
+    const may = detail?.control[action];
+    if (may?.allowed || may?.needs) dialog.open(detail);
+    else location.hash = hashOf("tasks", of.taskId);
   }
 
   async function cancel(task, { reason }) {

@@ -2,13 +2,14 @@
  * Composition root: mounts the views, wires them to the API, the stream and the address.
  *
  * One direction: an event changes the state through `reduce`, the state is drawn by every view's `update`. Views ask
- * with bubbling events named by verbs; this file alone answers them. The list is read first and the stream goes on
- * from its cursor, so there is no gap and no overlap; after a `resync` both start anew. Nothing is read before
- * somebody is logged in, and a login link's token is out of the address before anything else happens.
+ * with bubbling events named by verbs; this file alone answers them. The stream is joined, the list is read, and the
+ * stream goes on from its cursor, so there is no gap and no overlap; after a `resync` both start anew. Nothing is shown
+ * before somebody is logged in, and a login link's token is out of the address before anything else happens.
  */
 
 import { Access } from "./access.js";
-import { getReadiness, getSummary, getTask, getTasks } from "./api.js";
+import { OLDER_SIZE, getReadiness, getSession, getSummary, getTask, getTasks } from "./api.js";
+import { columnsFromText, textOfColumns } from "./columns.js";
 import { Control } from "./control.js";
 import { FailureReading } from "./failure-reading.js";
 import { Figures } from "./figures.js";
@@ -19,15 +20,17 @@ import { withTerm } from "./query-language.js";
 import { addressFromQuery, isLive, isOldAddress, nextSort, queryFromAddress, queryOf, typedText } from "./query.js";
 import { Renewable } from "./renewal.js";
 import { hashOf, routeFromHash } from "./route.js";
+import { RowTasks } from "./row-tasks.js";
 import { isSelecting } from "./selection.js";
-import { mayControl, takeLoginToken } from "./session.js";
+import { mayControl, takeLoginToken, viewerKey } from "./session.js";
+import { SharedStream } from "./shared-stream.js";
 import { initialState, isOvergrown, needsServerToShow, reduce } from "./state.js";
-import { TaskStream } from "./stream.js";
 import { parametersOf } from "./types.js";
 import { AuditPage } from "./views/audit-page.js";
 import { Bar } from "./views/bar.js";
 import { BulkPage } from "./views/bulk-page.js";
 import { BulksPage } from "./views/bulks-page.js";
+import { ColumnChooser } from "./views/column-chooser.js";
 import { CopyButtons } from "./views/copy-button.js";
 import { FailuresPage } from "./views/failures-page.js";
 import { Filters } from "./views/filters.js";
@@ -61,11 +64,13 @@ let isServerDeaf = false;
 let streamConnection = "connecting";
 let listRequest = 0;
 let listAbort = null;
+let firstPage = null; // asked for while the words and the session are on their way: {address, answer}
 let hasStream = false;
 let isRendering = false;
+let rendering = null; // frame
 let rereading = null; // timer
 
-const stream = new TaskStream();
+const stream = new SharedStream();
 const announcer = document.querySelector("#announcer");
 const bar = Bar(document.querySelector("#bar"));
 const metrics = Metrics(document.querySelector("#metrics"));
@@ -73,6 +78,7 @@ const rail = Renewable(document.querySelector("#queue-rail"), QueueRail);
 const filters = Filters(document.querySelector("#filters"));
 const taskList = TaskList(document.querySelector("#task-list"));
 const taskDetail = Renewable(document.querySelector("#task-detail"), TaskDetail);
+const columnChooser = ColumnChooser(document.querySelector("#column-chooser"));
 const selectionBar = SelectionBar(document.querySelector("#selection-bar"));
 const tab = Tab();
 const otherPages = {
@@ -87,10 +93,11 @@ const otherPages = {
 };
 const navigations = [...document.querySelectorAll("[data-navigation]")].map((element) => Navigation(element));
 const login = Login(document.querySelector("#login"));
-const views = [login, bar, tab, metrics, rail, filters, taskList, selectionBar, taskDetail, ...Object.values(otherPages), ...navigations];
+const views = [login, bar, tab, metrics, rail, filters, columnChooser, taskList, selectionBar, taskDetail, ...Object.values(otherPages), ...navigations];
 const pages = Pages({ dispatch, state: () => state });
 const failures = FailureReading({ dispatch, state: () => state });
 const figures = Figures({ dispatch, state: () => state });
+const rowTasks = RowTasks({ dispatch, note: (action) => (state = reduce(state, action)), state: () => state });
 const control = Control({
   dispatch,
   state: () => state,
@@ -117,9 +124,9 @@ const keyHelp = KeyHelp(document.querySelector("#key-help"), {
   t: changeTheme,
   x: () => taskList.tick({ isRange: false }),
   X: () => taskList.tick({ isRange: true }),
-  r: () => taskDetail.command("retryTask"),
+  r: () => command("retryTask"),
   R: () => taskDetail.command("askRetry"),
-  c: () => taskDetail.command("cancelTask"),
+  c: () => command("cancelTask"),
   C: () => taskDetail.command("askCancel"),
   y: () => taskList.currentId() && copyButtons.copy(state.opened ?? taskList.currentId()),
   "?": () => isIn() && keyHelp.open(),
@@ -130,16 +137,27 @@ await start();
 
 async function start() {
   listen();
+  const query = queryFromAddress(location.search);
+  const session = loginToken === null ? early(getSession()) : null;
+  if (session !== null) firstPage = { address: addressFromQuery(query), answer: early(getTasks(query)) };
   await speak(preferredLanguage(preference("language"), navigator.languages));
-  takeQuery();
+  dispatch({ type: "columnsChosen", columns: columnsFromText(preference("columns")) });
+  takeQuery(query);
   dispatch({ type: "routeChanged", route: routeFromHash(location.hash) });
-  await access.enter(loginToken);
+  await access.enter(loginToken, session);
   setInterval(render, TICK);
   setInterval(askReadiness, READINESS_INTERVAL);
 }
 
+/** An answer that is waited for later: until then its failure is nobody's concern. */
+function early(answer) {
+  answer.catch(() => {});
+  return answer;
+}
+
 /** Somebody is in, as far as we know: what the address names is read. */
 function begin({ hasLoggedIn }) {
+  stream.join(viewerKey(state));
   openFromAddress();
   figures.look();
   if (hasLoggedIn) focusContent();
@@ -168,6 +186,12 @@ function empty() {
   announcer.textContent = "";
 }
 
+/** Of the opened task, or else of the row with the focus. */
+function command(name) {
+  if (state.opened === null) taskList.command(name);
+  else taskDetail.command(name);
+}
+
 function isIn() {
   return state.session.phase === "in" || state.session.phase === "unknown";
 }
@@ -177,6 +201,11 @@ function listen() {
   answer("addTerm", (term) => filterBy(withTerm(typedText(state.query), term)));
   answer("sortTasks", ({ column }) => changeQuery({ ...state.query, sort: nextSort(state.query.sort, column) }));
   answer("holdRows", ({ reading }) => dispatch({ type: "readingChanged", reading }));
+  answer("showRows", rowTasks.show);
+  answer("chooseColumns", ({ columns }) => {
+    prefer("columns", textOfColumns(columns));
+    dispatch({ type: "columnsChosen", columns });
+  });
   answer("showNew", showNew);
   answer("loadOlder", loadOlder);
   answer("closeTask", closeTask);
@@ -201,7 +230,9 @@ function listen() {
   stream.addEventListener("bulk", (event) => pages.takeBulk(event.detail));
   stream.addEventListener("queues", () => takeQueues());
   stream.addEventListener("resync", () => startAnew());
-  stream.addEventListener("bye", (event) => (event.detail.reason === "token_expired" ? access.leave("ended") : access.check()));
+  stream.addEventListener("reread", () => loadList());
+  stream.addEventListener("renew", checkAndGoOn);
+  stream.addEventListener("bye", (event) => (event.detail.reason === "token_expired" ? access.leave("ended") : checkAndGoOn()));
   stream.addEventListener("refused", () => access.check());
   stream.addEventListener("connection", (event) => {
     streamConnection = event.detail;
@@ -228,9 +259,17 @@ function dispatch(action) {
   render();
 }
 
+/** What comes by itself, however fast, is drawn once a frame; a page that nobody looks at waits for the next tick. */
+function take(action) {
+  state = reduce(state, action);
+  rendering ??= requestAnimationFrame(render);
+}
+
 /** A view that is drawn may notice that reading began or ended and ask: that is drawn after it, not inside it. */
 function render() {
   if (isRendering) return queueMicrotask(render);
+  cancelAnimationFrame(rendering);
+  rendering = null;
   isRendering = true;
   try {
     draw();
@@ -261,7 +300,9 @@ async function loadList() {
   const request = listRequest;
   dispatch({ type: "listRequested", request });
   try {
-    const page = await getTasks(state.query, { signal: listAbort.signal });
+    const early = firstPage?.address === addressFromQuery(state.query) ? firstPage.answer : null;
+    firstPage = null;
+    const page = await (early ?? getTasks(state.query, { signal: listAbort.signal }));
     dispatch({ type: "listArrived", request, page });
     if (hasStream) return;
     hasStream = true;
@@ -282,15 +323,15 @@ async function loadOlder() {
   if (nextPage === null || state.list.older === "loading") return;
   dispatch({ type: "olderRequested" });
   try {
-    dispatch({ type: "olderArrived", request, page: await getTasks(state.query, { page: nextPage }) });
+    const page = await getTasks(state.query, { page: nextPage, limit: OLDER_SIZE });
+    dispatch({ type: "olderArrived", request, after: nextPage, page });
   } catch {
-    dispatch({ type: "olderFailed" });
+    dispatch({ type: "olderFailed", request, after: nextPage });
   }
 }
 
 /** The address as it is at the start; a link from before the query language is told in it from now on. */
-function takeQuery() {
-  const query = queryFromAddress(location.search);
+function takeQuery(query) {
   dispatch({ type: "queryChanged", query });
   if (isOldAddress(location.search)) history.replaceState(null, "", location.pathname + addressFromQuery(query) + location.hash);
 }
@@ -326,7 +367,7 @@ function showNew() {
 function takeFacts(facts) {
   const before = state.detail.task?.status;
   tab.takeFacts(facts);
-  dispatch({ type: "factsArrived", facts });
+  take({ type: "factsArrived", facts });
   failures.refreshSoon();
   if (facts.some((fact) => fact.task_id === state.opened)) readOpenedSoon();
   const after = state.detail.task;
@@ -338,7 +379,7 @@ function takeFacts(facts) {
 
 function takeSummary(summary) {
   clockSkew = Date.parse(summary.as_of) - Date.now() || 0;
-  dispatch({ type: "summaryArrived", summary });
+  take({ type: "summaryArrived", summary });
 }
 
 /** Something was said of a queue: the rail, the pages, and why the opened task waits. */
@@ -350,13 +391,19 @@ function takeQueues() {
 /** The stream cannot go on from where we were: everything is read again, and it goes on from there. */
 async function startAnew() {
   tab.takeGap();
-  stream.stop();
+  stream.join(viewerKey(state));
   hasStream = false;
   getSummary().then(takeSummary, () => {}); // the stream brings it too
   if (state.opened !== null) readOpened(state.opened);
   pages.open();
   failures.open();
   await loadList();
+}
+
+/** The stream has ended, and whether we are still who we were is not known. */
+async function checkAndGoOn() {
+  await access.check();
+  if (isIn()) startAnew();
 }
 
 async function askReadiness() {

@@ -1,8 +1,8 @@
-/** What this browser remembers of its reader: theme and language. Works, forgetting, where storage is off. */
+/** What this browser remembers of its reader: theme, language and columns. Works, forgetting, where storage is off. */
 
 const PREFIX = "oracle.";
 
-/** @param {"theme" | "language"} name @returns {string | null} */
+/** @param {"theme" | "language" | "columns"} name @returns {string | null} */
 export function preference(name) {
   try {
     return localStorage.getItem(PREFIX + name);
@@ -11,7 +11,7 @@ export function preference(name) {
   }
 }
 
-/** @param {"theme" | "language"} name @param {string | null} value null forgets */
+/** @param {"theme" | "language" | "columns"} name @param {string | null} value null forgets */
 export function prefer(name, value) {
   try {
     if (value === null) localStorage.removeItem(PREFIX + name);

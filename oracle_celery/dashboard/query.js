@@ -25,6 +25,7 @@ export const SORTS = Object.freeze({
   created_at: "-created_at",
   started_at: "-started_at",
   finished_at: "-finished_at",
+  wait: "-wait",
   runtime: "-runtime",
 });
 

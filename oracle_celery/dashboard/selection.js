@@ -57,9 +57,10 @@ export function isTicked(selection, taskId) {
 
 /** "all", "some" or "none" of the rows that are shown. */
 export function tickedRows(selection, rows) {
-  const ticked = rows.filter((id) => isTicked(selection, id)).length;
-  if (ticked === 0) return "none";
-  return ticked === rows.length ? "all" : "some";
+  const { ids, isEverything } = selection;
+  if (rows.length === 0 || (!isEverything && ids.size === 0)) return "none";
+  if (isEverything || (ids.size >= rows.length && rows.every((id) => ids.has(id)))) return "all";
+  return rows.some((id) => ids.has(id)) ? "some" : "none";
 }
 
 const RETRIED_FROM = new Set(["failed", "cancelled"]);

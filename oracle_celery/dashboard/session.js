@@ -67,6 +67,11 @@ export function isSameViewer(viewer, other) {
   return other !== null && viewer.user_id === other.user_id && viewer.role === other.role;
 }
 
+/** What tells one viewer's stream from another's. */
+export function viewerKey({ session }) {
+  return JSON.stringify([session.viewer?.user_id ?? null, session.viewer?.role ?? null]);
+}
+
 /**
  * The token of a login link ("#/login/<token>"), or null. It is taken out of the address and of the history at once.
  * @param {string} place the address after "#" that is shown in its stead

@@ -8,10 +8,12 @@
 
 import { NO_AUDIT, auditActions } from "./audit.js";
 import { NO_BULK, bulkActions } from "./bulk.js";
+import { USUAL_COLUMNS } from "./columns.js";
 import { commandActions } from "./commands.js";
 import { NO_FAILURES, failureActions } from "./failures.js";
 import { NO_FLEET, fleetActions } from "./fleet.js";
 import { DEFAULT_QUERY, NEWEST_FIRST, isFiltered, isLive, matches } from "./query.js";
+import { REACH_LIMIT, appended, inReach, isNear, placesOf, shortened } from "./rows.js";
 import { NOTHING_SELECTED, selectionActions } from "./selection.js";
 import { NO_SCHEDULE, scheduleActions } from "./schedule.js";
 import { NO_SESSION, sessionActions } from "./session.js";
@@ -20,21 +22,22 @@ import { NO_STATISTICS, statisticsActions } from "./statistics.js";
 /** Rows that may wait behind the chip; beyond it the chip says "more than" and showing them asks the server again. */
 export const WAITING_LIMIT = 500; // tasks
 
-/** Rows a live list may grow to before it is asked for anew, so that a page left open all day stays light. */
-export const ROWS_LIMIT = 600; // tasks
-
 export const initialState = Object.freeze({
   session: NO_SESSION,
   query: DEFAULT_QUERY,
+  /** The chosen columns of the list. */
+  columns: USUAL_COLUMNS,
   /** Ids in the order shown. */
   rows: Object.freeze([]),
+  /** The places of the rows in sight: from `first` up to, not including, `last`. */
+  window: Object.freeze({ first: 0, last: 0 }),
   /** Ids of matching tasks that are not shown yet. */
   waiting: new Set(),
   /** Ids whose rows appeared live: they are tinted once. */
   fresh: new Set(),
-  /** Newest known version of every task in rows, in waiting, or opened. */
+  /** Newest known version of every task near the rows in sight, in waiting, or opened. */
   tasks: new Map(),
-  list: Object.freeze({ phase: "loading", request: 0, nextPage: null, older: "idle", error: null, arrivals: null }),
+  list: Object.freeze({ phase: "loading", request: 0, nextPage: null, isAtReach: false, older: "idle", error: null, arrivals: null }),
   reading: false,
   summary: null,
   /** "connecting", "live", "reconnecting" or "deaf"; the cause is the same word, or "server" where that is deaf. */
@@ -71,6 +74,8 @@ export function reduce(state, action) {
     case "queryChanged":
       if (isSameList(state.query, action.query)) return { ...state, query: action.query };
       return { ...state, query: action.query, waiting: new Set(), fresh: new Set(), selection: NOTHING_SELECTED };
+    case "columnsChosen":
+      return { ...state, columns: action.columns };
     case "routeChanged":
       return { ...state, route: action.route };
     case "listRequested":
@@ -83,9 +88,13 @@ export function reduce(state, action) {
     case "olderRequested":
       return { ...state, list: { ...state.list, older: "loading" } };
     case "olderArrived":
-      return action.request === state.list.request ? withOlder(state, action.page) : state;
+      return isAnswered(state, action) ? withOlder(state, action.page) : state;
     case "olderFailed":
-      return { ...state, list: { ...state.list, older: "failed" } };
+      return isAnswered(state, action) ? { ...state, list: { ...state.list, older: "failed" } } : state;
+    case "windowMoved":
+      return pruned({ ...state, window: { first: action.first, last: action.last } });
+    case "rowsArrived":
+      return withRows(state, action.tasks);
     case "factsArrived":
       return withFacts(state, action.facts);
     case "readingChanged":
@@ -136,15 +145,15 @@ export function mergeTask(known, arrived) {
   return changed ? merged : known;
 }
 
-/** Whether showing what waits needs the server: too many wait, or only the server knows their places. */
-export function needsServerToShow(state) {
-  return state.query.sort !== NEWEST_FIRST || state.waiting.size >= WAITING_LIMIT;
+/** Whether showing what waits needs the server: too many wait, only the server knows their places, or the list's top has been let go. */
+export function needsServerToShow({ query, waiting, rows, tasks }) {
+  return query.sort !== NEWEST_FIRST || waiting.size >= WAITING_LIMIT || (rows.length > 0 && !tasks.has(rows[0]));
 }
 
-/** Whether more has come by itself than a live list holds, so that it should be asked for anew. */
+/** Whether more waits than is kept and nobody reads, so that the list should be asked for anew. */
 export function isOvergrown(state) {
   if (state.reading || state.list.phase !== "ready" || state.query.sort !== NEWEST_FIRST) return false;
-  return state.rows.length > ROWS_LIMIT || state.waiting.size >= WAITING_LIMIT;
+  return state.waiting.size >= WAITING_LIMIT;
 }
 
 /** Why the list is empty: "nothing" (there are no tasks), "filtered" (the filters hide all), or null: it is not. */
@@ -154,8 +163,8 @@ export function emptiness(state) {
 }
 
 /** Nothing that one viewer has read is there for the next one; where the page was, is. */
-function withoutContent({ session, query, route, reading, connection, cause }) {
-  return { ...initialState, session, query, route, reading, connection, cause };
+function withoutContent({ session, query, columns, route, reading, connection, cause }) {
+  return { ...initialState, session, query, columns, route, reading, connection, cause };
 }
 
 function withPart(state, action) {
@@ -173,46 +182,72 @@ function withList(state, page) {
     ...state.list,
     phase: "ready",
     nextPage: page.next_page,
+    isAtReach: false,
     older: "idle",
     error: null,
     arrivals: null,
   };
   // Facts that came while the answer was under way may be missing from it: they are placed as if they came now.
   const late = [...state.list.arrivals].filter((id) => !listed.has(id) && tasks.has(id));
-  const next = { ...state, tasks, rows, list, waiting: new Set(), fresh: new Set() };
+  const window = inReach(state.window, rows);
+  const next = { ...state, tasks, rows, window, list, waiting: new Set(), fresh: new Set() };
   return pruned(settledOrWaiting(next, late));
+}
+
+/** Whether an answer continues the list as it is: it may have been asked for anew, or cut, since. */
+function isAnswered({ list }, { request, after = list.nextPage }) {
+  return request === list.request && after === list.nextPage;
 }
 
 function withOlder(state, page) {
   const tasks = new Map(state.tasks);
-  const shown = new Set(state.rows);
-  const rows = [...state.rows];
   const waiting = new Set(state.waiting);
   for (const task of page.tasks) {
     tasks.set(task.task_id, mergeTask(tasks.get(task.task_id), task));
     waiting.delete(task.task_id);
-    if (!shown.has(task.task_id)) rows.push(task.task_id);
   }
-  return { ...state, tasks, rows, waiting, list: { ...state.list, nextPage: page.next_page, older: "idle" } };
+  const rows = appended(state.rows, page.tasks.map((task) => task.task_id));
+  const isAtReach = page.next_page !== null && rows.length >= REACH_LIMIT;
+  const list = { ...state.list, nextPage: isAtReach ? null : page.next_page, isAtReach, older: "idle" };
+  return pruned({ ...state, tasks, rows, waiting, list });
+}
+
+/** Tasks of rows that had been let go. */
+function withRows(state, arrived) {
+  const places = placesOf(state.rows);
+  const tasks = new Map(state.tasks);
+  for (const task of arrived) {
+    if (places.has(task.task_id)) tasks.set(task.task_id, withoutPayload(mergeTask(tasks.get(task.task_id), task)));
+  }
+  return pruned({ ...state, tasks });
 }
 
 function withFacts(state, facts) {
+  const places = placesOf(state.rows);
   const tasks = new Map(state.tasks);
+  const waiting = new Set(state.waiting);
   const arrivals = state.list.arrivals && new Set(state.list.arrivals);
-  const shown = new Set(state.rows);
   const newcomers = new Set();
+  const touched = new Set();
   for (const { task } of facts) {
-    const merged = mergeTask(tasks.get(task.task_id), task);
-    tasks.set(task.task_id, merged);
-    if (shown.has(task.task_id)) continue;
-    if (matches(state.query, merged)) newcomers.add(task.task_id);
-    else newcomers.delete(task.task_id);
-    arrivals?.add(task.task_id);
+    const id = task.task_id;
+    const merged = mergeTask(tasks.get(id), task);
+    tasks.set(id, merged);
+    if (places.has(id)) {
+      touched.add(id);
+      continue;
+    }
+    if (matches(state.query, merged)) {
+      newcomers.add(id);
+    } else {
+      newcomers.delete(id);
+      waiting.delete(id);
+    }
+    arrivals?.add(id);
   }
   const detail = state.opened && tasks.has(state.opened) ? refreshed(state.detail, tasks.get(state.opened)) : state.detail;
-  const waiting = new Set([...state.waiting].filter((id) => matches(state.query, tasks.get(id))));
   const next = { ...state, tasks, detail, waiting, list: { ...state.list, arrivals } };
-  return pruned(settledOrWaiting(next, [...newcomers]));
+  return pruned(settledOrWaiting(next, [...newcomers], touched));
 }
 
 /** The opened task's row moves on at once; its history and result follow when they have been read. */
@@ -221,14 +256,14 @@ function refreshed(detail, task) {
   return { ...detail, task: { ...detail.task, ...task } };
 }
 
-function settledOrWaiting(state, newcomers) {
+function settledOrWaiting(state, newcomers, touched = null) {
   // What only the server can judge comes with the next answer of the server.
   const placeable = isLive(state.query) ? newcomers.filter((id) => isWithinPages(state, state.tasks.get(id))) : [];
   if (placeable.length === 0 && state.reading) return state;
   const waiting = new Set(state.waiting);
   for (const id of placeable) if (waiting.size < WAITING_LIMIT) waiting.add(id);
   const next = { ...state, waiting };
-  return state.reading ? next : settled(next);
+  return state.reading ? next : settled(next, touched);
 }
 
 /** Whether only words that were not understood tell two queries apart. */
@@ -236,28 +271,37 @@ function isSameList(query, other) {
   return query.q === other.q && query.sort === other.sort;
 }
 
-/** A task older than the last loaded row belongs to a page that is not loaded yet. */
+/** A task older than the last loaded row belongs to a page that is not loaded yet, or is out of reach. */
 function isWithinPages(state, task) {
-  if (state.query.sort !== NEWEST_FIRST || state.list.nextPage === null) return true;
+  if (state.query.sort !== NEWEST_FIRST || (state.list.nextPage === null && !state.list.isAtReach)) return true;
   const last = state.tasks.get(state.rows.at(-1));
   return last === undefined || compareNewest(task, last) < 0;
 }
 
-/** Nobody reads: what waits takes its place, what no longer matches goes. Where only the server knows the places, the chip stays. */
-function settled(state) {
-  const stay = state.rows.filter((id) => id === state.opened || matches(state.query, state.tasks.get(id)));
-  const rows = stay.length === state.rows.length ? state.rows : stay;
+/**
+ * Nobody reads: what waits takes its place, what no longer matches goes. Where only the server knows the places, the chip stays.
+ * @param {Set<string> | null} touched rows that may have ceased to match; null: any
+ */
+function settled(before, touched = null) {
+  const state = before.query.sort === NEWEST_FIRST ? shortened(before) : before;
+  const places = placesOf(state.rows);
+  const isLeaving = (id) => {
+    const task = state.tasks.get(id); // not there: it has been let go, and is looked at when it is back
+    return id !== state.opened && task !== undefined && !matches(state.query, task);
+  };
+  const leaving = new Set([...(touched ?? state.rows)].filter((id) => places.has(id) && isLeaving(id)));
+  const rows = leaving.size === 0 ? state.rows : state.rows.filter((id) => !leaving.has(id));
   if (needsServerToShow(state) || state.waiting.size === 0) return pruned({ ...state, rows });
-  const shown = new Set(rows);
   const newcomers = [...state.waiting]
-    .filter((id) => !shown.has(id) && matches(state.query, state.tasks.get(id)))
+    .filter((id) => !places.has(id) && matches(state.query, state.tasks.get(id)))
     .sort((a, b) => compareNewest(state.tasks.get(a), state.tasks.get(b)));
-  return pruned({
+  const next = {
     ...state,
     rows: merged(newcomers, rows, (a, b) => compareNewest(state.tasks.get(a), state.tasks.get(b))),
     waiting: new Set(),
     fresh: new Set(newcomers),
-  });
+  };
+  return pruned(shortened(next));
 }
 
 /** Two sorted lists as one; rows keep their order among themselves even where it is not strict. */
@@ -299,10 +343,13 @@ function withoutPayload(task) {
   return row;
 }
 
-/** Forgets tasks that are shown nowhere. */
+/** Forgets tasks that are shown nowhere, or far from here. */
 function pruned(state) {
-  const arrivals = state.list.arrivals ?? new Set();
-  const wanted = new Set([...state.rows, ...state.waiting, ...arrivals, state.opened]);
-  if (state.tasks.size <= wanted.size && [...state.tasks.keys()].every((id) => wanted.has(id))) return state;
-  return { ...state, tasks: new Map([...state.tasks].filter(([id]) => wanted.has(id))) };
+  const { arrivals } = state.list;
+  const isWanted = (id) => id === state.opened || state.waiting.has(id) || arrivals?.has(id) || isNear(state, id);
+  const unwanted = [...state.tasks.keys()].filter((id) => !isWanted(id));
+  if (unwanted.length === 0) return state;
+  const tasks = new Map(state.tasks);
+  for (const id of unwanted) tasks.delete(id);
+  return { ...state, tasks };
 }

@@ -1,5 +1,6 @@
 /**
- * The only EventSource of the page: every transition of a task, once, from the list's cursor on.
+ * The only EventSource of a browser: every transition of a task, once, from a list's cursor on. The page's tabs share it
+ * (see stream-hub.js).
  *
  * The browser reconnects by itself with Last-Event-ID. Where it gives up (any answer but 200) or hears nothing for
  * too long, a new EventSource goes on from the last id we saw, the former after a pause with jitter. A replay may repeat what was
@@ -11,6 +12,8 @@
  */
 
 const GATHER = 50; // ms: facts of one burst are handed on together
+const FLOOD = 20; // facts in one such burst: more come than anybody can read, and they are handed on
+const FLOOD_GATHER = 200; // ms, five times a second
 const SILENCE_LIMIT = 45_000; // ms: more than two heartbeats of the server were missed
 const DEAF_PAUSE = 15_000; // ms between two attempts to hear again
 const WATCH_INTERVAL = 5_000; // ms
@@ -22,6 +25,7 @@ export class TaskStream extends EventTarget {
   #source = null;
   #cursor = null;
   #gathered = [];
+  #isFlood = false;
   #delivered = new Set();
   #attempts = 0;
   #heardAt = 0;
@@ -92,13 +96,14 @@ export class TaskStream extends EventTarget {
     this.#delivered.add(fact.history_id);
     if (this.#delivered.size > REMEMBERED_FACTS) this.#delivered.delete(this.#delivered.values().next().value);
     this.#gathered.push(fact);
-    this.#gathering ??= setTimeout(() => this.#handOn(), GATHER);
+    this.#gathering ??= setTimeout(() => this.#handOn(), this.#isFlood ? FLOOD_GATHER : GATHER);
   }
 
   #handOn() {
     const facts = this.#gathered;
     this.#gathered = [];
     this.#gathering = null;
+    this.#isFlood = facts.length >= FLOOD;
     this.dispatchEvent(new CustomEvent("facts", { detail: facts }));
   }
 

@@ -19,7 +19,7 @@ from oracle_celery.errors import BadQuery
 from oracle_celery.states import Status
 from oracle_celery.viewer import Viewer
 
-__all__ = ["SORT_KEYS", "TaskFilter", "condition", "next_page", "order", "page_condition"]
+__all__ = ["SORT_KEYS", "TaskFilter", "condition", "next_page", "order", "page_condition", "sort_expression"]
 
 #: What a list may be sorted by, with the type of its column. All but the first two scan: they are for narrow filters.
 _TYPES = {
@@ -33,7 +33,12 @@ _TYPES = {
     "retries": "integer",
     "started_at": "timestamptz",
     "finished_at": "timestamptz",
+    "wait": "interval",
     "runtime": "double precision",
+}
+#: What is sorted by that is no column: how long a task waited until it was started, a further attempt from its arrival.
+_EXPRESSIONS = {
+    "wait": "(t.started_at - CASE WHEN t.retries > 0 THEN coalesce(t.received_at, t.run_at) ELSE t.created_at END)"
 }
 SORT_KEYS = tuple(_TYPES)
 _NEVER_NULL = frozenset({"created_at", "task_id", "status", "retries"})
@@ -90,7 +95,13 @@ def order(sort: str) -> str:
     if column == "task_id":
         return f"t.task_id {direction}"
     nulls = "" if column in _NEVER_NULL else " NULLS LAST"
-    return f"t.{column} {direction}{nulls}, t.task_id {direction}"
+    return f"{sort_expression(sort)} {direction}{nulls}, t.task_id {direction}"
+
+
+def sort_expression(sort: str) -> str:
+    """What row ``t`` is sorted by."""
+    column, _ = _column(sort)
+    return _EXPRESSIONS.get(column, f"t.{column}")
 
 
 def page_condition(sort: str, page: str | None, parameters: dict[str, Any]) -> str:
@@ -103,11 +114,12 @@ def page_condition(sort: str, page: str | None, parameters: dict[str, Any]) -> s
     parameters["last_id"] = last.task_id
     parameters["last_key"] = last.key
     column, direction = _column(sort)
+    expression = sort_expression(sort)
     sign = "<" if direction == "DESC" else ">"
     if last.key is None:
-        return f"(t.{column} IS NULL AND t.task_id {sign} %(last_id)s)"
-    beyond = f"(t.{column}, t.task_id) {sign} (%(last_key)s::text::{_TYPES[column]}, %(last_id)s)"
-    return beyond if column in _NEVER_NULL else f"({beyond} OR t.{column} IS NULL)"
+        return f"({expression} IS NULL AND t.task_id {sign} %(last_id)s)"
+    beyond = f"({expression}, t.task_id) {sign} (%(last_key)s::text::{_TYPES[column]}, %(last_id)s)"
+    return beyond if column in _NEVER_NULL else f"({beyond} OR {expression} IS NULL)"
 
 
 def next_page(sort: str, key: str | None, task_id: str) -> str:

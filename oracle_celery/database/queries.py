@@ -27,7 +27,15 @@ from oracle_celery.database.facts import (
     TransitionEvent,
 )
 from oracle_celery.database.fetching import Fetch
-from oracle_celery.database.listing import SORT_KEYS, TaskFilter, condition, next_page, order, page_condition
+from oracle_celery.database.listing import (
+    SORT_KEYS,
+    TaskFilter,
+    condition,
+    next_page,
+    order,
+    page_condition,
+    sort_expression,
+)
 from oracle_celery.database.sql import statement
 from oracle_celery.database.trends import finished_source
 from oracle_celery.database.visibility import visible
@@ -73,7 +81,7 @@ class Queries:
         where = condition(wanted, viewer, parameters)
         after = page_condition(sort, page, parameters)
         query = _composed(
-            "list_tasks", viewer, parameters, where=where, after=after, order=order(sort), key=f"t.{sort.lstrip('-')}"
+            "list_tasks", viewer, parameters, where=where, after=after, order=order(sort), key=sort_expression(sort)
         )
         try:
             rows = await self._fetch(query, parameters)

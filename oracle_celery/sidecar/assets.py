@@ -3,11 +3,16 @@
 Nothing is looked up in a file system by a name that came over the network. The table's key holds a hash of all files,
 so an upgrade changes every address and browsers may keep each file for ever; only the page itself is asked for anew.
 Files refer to each other relatively; the page refers to ``/assets/-/…``, and the ``-`` is replaced by the hash here.
+
+The page names all modules that its script imports, however deep, so that a browser asks for them at once and not one
+after another as it comes upon them.
 """
 
 from __future__ import annotations
 
 import hashlib
+import posixpath
+import re
 from importlib import resources
 from importlib.resources.abc import Traversable
 
@@ -16,7 +21,11 @@ from aiohttp import web
 __all__ = ["Assets"]
 
 INDEX = "index.html"
+ENTRY = "main.js"
 PLACEHOLDER = b"/assets/-/"
+
+#: What a module imports before it runs: `import … from "./x.js"`, `import "./x.js"` and `export … from "./x.js"`.
+_IMPORT = re.compile(r"""^(?:import|export)\s(?:[^"';]*?\sfrom\s*)?["'](\.[^"']+)["']""", re.MULTILINE)
 
 _CONTENT_TYPES = {
     ".css": "text/css",
@@ -37,6 +46,7 @@ class Assets:
             digest.update(f"{path}\0{len(body)}\0".encode() + body)
         self.version = digest.hexdigest()[:16]
         index = self._files.pop(INDEX, b"<!doctype html><title>Oracle</title>")
+        index = index.replace(b"</head>", self._preloads() + b"</head>", 1)
         self._index = index.replace(PLACEHOLDER, f"/assets/{self.version}/".encode())
 
     def routes(self) -> list[web.RouteDef]:
@@ -44,6 +54,10 @@ class Assets:
             web.get("/", self._page, name="page"),
             web.get("/assets/{version}/{path:.+}", self._asset, name="asset"),
         ]
+
+    def _preloads(self) -> bytes:
+        links = (f'  <link rel="modulepreload" href="/assets/-/{path}">\n' for path in _modules(self._files))
+        return "".join(links).encode()
 
     async def _page(self, request: web.Request) -> web.Response:  # a handler's shape
         return web.Response(
@@ -61,6 +75,17 @@ class Assets:
             charset="utf-8",
             headers={"Cache-Control": "public, max-age=31536000, immutable"},
         )
+
+
+def _modules(files: dict[str, bytes]) -> list[str]:
+    """The entry and everything that it imports, nearest first."""
+    found = [ENTRY] if ENTRY in files else []
+    for path in found:  # grows while it is walked
+        for reference in _IMPORT.findall(files[path].decode()):
+            imported = posixpath.normpath(posixpath.join(posixpath.dirname(path), reference))
+            if imported in files and imported not in found:
+                found.append(imported)
+    return found
 
 
 def _files_in(folder: Traversable, prefix: str = "") -> list[tuple[str, bytes]]:

@@ -21,6 +21,7 @@ from tests.browser.hostile import HOSTILE, identifier
 from tests.browser.narrator import Narrator
 from tests.browser.planting import REASON_LIMIT, TOLD_AT_ONCE, Planted, plant
 from tests.local_processes import LocalSidecar
+from tests.polling import eventually
 from tests.tokens import token
 
 OpenPage = Callable[..., Page]
@@ -108,7 +109,7 @@ KNOWN = [
 ]
 
 ROWS = """
-() => [...document.querySelectorAll(".task-row")].map((row) => ({
+() => [...document.querySelectorAll(".task-row:not([aria-busy])")].map((row) => ({
   id: row.dataset.taskId,
   copied: row.querySelector("[data-copy]").dataset.copy,
   name: row.querySelector(".column-name a").textContent,
@@ -221,11 +222,7 @@ def test_there_are_enough_of_them() -> None:
 def test_the_list(sidecar: LocalSidecar, planted: Planted, watched: Page) -> None:
     """Every row, page by page."""
     watched.goto(f"{sidecar.url}/?sort=created_at")
-    expect(watched.locator(".task-row")).not_to_have_count(0)
-    while (count := watched.locator(".task-row").count()) < len(HOSTILE):
-        watched.evaluate("document.querySelector('.task-list__older').click()")
-        expect(watched.locator(".task-row")).not_to_have_count(count)
-    rows = {row["id"]: row for row in watched.evaluate(ROWS)}
+    rows = _scrolled_through(watched)
     for number in range(len(HOSTILE)):
         _check_row(rows[planted.task_id(number)], planted, number)
 
@@ -248,8 +245,8 @@ def test_live_rows(sidecar: LocalSidecar, narrator: Narrator, watched: Page) -> 
     for start in range(0, len(HOSTILE), TOLD_AT_ONCE):
         numbers = range(start, min(start + TOLD_AT_ONCE, len(HOSTILE)))
         narrator.tell(*(_live(narrator, number) for number in numbers))
-    expect(watched.locator(".task-row")).to_have_count(len(HOSTILE))
-    rows = {row["id"]: row for row in watched.evaluate(ROWS)}
+    expect(watched.locator(".task-list__count")).to_contain_text(str(len(HOSTILE)))
+    rows = _scrolled_through(watched)
     for number, text in enumerate(HOSTILE):
         row = rows[_live(narrator, number).task_id]
         assert [row["name"], row["user"], row["queue"], row["reason"]] == [identifier(text)] * 4
@@ -352,6 +349,19 @@ def test_who_is_logged_in_may_be_called_anything(sidecar: LocalSidecar, open_pag
 def _live(narrator: Narrator, number: int) -> Transition:
     name = identifier(HOSTILE[number])
     return narrator.sending(identifier(HOSTILE[number], f"live-{number}-"), name, user_id=name, queue=name, reason=name)
+
+
+def _scrolled_through(page: Page) -> dict[str, Any]:
+    """All rows by id: only those in sight are in the document."""
+    rows: dict[str, Any] = {}
+
+    def is_whole() -> bool:
+        rows.update((row["id"], row) for row in page.evaluate(ROWS))
+        page.evaluate("document.querySelector('.task-list__scroll').scrollBy(0, 600)")
+        return len(rows) >= len(HOSTILE)
+
+    eventually(is_whole, "every row has been seen")
+    return rows
 
 
 def _check_row(row: dict[str, str], planted: Planted, number: int) -> None:

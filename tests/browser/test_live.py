@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from playwright.sync_api import Locator, Page, expect
 
 from tests.browser.narrator import Narrator
@@ -102,22 +104,74 @@ def test_a_filtered_list_takes_what_comes_to_match_and_lets_go_what_does_not(pag
     expect(_row(page, "moving")).to_have_count(0)
 
 
-def test_older_tasks_load_while_scrolling(page: Page, narrator: Narrator) -> None:
-    """Every task can be reached by scrolling, each once, newest first."""
-    wanted = [f"page-{number:03}" for number in range(250)]
-    narrator.tell(*(narrator.sending(task_id, ago=(250 - number)) for number, task_id in enumerate(wanted)))
+def test_a_long_list_is_scrolled_and_walked(page: Page, narrator: Narrator) -> None:
+    """Every task can be reached, each once, newest first, by wheel and by keys, while the document holds only a few
+    rows; the focus stays on its row, out of sight too, and each row tells its number."""
+    wanted = [f"page-{number:04}" for number in range(2_400)]
+    for start in range(0, len(wanted), 800):
+        numbers = range(start, start + 800)
+        narrator.tell(*(narrator.sending(wanted[number], ago=5_000 - number) for number in numbers))
+    wanted.reverse()
     page.reload()
-    expect(page.locator(".task-row")).to_have_count(100)
-    for _ in range(3):
-        page.locator(".task-row").last.scroll_into_view_if_needed()
-        page.wait_for_function("!document.querySelector('.task-list__older').disabled")
-    expect(page.locator(".task-row")).to_have_count(250)
-    assert _ids(page) == wanted[::-1]
+    expect(_row(page, wanted[0])).to_be_visible()
+    page.keyboard.press("j")
+    seen: dict[str, str] = {}
+    while len(seen) < len(wanted):
+        before = len(seen)
+        rows = page.locator(".task-row:not([aria-busy])").evaluate_all(
+            "rows => rows.map((row) => [row.getAttribute('aria-rowindex'), row.dataset.taskId])"
+        )
+        seen |= dict(rows)
+        assert len(rows) < 120
+        page.locator(".task-list__scroll").evaluate("(scroller) => scroller.scrollBy(0, 900)")
+        if len(seen) == before:
+            page.wait_for_timeout(20)
+    assert [seen[str(place + 2)] for place in range(len(wanted))] == wanted
+    assert _focused(page) == wanted[0]
+    expect(page.locator("#task-list table")).to_have_attribute("aria-rowcount", "2401")
     expect(page.locator(".task-list__older")).to_be_hidden()
+    page.keyboard.press("j")
+    assert _focused(page) == wanted[1]
+    page.keyboard.press("End")
+    assert _focused(page) == wanted[-1]
+    page.keyboard.press("PageUp")
+    place = wanted.index(_focused(page) or "")
+    assert 2_380 > place > 2_360
+    page.keyboard.press("Home")
+    page.keyboard.press("ArrowDown")
+    assert _focused(page) == wanted[1]
+    expect(_row(page, wanted[1])).to_be_in_viewport()
+    expect(_row(page, wanted[2]).locator(".status-word")).to_have_text("Pending")  # it was let go, and is read again
+
+
+def test_the_page_of_a_phone_is_the_list(
+    sidecar: LocalSidecar, narrator: Narrator, open_page: Callable[..., Page]
+) -> None:
+    """Where the page itself scrolls, the same rows come and go."""
+    wanted = [f"p-{number:03}" for number in range(350)]
+    narrator.tell(*(narrator.sending(task_id, ago=(400 - number)) for number, task_id in enumerate(wanted)))
+    page = open_page(sidecar.url, viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    expect(_row(page, "p-349")).to_be_in_viewport()
+    for task_id in ("p-300", "p-200", "p-000"):
+        while _row(page, task_id).count() == 0:
+            page.evaluate("scrollBy(0, 800)")
+            page.wait_for_timeout(20)
+    _row(page, "p-000").scroll_into_view_if_needed()
+    expect(_row(page, "p-000")).to_be_in_viewport()
+    assert page.locator(".task-row").count() < 80
+    narrator.sent("p-new")
+    expect(page.locator(".new-chip")).to_have_text("1 new")
+    page.locator(".new-chip").tap()
+    expect(_row(page, "p-new")).to_be_in_viewport()
 
 
 def _row(page: Page, task_id: str) -> Locator:
     return page.locator(f'.task-row[data-task-id="{task_id}"]')
+
+
+def _focused(page: Page) -> str | None:
+    task_id: str | None = page.evaluate("document.activeElement.closest('.task-row')?.dataset.taskId ?? null")
+    return task_id
 
 
 def _ids(page: Page) -> list[str]:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from playwright.sync_api import Page
 
+from oracle_celery.database.listing import page_condition
+
 PRELUDE = """
 const { reduce, initialState, compareVersions, mergeTask, emptiness, isOvergrown, needsServerToShow } =
   await import("/state.js");
-const { ROWS_LIMIT, WAITING_LIMIT } = await import("/state.js");
+const { WAITING_LIMIT } = await import("/state.js");
+const { KEPT_AROUND, REACH_LIMIT, ROWS_LIMIT, missing, pageAfter, placesOf } = await import("/rows.js");
 const { queryFromAddress } = await import("/query.js");
 const task = (task_id, second, fields = {}) => ({
   task_id, name: "shop.charge", status: "pending", user_id: null, queue: null, worker: null, retries: 0,
@@ -132,16 +136,71 @@ def test_in_another_order_only_the_server_knows_the_place(modules: Page) -> None
 
 
 def test_a_page_left_open_stays_light(modules: Page) -> None:
-    """Thousands of facts: rows end in a new list, what waits is bounded, tasks that are shown nowhere are forgotten."""
+    """Thousands of facts: a list that nobody reads goes on from where it was cut, what waits is bounded, tasks that are
+    shown nowhere are forgotten."""
     script = """
     const flood = Array.from({ length: 3000 }, (_, at) => task(`t${at}`, at));
-    const live = run(requested, arrived([]), facts(...flood.slice(0, ROWS_LIMIT + 1)));
+    const live = run(requested, arrived([]), ...flood.map((one) => facts(one)));
+    const burst = run(requested, arrived([]), facts(...flood));
     const held = run(requested, arrived([A]), reading, ...flood.map((one) => facts(one)));
     const pages = run(requested, arrived([task("top", 9999)], "next"), ...flood.map((one) => facts(one)));
     const isBounded = held.waiting.size === WAITING_LIMIT && held.tasks.size === WAITING_LIMIT + 1;
-    return [isOvergrown(live), isOvergrown(held), isBounded, pages.tasks.size];
+    const last = live.rows.at(-1);
+    const isCut = live.rows.length === ROWS_LIMIT && live.tasks.size === ROWS_LIMIT && live.rows[0] === "t2999";
+    const goesOn = live.list.nextPage === pageAfter(live.tasks.get(last)) && last === `t${3000 - ROWS_LIMIT}`;
+    return [isCut, goesOn, isOvergrown(live), isOvergrown(burst), isOvergrown(held), isBounded, pages.tasks.size];
     """
-    assert evaluate(modules, script) == [True, False, True, 1]
+    assert evaluate(modules, script) == [True, True, False, True, False, True, 1]
+
+
+def test_tasks_far_from_the_reader_are_let_go_and_come_back(modules: Page) -> None:
+    """Ids of all rows stay, tasks only near those in sight; facts about others change nothing, and what is missing is
+    known by id."""
+    script = """
+    const page = (from) => Array.from({ length: 1000 }, (_, at) => task(`t${from + at}`, 99999 - from - at));
+    const older = (from) => ({ type: "olderArrived", request: 1, page: { tasks: page(from), next_page: "next" } });
+    const sight = (first) => ({ type: "windowMoved", first, last: first + 20 });
+    const steps = [1000, 2000, 3000, 4000].flatMap((from) => [sight(from - 20), older(from)]);
+    const far = steps.reduce(reduce, run(reading, requested, arrived(page(0), "next")));
+    const told = reduce(far, facts(started(task("t7", 99992)), started(task("t4000", 95999))));
+    const up = reduce(told, sight(0));
+    const gaps = missing(up, 10);
+    const back = reduce(up, { type: "rowsArrived", tasks: [...page(0).slice(0, 30), task("stranger", 1)] });
+    const looked = reduce(back, settledDown);
+    return [
+      far.rows.length, far.tasks.size <= 2 * KEPT_AROUND + 21, far.tasks.has("t0"), told.tasks.has("t7"),
+      told.tasks.get("t4000").status, gaps.length, gaps[0], missing(back, 10), back.tasks.has("stranger"),
+      looked.rows.length, looked.list.nextPage === pageAfter(looked.tasks.get("t29")), placesOf(looked.rows).get("t29"),
+    ];
+    """
+    assert evaluate(modules, script) == [
+        *[5000, True, False, False],
+        *["in_progress", 30, "t0", [], False],
+        *[30, True, 29],
+    ]
+
+
+def test_a_page_is_spelled_as_the_server_spells_it(modules: Page) -> None:
+    """A list that was cut goes on after its last row, whatever that is called."""
+    task_id = 'зад"\\ача-\U0001f980?>'
+    token = evaluate(modules, f"return pageAfter({{ ...A, task_id: {json.dumps(task_id)} }});")
+    parameters: dict[str, Any] = {}
+    page_condition("-created_at", token, parameters)
+    assert parameters == {"last_key": "2026-01-01T00:00:01.000000Z", "last_id": task_id}
+
+
+def test_a_list_has_an_end_to_what_can_be_scrolled_to(modules: Page) -> None:
+    """Beyond it nothing is asked for, and an answer to a list that was cut since is not put behind it."""
+    script = """
+    const many = Array.from({ length: REACH_LIMIT }, (_, at) => task(`t${at}`, at));
+    const whole = run(requested, arrived([B], "next"), reading, {
+      type: "olderArrived", request: 1, after: "next", page: { tasks: many, next_page: "more" },
+    });
+    const late = { type: "olderArrived", request: 1, after: "another", page: { tasks: [A], next_page: null } };
+    const left = run(requested, arrived([B], "next"), late);
+    return [whole.rows.length, whole.list.nextPage, whole.list.isAtReach, left.rows, left.list.nextPage];
+    """
+    assert evaluate(modules, script) == [200_001, None, True, ["b"], "next"]
 
 
 def test_the_opened_task_is_remembered_without_a_row(modules: Page) -> None:

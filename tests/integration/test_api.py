@@ -30,6 +30,7 @@ SORT_KEYS = (
     "created_at",
     "started_at",
     "finished_at",
+    "wait",
     "runtime",
 )
 

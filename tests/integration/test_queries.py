@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import sys
 from collections.abc import AsyncIterator, Iterator
+from datetime import datetime
+from typing import Any
 
 import msgspec
 import psycopg
@@ -13,7 +15,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from oracle_celery.database.cursor import Cursor
 from oracle_celery.database.fetching import over
-from oracle_celery.database.queries import SORT_KEYS, Queries, TaskFilter
+from oracle_celery.database.queries import SORT_KEYS, Queries, Task, TaskFilter
 from oracle_celery.database.sql import statement
 from oracle_celery.database.store import Store
 from oracle_celery.errors import BadQuery, DatabaseUnavailable, TaskNotFound
@@ -161,10 +163,19 @@ async def test_pages_of_every_sort(store: Store, queries: Queries, key: str, sig
         if page is None:
             break
     assert (len(found), len({task.task_id for task in found}), steps) == (10, 10, 4)
-    values = [getattr(task, key) if key != "status" else Status.from_word(task.status) for task in found]
+    values = [_sorted_by(task, key) for task in found]
     present = [value for value in values if value is not None]
     assert present == sorted(present, reverse=sign == "-")
     assert values[: len(present)] == present
+
+
+def _sorted_by(task: Task, key: str) -> Any:
+    if key == "status":
+        return Status.from_word(task.status)
+    if key == "wait":
+        started, created = task.started_at, task.created_at
+        return datetime.fromisoformat(started) - datetime.fromisoformat(created) if started else None
+    return getattr(task, key)
 
 
 async def test_a_new_task_does_not_shift_pages(store: Store, queries: Queries) -> None:

@@ -39,6 +39,22 @@ async def test_the_page_names_its_files_by_their_content(tmp_path: Path) -> None
         assert script.headers["Cache-Control"] == "public, max-age=31536000, immutable"
 
 
+async def test_the_page_asks_for_all_modules_at_once(tmp_path: Path) -> None:
+    """Everything that the script imports, on one line or several, at any depth, once; and nothing else."""
+    folder = _dashboard(tmp_path)
+    (folder / "index.html").write_text("<head></head>")
+    (folder / "main.js").write_text('import {\n  a,\n} from "./a.js";\nimport "./views/list.js";\nconst b = "./b.js";')
+    (folder / "a.js").write_text('export { list } from "./views/list.js";\nimport { main } from "./main.js";')
+    (folder / "b.js").write_text("export const b = 1;")
+    client, assets = await _client(folder)
+    async with client:
+        text = await (await client.get("/")).text()
+    wanted = ["main.js", "a.js", "views/list.js"]
+    assert re.findall(r'<link rel="modulepreload" href="([^"]+)">', text) == [
+        f"/assets/{assets.version}/{path}" for path in wanted
+    ]
+
+
 async def test_a_changed_file_changes_every_address(tmp_path: Path) -> None:
     """A browser that keeps files for ever never mixes two releases."""
     before = Assets(_dashboard(tmp_path)).version

@@ -1,41 +1,50 @@
 /**
- * The live list. Asks with `sortTasks` {column}, `holdRows` {reading}, `showNew`, `loadOlder`, `filterTasks`, `tickRow`
- * {taskId, isRange}, `tickRowsHere`.
+ * The live list. Asks with `sortTasks` {column}, `holdRows` {reading}, `showRows` {first, last}, `showNew`, `loadOlder`,
+ * `filterTasks`, `tickRow` {taskId, isRange}, `tickRowsHere`, and, from a row, `retryTask` and `cancelTask` {taskId}.
  *
  * Somebody reads while the list is scrolled, the pointer rests on it (on its head too: the chip must not vanish on the
  * way there), or a row has the focus: then nothing may move. Rows are kept by task id, so focus, hover and selection
- * survive every update; one link per row is in the tab order.
+ * survive every update; one link of all rows is in the tab order. Only rows near the viewport are in the document; keys
+ * walk all of them.
  */
 
 import { formatCount } from "../format.js";
 import { t } from "../locale.js";
 import { NEWEST_FIRST, sortColumn } from "../query.js";
+import { placesOf } from "../rows.js";
 import { isTicked, tickedRows } from "../selection.js";
+import { mayControl } from "../session.js";
 import { WAITING_LIMIT, emptiness } from "../state.js";
 import { LongPress } from "./long-press.js";
 import { TaskRow } from "./task-row.js";
+import { VirtualRows } from "./virtual-rows.js";
 
 const SKELETON_ROWS = 16;
+const ASKED_AHEAD = 60; // rows: so near the end, the next page is asked for
 const ONE_COLUMN = matchMedia("(max-width: 720px)");
+const TINTED_LIMIT = 8; // rows that come at once: more than that is a flood, which nobody needs to be shown
+const HEAD_ROWS = 1; // of the table's rows that are counted to the ear
 
 /** @param {HTMLElement} element */
 export function TaskList(element) {
   const scroller = element.querySelector(".task-list__scroll");
+  const table = element.querySelector("table");
   const body = element.querySelector("tbody");
   const chip = element.querySelector(".new-chip");
   const heads = [...element.querySelectorAll("th [data-column]")];
   const empty = element.querySelector(".task-list__empty");
   const count = element.querySelector(".task-list__count");
   const older = element.querySelector(".task-list__older");
-  const sentinel = element.querySelector(".task-list__sentinel");
   const template = document.querySelector("#task-row");
   const allRows = element.querySelector("th .tick");
-  const rows = new Map();
+  const rows = VirtualRows({ body, scroller, head: element.querySelector("thead"), make: () => TaskRow(template) });
+  let drawn = null; // {state, now} of the last update
+  let inSight = { first: 0, last: 0 };
   let isHovered = false;
   let isReading = false;
+  let isScrolling = false; // a frame is asked for
   let current = null;
   let isChosen = false; // somebody has been on the current row: it stays current wherever it goes
-  let mayLoadOlder = false;
 
   for (const head of heads) head.addEventListener("click", () => ask("sortTasks", { column: head.dataset.column }));
   chip.addEventListener("click", () => showNew());
@@ -49,47 +58,80 @@ export function TaskList(element) {
     makeCurrent(event.target.closest("tr")?.dataset.taskId ?? null);
   });
   body.addEventListener("focusout", () => queueMicrotask(noticeReading));
+  body.addEventListener("keydown", walk);
   scroller.addEventListener("pointerover", (event) => noticeHover(event.pointerType === "mouse"));
   scroller.addEventListener("pointerleave", () => noticeHover(false));
-  scroller.addEventListener("scroll", noticeReading, { passive: true });
-  document.addEventListener("scroll", noticeReading, { passive: true });
-  const observer = new IntersectionObserver((entries) => {
-    if (mayLoadOlder && entries.at(-1).isIntersecting) ask("loadOlder");
-  });
+  scroller.addEventListener("scroll", noticeScroll, { passive: true });
+  document.addEventListener("scroll", noticeScroll, { passive: true });
+  addEventListener("resize", noticeScroll);
 
   function update({ state, now }) {
+    drawn = { state, now };
     element.hidden = state.route.page !== "tasks";
-    updateRows(state, now);
+    if (element.hidden && state.rows.length > 0) return;
+    drawRows();
     allRows.checked = tickedRows(state.selection, state.rows) === "all";
     updateHeads(state.query.sort);
     updateChip(state);
     updateEmpty(state);
     updateFoot(state);
+    element.dataset.columns = state.columns.join(" ");
     element.dataset.phase = state.list.phase;
     element.dataset.connection = state.connection;
-    noticeReading();
+    if (isReading) noticeReading(); // what was read may be gone, of which no event tells
   }
 
-  function updateRows(state, now) {
-    const wanted = new Set(state.rows);
-    for (const [id, row] of rows) {
-      if (wanted.has(id)) continue;
-      row.element.remove();
-      rows.delete(id);
-    }
+  function drawRows() {
+    const { state, now } = drawn;
     const isFirstLoad = state.list.phase === "loading" && state.rows.length === 0;
     for (const skeleton of body.querySelectorAll(".skeleton-row")) if (!isFirstLoad) skeleton.remove();
     if (isFirstLoad && body.childElementCount === 0) body.append(...skeletons());
-    let next = body.firstElementChild;
-    for (const id of state.rows) {
-      if (!rows.has(id)) rows.set(id, TaskRow(template));
-      const row = rows.get(id);
-      row.update(state.tasks.get(id), { now, isOpen: id === state.opened, isFresh: state.fresh.has(id), isTicked: isTicked(state.selection, id) });
-      if (row.element === next) next = next.nextElementSibling;
-      else body.insertBefore(row.element, next);
+    const places = placesOf(state.rows);
+    if (!places.has(current)) isChosen = false;
+    if (!isChosen && !places.has(current)) current = state.rows[0] ?? null;
+    const { selection, opened, fresh, tasks } = state;
+    const mayCommand = mayControl(state);
+    const isTinted = fresh.size <= TINTED_LIMIT;
+    const range = rows.draw(state.rows, places.get(current) ?? -1, (row, id) => {
+      row.update(id, tasks.get(id), {
+        now, mayCommand, isOpen: id === opened, isFresh: isTinted && fresh.has(id), isTicked: isTicked(selection, id), isCurrent: id === current,
+      });
+    });
+    table.setAttribute("aria-rowcount", String(state.list.nextPage === null ? state.rows.length + HEAD_ROWS : -1));
+    if (!element.hidden) tellInSight(range);
+  }
+
+  /** What is in sight is kept and read; towards the end, the next page is. */
+  function tellInSight(range) {
+    const { state } = drawn;
+    if (range.first !== inSight.first || range.last !== inSight.last) {
+      inSight = range;
+      ask("showRows", range);
     }
-    if (!rows.has(current)) isChosen = false;
-    if (!isChosen && current !== state.rows[0]) makeCurrent(state.rows[0] ?? null);
+    const ahead = Math.max(ASKED_AHEAD, 2 * (range.last - range.first));
+    const { phase, nextPage, older: asked } = state.list;
+    if (phase === "ready" && nextPage !== null && asked === "idle" && range.last > range.first && range.last + ahead >= state.rows.length) {
+      queueMicrotask(() => ask("loadOlder"));
+    }
+  }
+
+  function noticeScroll() {
+    if (isScrolling) return;
+    isScrolling = true;
+    requestAnimationFrame(() => {
+      isScrolling = false;
+      if (drawn === null || element.hidden) return;
+      if (!isChosen && !body.contains(document.activeElement)) chooseFirstInSight();
+      drawRows();
+      noticeReading();
+    });
+  }
+
+  /** Nobody has been on a row: Tab leads to the first one that can be seen. */
+  function chooseFirstInSight() {
+    const ids = drawn.state.rows;
+    const { first } = rows.inSight(ids.length);
+    if (ids[first] !== undefined) current = ids[first];
   }
 
   function updateHeads(sort) {
@@ -104,7 +146,7 @@ export function TaskList(element) {
   function updateChip({ waiting }) {
     chip.hidden = waiting.size === 0;
     const values = { count: waiting.size, formatted: formatCount(waiting.size) };
-    chip.querySelector("span").textContent = t(waiting.size < WAITING_LIMIT ? "list.new" : "list.new.more", values);
+    say(chip.querySelector("span"), t(waiting.size < WAITING_LIMIT ? "list.new" : "list.new.more", values));
   }
 
   function updateEmpty(state) {
@@ -120,16 +162,11 @@ export function TaskList(element) {
     const { list, query } = state;
     const values = { count: state.rows.length, formatted: formatCount(state.rows.length) };
     const loaded = t(query.sort === NEWEST_FIRST ? "list.loaded.newest" : "list.loaded.sorted", values);
-    if (list.older === "failed") count.textContent = t("list.older.failed");
-    else count.textContent = list.phase === "loading" && state.rows.length === 0 ? t("list.loading") : loaded;
+    if (list.older === "failed") say(count, t("list.older.failed"));
+    else if (list.isAtReach) say(count, t("list.reach", values));
+    else say(count, list.phase === "loading" && state.rows.length === 0 ? t("list.loading") : loaded);
     older.hidden = list.nextPage === null;
     older.disabled = list.older === "loading";
-    const may = list.phase === "ready" && list.nextPage !== null && list.older === "idle";
-    if (may && !mayLoadOlder) {
-      observer.unobserve(sentinel); // observing anew tells at once where the sentinel is already in sight
-      observer.observe(sentinel);
-    }
-    mayLoadOlder = may;
   }
 
   function noticeHover(hovered) {
@@ -146,24 +183,52 @@ export function TaskList(element) {
   }
 
   function makeCurrent(id) {
-    rows.get(current)?.link.setAttribute("tabindex", "-1");
+    rows.partOf(current)?.link.setAttribute("tabindex", "-1");
     current = id;
-    rows.get(current)?.link.setAttribute("tabindex", "0");
+    rows.partOf(current)?.link.setAttribute("tabindex", "0");
     noticeReading();
   }
 
   /** The next or previous row, from the current one, gets the focus. */
   function move(step) {
-    const ids = [...body.querySelectorAll(".task-row")].map((row) => row.dataset.taskId);
+    const ids = drawn.state.rows;
     if (ids.length === 0) return;
-    const from = body.contains(document.activeElement) ? ids.indexOf(current) + step : ids.indexOf(current);
-    focusRow(ids[Math.max(0, Math.min(ids.length - 1, from))]);
+    const isInside = body.contains(document.activeElement);
+    if (!isInside && !isChosen) chooseFirstInSight();
+    const place = placesOf(ids).get(current) ?? 0;
+    focusPlace(place + (isInside ? step : 0));
+  }
+
+  function walk(event) {
+    if (event.ctrlKey || event.metaKey || event.altKey || event.shiftKey) return;
+    const last = drawn.state.rows.length - 1;
+    const place = placesOf(drawn.state.rows).get(current) ?? 0;
+    const targets = {
+      ArrowDown: place + 1,
+      ArrowUp: place - 1,
+      PageDown: place + rows.pageLength(),
+      PageUp: place - rows.pageLength(),
+      Home: 0,
+      End: last,
+    };
+    if (!Object.hasOwn(targets, event.key)) return;
+    event.preventDefault();
+    focusPlace(targets[event.key]);
+  }
+
+  function focusPlace(place) {
+    const ids = drawn.state.rows;
+    focusRow(ids[Math.max(0, Math.min(ids.length - 1, place))]);
   }
 
   function focusRow(id) {
-    const row = rows.get(id);
-    row?.link.focus({ preventScroll: true });
-    row?.element.scrollIntoView({ block: "nearest" });
+    const place = placesOf(drawn.state.rows).get(id);
+    if (place === undefined) return;
+    isChosen = true;
+    current = id;
+    rows.reveal(place);
+    drawRows();
+    rows.partOf(id).link.focus({ preventScroll: true });
   }
 
   function showNew() {
@@ -175,6 +240,8 @@ export function TaskList(element) {
   /** A click on a box ticks; on a phone, once something is ticked, so does a tap anywhere on a row. */
   function tickOrOpen(event) {
     const place = event.target.closest("tr");
+    const command = event.target.closest("[data-row-command]");
+    if (command !== null) return ask(command.dataset.rowCommand, { taskId: place.dataset.taskId });
     const isTapTick = document.body.classList.contains("is-selecting") && ONE_COLUMN.matches;
     if (event.target.closest(".column-select") || isTapTick) {
       if (event.target.closest("a")) event.preventDefault();
@@ -183,13 +250,18 @@ export function TaskList(element) {
       return;
     }
     if (event.target.closest("a, button") || String(document.getSelection())) return;
-    const row = rows.get(place?.dataset.taskId);
+    const row = rows.partOf(place?.dataset.taskId);
     row?.link.focus({ preventScroll: true });
     row?.link.click();
   }
 
   function tick({ isRange }) {
-    if (body.contains(document.activeElement)) askTick(rows.get(current)?.element, isRange);
+    if (body.contains(document.activeElement)) askTick(rows.partOf(current)?.element, isRange);
+  }
+
+  /** The row with the focus is told to do what its buttons do. */
+  function command(name) {
+    if (body.contains(document.activeElement) && rows.partOf(current)?.canCommand(name)) ask(name, { taskId: current });
   }
 
   function askTick(row, isRange) {
@@ -200,7 +272,11 @@ export function TaskList(element) {
     element.dispatchEvent(new CustomEvent(type, { bubbles: true, detail }));
   }
 
-  return { update, move, tick, focusRow, showNew, currentId: () => current };
+  return { update, move, tick, command, focusRow, showNew, currentId: () => current };
+}
+
+function say(place, text) {
+  if (place.textContent !== text) place.textContent = text;
 }
 
 function skeletons() {

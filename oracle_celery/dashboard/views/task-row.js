@@ -1,64 +1,127 @@
-/** One row of the list. `update` writes only what differs from what it showed: most rows of most updates are untouched. */
+/**
+ * One row of the list. `update` writes only what differs from what it showed: most rows of most updates are untouched.
+ * A row is used again for another task; one whose task is not known yet shows where it will stand.
+ */
 
-import { UNKNOWN, formatDuration, formatElapsed, formatFullTime, formatTime, shortId } from "../format.js";
+import { UNKNOWN, formatCount, formatDuration, formatElapsed, formatFullTime, formatTime, shortId } from "../format.js";
+import { waitOf } from "../columns.js";
 import { currentLanguage, t } from "../locale.js";
 import { showStatus } from "./glyph.js";
 import { showName } from "./task-name.js";
 
 /** Steps that every task takes: the status says as much, so a row is silent about them. */
 const USUAL_REASONS = new Set(["sent", "received", "started"]);
+/** What may be asked for from a row; whether it will be taken, the server says. */
+const COMMANDS = Object.freeze({
+  retryTask: new Set(["failed", "cancelled"]),
+  cancelTask: new Set(["pending", "in_progress"]),
+});
+const NOTHING = Object.freeze({});
 
 /** @param {HTMLTemplateElement} template */
 export function TaskRow(template) {
   const element = template.content.cloneNode(true).firstElementChild;
-  const [select, id, name, status, user, queue, worker, runtime, created] = element.cells;
+  const [select, id, name, status, user, queue, worker, retries, wait, runtime, created] = element.cells;
   const box = select.querySelector("input");
+  const code = id.querySelector("code");
   const link = name.querySelector("a");
   const tag = name.querySelector(".tag");
+  const word = status.querySelector(".status-word");
   const time = created.querySelector("time");
-  let shown = null;
+  const copy = created.querySelector("[data-copy]");
+  const commands = [...created.querySelectorAll("[data-row-command]")];
+  let shown = NOTHING;
 
-  function update(task, { now, isOpen, isFresh, isTicked }) {
-    element.classList.toggle("task-row--ticked", isTicked);
-    if (box.checked !== isTicked) box.checked = isTicked;
-    element.classList.toggle("task-row--open", isOpen);
-    if (isOpen) link.setAttribute("aria-current", "true");
-    else link.removeAttribute("aria-current");
-    if (isFresh && shown === null) element.classList.add("task-row--fresh");
-    if (shown?.task !== task || shown.language !== currentLanguage()) show(task);
-    runtime.textContent = formatRuntime(task, now);
+  function update(taskId, task, { now, isOpen, isFresh, isTicked, isCurrent, mayCommand }) {
+    const isNew = shown.taskId !== taskId;
+    if (isNew || shown.isTicked !== isTicked) {
+      element.classList.toggle("task-row--ticked", isTicked);
+      box.checked = isTicked;
+    }
+    if (isNew || shown.isOpen !== isOpen) {
+      element.classList.toggle("task-row--open", isOpen);
+      if (isOpen) link.setAttribute("aria-current", "true");
+      else link.removeAttribute("aria-current");
+    }
+    if (isNew || shown.isCurrent !== isCurrent) link.setAttribute("tabindex", isCurrent ? "0" : "-1");
+    if (isNew) showId(taskId);
+    if (isNew && isFresh) element.classList.add("task-row--fresh");
+    const language = currentLanguage();
+    const differs = isNew || shown.task !== task || shown.language !== language;
+    if (differs && task === undefined) showNothing();
+    else if (differs) show(task);
+    if (task !== undefined && (differs || task.status === "in_progress")) say(runtime, formatRuntime(task, now));
+    if (differs || shown.mayCommand !== mayCommand) {
+      for (const button of commands) button.hidden = !mayCommand || !COMMANDS[button.dataset.rowCommand].has(task?.status);
+    }
+    shown = { taskId, task, language, isTicked, isOpen, isCurrent, mayCommand };
+  }
+
+  /** It is of no task any more. */
+  function reset() {
+    shown = NOTHING;
+    element.classList.remove("task-row--fresh");
+  }
+
+  function showId(taskId) {
+    element.dataset.taskId = taskId;
+    code.textContent = shortId(taskId);
+    code.title = taskId;
+    copy.dataset.copy = taskId;
+    delete copy.dataset.said;
+    link.href = `#/tasks/${encodeURIComponent(taskId)}`;
   }
 
   function show(task) {
-    shown = { task, language: currentLanguage() };
-    element.dataset.taskId = task.task_id;
-    id.querySelector("code").textContent = shortId(task.task_id);
-    id.querySelector("code").title = task.task_id;
+    element.classList.remove("task-row--unread");
+    element.removeAttribute("aria-busy");
     box.setAttribute("aria-label", t("selection.row", { id: shortId(task.task_id) }));
-    id.querySelector("[data-copy]").dataset.copy = task.task_id;
     showName(link, task.name);
-    link.href = `#/tasks/${encodeURIComponent(task.task_id)}`;
     link.title = task.name ?? "";
     const isTelling = Boolean(task.reason) && !USUAL_REASONS.has(task.reason);
-    tag.textContent = isTelling ? task.reason : "";
+    say(tag, isTelling ? task.reason : "");
     tag.hidden = !isTelling;
-    showStatus(status, status.querySelector(".status-word"), task.status);
-    element.dataset.status = task.status;
+    showStatus(status, word, task.status);
+    if (element.dataset.status !== task.status) element.dataset.status = task.status;
     showText(user, task.user_id);
     showText(queue, task.queue);
     showText(worker, task.worker);
-    time.textContent = formatTime(task.created_at);
+    say(retries, task.retries > 0 ? formatCount(task.retries) : UNKNOWN);
+    say(wait, formatDuration(waitOf(task)));
+    say(time, formatTime(task.created_at));
     time.dateTime = task.created_at ?? "";
     time.title = formatFullTime(task.created_at);
   }
 
+  /** A row that was scrolled to before its task has been read. */
+  function showNothing() {
+    element.classList.add("task-row--unread");
+    element.setAttribute("aria-busy", "true");
+    delete element.dataset.status;
+    showName(link, "\u00a0");
+    link.title = "";
+    tag.hidden = true;
+    word.textContent = "";
+    for (const cell of [user, queue, worker, retries, wait, runtime]) cell.textContent = "";
+    time.textContent = "";
+  }
+
+  function canCommand(command) {
+    return commands.some((button) => button.dataset.rowCommand === command && !button.hidden);
+  }
+
   function showText(cell, text) {
+    if (cell.title === (text ?? "") && cell.textContent === (text ?? UNKNOWN)) return;
     cell.textContent = text ?? UNKNOWN;
     cell.title = text ?? "";
     cell.classList.toggle("is-unknown", !text);
   }
 
-  return { element, link, update };
+  return { element, link, update, reset, canCommand };
+}
+
+function say(cell, text) {
+  if (cell.textContent !== text) cell.textContent = text;
 }
 
 /** Time at work: told by the worker for what has ended, counted in whole seconds for what runs. */

@@ -1,0 +1,80 @@
+/**
+ * Reads the tasks of rows that one has scrolled back to, after they had been let go (see rows.js): by their ids, many
+ * at once, and again when a reading failed as soon as one scrolls on. A task that is not there any more is asked for once.
+ */
+
+import { getTask, getTasksById } from "./api.js";
+import { missing } from "./rows.js";
+
+const MARGIN = 30; // rows beyond those in sight
+const AT_ONCE = 50; // ids: the server takes no more
+const LENGTH_AT_ONCE = 3_000; // characters of an address
+const ALONE_AT_ONCE = 10; // tasks that are read one by one
+const NOT_FOUND = 404; // the HTTP status
+
+/** @param {{dispatch: Function, note: Function, state: () => object}} page `note` is a dispatch after which nothing looks different */
+export function RowTasks({ dispatch, note, state }) {
+  let isReading = false;
+  let list = null; // the number of the list that `gone` is about
+  let gone = new Set();
+
+  /** These rows are in sight now: from `first` up to, not including, `last`. */
+  function show({ first, last }) {
+    note({ type: "windowMoved", first, last });
+    if (!isReading) read();
+  }
+
+  async function read() {
+    isReading = true;
+    try {
+      for (let ids = wanted(); ids.length > 0; ids = wanted()) await readSome(ids);
+    } catch {
+      // The next scrolling tries again.
+    } finally {
+      isReading = false;
+    }
+  }
+
+  function wanted() {
+    const { request } = state().list;
+    if (request !== list) gone = new Set();
+    list = request;
+    return missing(state(), MARGIN).filter((id) => !gone.has(id));
+  }
+
+  async function readSome(ids) {
+    const request = list;
+    const some = together(ids);
+    if (some.length > 0) take(await getTasksById(some), request);
+    const left = ids.slice(0, Math.max(some.length, ALONE_AT_ONCE)).filter((id) => !state().tasks.has(id));
+    for (const id of left.slice(0, ALONE_AT_ONCE)) await readAlone(id, request);
+  }
+
+  /** An id with a comma, or one that is the beginning of many others. */
+  async function readAlone(id, request) {
+    try {
+      take([(await getTask(id)).task], request);
+    } catch (error) {
+      if (error.status !== NOT_FOUND) throw error;
+      gone.add(id);
+    }
+  }
+
+  function take(tasks, request) {
+    if (state().list.request === request) dispatch({ type: "rowsArrived", tasks });
+  }
+
+  return { show };
+}
+
+/** As many as one address holds. */
+function together(ids) {
+  const some = [];
+  let length = 0;
+  for (const id of ids) {
+    length += encodeURIComponent(id).length;
+    if (length > LENGTH_AT_ONCE || some.length >= AT_ONCE) break;
+    if (!id.includes(",")) some.push(id);
+  }
+  return some;
+}

@@ -1,0 +1,108 @@
+"""Columns of the list as one likes them, and what can be done from a row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from playwright.sync_api import Locator, Page, expect
+
+from tests.browser.narrator import Narrator
+from tests.local_processes import LocalSidecar
+
+
+def test_columns_are_chosen_with_keys_sorted_and_remembered(page: Page, narrator: Narrator) -> None:
+    """The menu is one to the ear and to the keyboard; what is chosen is there after a reload, and sorts."""
+    narrator.sent("quick", ago=50)
+    narrator.started("quick", ago=49)
+    narrator.sent("slow", ago=60)
+    narrator.started("slow", ago=40)
+    narrator.sent("waiting", ago=30)
+    expect(page.locator(".task-row")).to_have_count(3)
+    expect(_head(page, "Wait")).to_be_hidden()
+    button = page.get_by_role("button", name="Columns")
+    button.focus()
+    page.keyboard.press("ArrowDown")
+    expect(page.get_by_role("menu", name="Columns")).to_be_visible()
+    expect(button).to_have_attribute("aria-expanded", "true")
+    fixed = page.get_by_role("menuitemcheckbox", name="Task ID")
+    expect(fixed).to_be_focused()
+    expect(fixed).to_have_attribute("aria-disabled", "true")
+    page.keyboard.press("w")
+    expect(page.get_by_role("menuitemcheckbox", name="Worker")).to_be_focused()
+    page.keyboard.press("Enter")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowDown")
+    expect(page.get_by_role("menuitemcheckbox", name="Wait")).to_be_focused()
+    page.keyboard.press("Space")
+    expect(page.get_by_role("menuitemcheckbox", name="Wait")).to_have_attribute("aria-checked", "true")
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("menu", name="Columns")).to_be_hidden()
+    expect(button).to_be_focused()
+    expect(_head(page, "Worker")).to_be_hidden()
+    expect(_row(page, "slow").locator(".column-wait")).to_have_text("20.0\u00a0s")
+    _head(page, "Wait").get_by_role("button").click()
+    page.mouse.move(5, 5)
+    page.reload()
+    expect(_head(page, "Wait")).to_have_attribute("aria-sort", "descending")
+    assert page.locator(".task-row").evaluate_all("rows => rows.map((row) => row.dataset.taskId)") == [
+        *["slow", "quick", "waiting"]
+    ]
+    expect(_head(page, "Worker")).to_be_hidden()
+    page.set_viewport_size({"width": 760, "height": 800})
+    expect(_head(page, "Wait")).to_be_hidden()
+    expect(_head(page, "Created")).to_be_visible()
+
+
+def test_a_row_offers_what_can_be_done_with_its_task(page: Page, narrator: Narrator) -> None:
+    """In the place of its time, under the pointer or the focus; the keys of the row do the same, and nothing moves."""
+    narrator.sent("lives", ago=30)
+    narrator.sent("died", ago=20)
+    narrator.started("died", ago=19)
+    narrator.failed("died", ago=18)
+    narrator.kept("died")
+    row = _row(page, "lives")
+    before = row.bounding_box()
+    row.hover()
+    assert row.bounding_box() == before
+    assert _offers(row) == ["Cancel this task", "Copy the task ID"]
+    _row(page, "died").hover()
+    assert _offers(_row(page, "died")) == ["Retry this task", "Copy the task ID"]
+    _row(page, "died").get_by_role("button", name="Retry this task").click()
+    expect(page.locator("#retry-dialog .dialog__subject")).to_contain_text("died")
+    page.keyboard.press("Escape")
+    expect(page.locator(".task-detail")).to_be_hidden()
+    page.mouse.move(5, 5)
+    row.locator("a").focus()
+    page.keyboard.press("r")  # it cannot be retried
+    page.keyboard.press("c")
+    expect(page.locator("#cancel-dialog")).to_be_visible()
+    page.get_by_role("button", name="Cancel the task").click()
+    expect(row.locator(".status-word")).to_have_text("Cancelled")
+
+
+def test_who_may_change_nothing_is_offered_nothing(
+    sidecar: LocalSidecar, narrator: Narrator, open_page: Callable[..., Page]
+) -> None:
+    """A reader of everything copies ids; so does everybody where nothing can be done."""
+    narrator.sent("lives")
+    page = open_page(sidecar.url, user="rita", role="viewer")
+    _row(page, "lives").hover()
+    assert _offers(_row(page, "lives")) == ["Copy the task ID"]
+    _row(page, "lives").locator("a").focus()
+    page.keyboard.press("c")
+    expect(page.locator("dialog[open]")).to_have_count(0)
+
+
+def _head(page: Page, name: str) -> Locator:
+    return page.locator("th", has=page.get_by_role("button", name=name, exact=True, include_hidden=True))
+
+
+def _row(page: Page, task_id: str) -> Locator:
+    return page.locator(f'.task-row[data-task-id="{task_id}"]')
+
+
+def _offers(row: Locator) -> list[str]:
+    names: list[str] = row.locator(".task-row__actions button:visible").evaluate_all(
+        "buttons => buttons.map((button) => button.getAttribute('aria-label'))"
+    )
+    return names

@@ -1,0 +1,126 @@
+"""However many tabs a browser has open, the sidecar keeps one of them up to date, and none of them misses anything."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.narrator import Narrator
+from tests.local_processes import LocalSidecar
+from tests.polling import eventually
+from tests.tokens import bearer
+
+#: A browser that has no shared workers: its tabs elect one among them.
+WITHOUT_WORKERS = "delete globalThis.SharedWorker"
+#: And one that is on plain HTTP from elsewhere.
+WITHOUT_LOCKS = WITHOUT_WORKERS + "; Object.defineProperty(Navigator.prototype, 'locks', { value: undefined })"
+
+HUB = """
+async () => {
+  const { StreamHub } = await import("/stream-hub.js");
+  const sessions = new EventTarget();
+  const streams = [];
+  const makeStream = () => {
+    const stream = Object.assign(new EventTarget(), { did: [], wake: () => stream.did.push("wake"),
+      start: (cursor) => stream.did.push(cursor), stop: () => stream.did.push("stop") });
+    streams.push(stream);
+    return stream;
+  };
+  const hub = new StreamHub({ makeStream, sessions });
+  const tab = () => {
+    const told = [];
+    const note = ({ type, detail }) => told.push(detail === undefined ? type : [type, detail]);
+    return { take: hub.attach({ postMessage: note }), told };
+  };
+  const tell = (stream, type, detail) => stream.dispatchEvent(new CustomEvent(type, { detail }));
+  const [a, b, other] = [tab(), tab(), tab()];
+  a.take({ type: "join", viewer: "anna" });
+  b.take({ type: "join", viewer: "anna" });
+  other.take({ type: "join", viewer: "igor" });
+  a.take({ type: "start", cursor: "c-1" });
+  tell(streams[0], "facts", [1]);
+  b.take({ type: "start", cursor: "c-0" });
+  tell(streams[0], "connection", "live");
+  other.take({ type: "start", cursor: "c-2" });
+  tell(streams[1], "facts", [2]);
+  const late = tab();
+  late.take({ type: "join", viewer: "anna" });
+  a.take({ type: "leave" });
+  tell(streams[0], "facts", [3]);
+  tell(streams[0], "resync", {});
+  tell(streams[0], "facts", [4]);
+  b.take({ type: "start", cursor: "c-3" });
+  sessions.dispatchEvent(new MessageEvent("message"));
+  tell(streams[0], "facts", [5]);
+  return [a.told, b.told, other.told, late.told, streams.map((stream) => stream.did)];
+}
+"""
+
+
+def test_a_hub_serves_each_viewer_with_one_stream(modules: Page) -> None:
+    """Who starts second reads anew, who comes late knows how things stand, nobody hears another viewer's facts, and a
+    login anywhere ends them all."""
+    a, b, other, late, did = modules.evaluate(HUB)
+    assert a == ["started", ["facts", [1]], ["connection", "live"]]
+    rest: list[Any] = [["facts", [3]], ["resync", {}], ["facts", [4]]]
+    assert b == [["facts", [1]], "joined", ["connection", "live"], *rest, "started", ["renew", None]]
+    assert other == ["started", ["facts", [2]], ["renew", None]]
+    assert late == [["connection", "live"], *rest, ["renew", None]]
+    assert did == [["c-1", "stop", "c-3", "stop"], ["c-2", "stop"]]
+
+
+@pytest.mark.parametrize("without", [None, WITHOUT_WORKERS], ids=["worker", "leader"])
+def test_three_tabs_hold_one_stream(
+    without: str | None, sidecar: LocalSidecar, narrator: Narrator, open_page: Callable[..., Page]
+) -> None:
+    """Closing the first of them loses nothing for the others; logging out in one ends it for all."""
+    first = open_page("about:blank")
+    if without:
+        first.context.add_init_script(without)
+    tabs = [first, first.context.new_page(), first.context.new_page()]
+    for tab in tabs:
+        tab.goto(sidecar.url)
+        expect(tab.locator(".connection__word")).to_have_text("Live")
+    eventually(lambda: _streams(sidecar, first) == 1, "one stream is open")
+    narrator.sent("t-1")
+    for tab in tabs:
+        expect(_row(tab, "t-1")).to_have_count(1)
+    narrator.sent("t-2")
+    first.close()
+    narrator.started("t-1")
+    narrator.sent("t-3")
+    for tab in tabs[1:]:
+        for task_id in ("t-2", "t-3"):
+            expect(_row(tab, task_id)).to_have_count(1)
+        expect(_row(tab, "t-1").locator(".status-word")).to_have_text("In progress")
+        expect(tab.locator(".connection__word")).to_have_text("Live")
+    eventually(lambda: _streams(sidecar, tabs[1]) == 1, "one stream is open")
+    tabs[1].locator("#logout-button").click()
+    for tab in tabs[1:]:
+        expect(tab.locator("#login")).to_be_visible()
+    eventually(lambda: _streams(sidecar, tabs[1]) == 0, "none is open")
+
+
+def test_a_tab_by_itself_is_live_too(sidecar: LocalSidecar, narrator: Narrator, open_page: Callable[..., Page]) -> None:
+    """Over plain HTTP from elsewhere a browser may have neither shared workers nor locks."""
+    page = open_page("about:blank")
+    page.context.add_init_script(WITHOUT_LOCKS)
+    page.goto(sidecar.url)
+    expect(page.locator(".connection__word")).to_have_text("Live")
+    narrator.sent("t-1")
+    expect(_row(page, "t-1")).to_have_count(1)
+
+
+def _row(page: Page, task_id: str) -> Any:
+    return page.locator(f'.task-row[data-task-id="{task_id}"]')
+
+
+def _streams(sidecar: LocalSidecar, page: Page) -> int:
+    """How many clients the sidecar keeps up to date, as it says itself."""
+    answer = page.context.request.get(f"{sidecar.url}/metrics", headers=bearer("meter", "admin"))
+    [found] = re.findall(r"^oracle_streams (\d+)$", answer.text(), re.MULTILINE)
+    return int(found)
