@@ -16,13 +16,16 @@ DEV_READY := $(VENV)/.ready-dev
 BENCH_READY := $(VENV)/.ready-bench
 SERVERS_READY := $(VENV)/.ready-servers
 
-.PHONY: help demo setup test faults faults-full lint format bench bench-page bench-full clean distclean
+.PHONY: help demo screenshots setup test faults faults-full lint format bench bench-page bench-full clean distclean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(DEMO_READY) ## Run a shop of tasks with its live dashboard; Ctrl-C stops it and tidies up
 	@$(BIN)/python examples/quickstart/demo.py; code=$$?; [ $$code -eq 130 ] || exit $$code
+
+screenshots: $(SERVERS_READY) ## Take the README's pictures of the demo
+	$(BIN)/python docs/screenshots.py $(ARGS)
 
 setup: $(DEV_READY) ## Make the virtual environment with everything that tests and linters need
 

@@ -1,6 +1,6 @@
 """Runs the whole shop on this machine: PostgreSQL, dashboard, worker, customers. Ctrl-C stops it and tidies up.
 
-    python demo.py [--port 5556] [--folder .demo]
+    python demo.py [--port 5556] [--folder .demo] [--pace 1.0]
 
 Everything it starts runs in sessions of its own, so that one Ctrl-C reaches only this program, which then stops the
 parts in order: first those that send, last the database. When a part dies, it says which, shows the part's last lines
@@ -114,6 +114,7 @@ def main() -> int:
     arguments = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     arguments.add_argument("--port", type=int, default=DEFAULT_PORT)
     arguments.add_argument("--folder", type=Path, default=Path(".demo"), help="its files while it runs; removed after")
+    arguments.add_argument("--pace", type=float, default=1.0, help="2 sends twice as many tasks")
     options = arguments.parse_args()
     logging.getLogger("oracle_celery").setLevel(logging.ERROR)  # that it serves one machine only is no news here
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -126,10 +127,10 @@ def main() -> int:
         except BlockingIOError:
             say(f"Another demo runs in {folder}. Stop that one first, or give this one another --folder.")
             return 1
-        return _run(folder, options.port)
+        return _run(folder, options.port, options.pace)
 
 
-def _run(folder: Path, port: int) -> int:
+def _run(folder: Path, port: int, pace: float) -> int:
     postgres = None if os.environ.get("SHOP_DATABASE_URL") else EmbeddedPostgres(folder / "postgres")
     parts: list[Part] = []
     code = 0
@@ -138,7 +139,7 @@ def _run(folder: Path, port: int) -> int:
         if postgres is not None:
             say("Starting PostgreSQL ...")
             environment["SHOP_DATABASE_URL"] = postgres.start()
-        _open_shop(parts, folder, port, environment)
+        _open_shop(parts, folder, port, pace, environment)
         while True:
             for part in parts:
                 part.check()
@@ -157,7 +158,7 @@ def _run(folder: Path, port: int) -> int:
     return code
 
 
-def _open_shop(parts: list[Part], folder: Path, wanted_port: int, environment: dict[str, str]) -> None:
+def _open_shop(parts: list[Part], folder: Path, wanted_port: int, pace: float, environment: dict[str, str]) -> None:
     """Starts the parts one after the other; `parts` has each as soon as it runs."""
 
     def start(name: str, *command: str) -> Part:
@@ -172,7 +173,7 @@ def _open_shop(parts: list[Part], folder: Path, wanted_port: int, environment: d
     options = ("-c", str(CONCURRENCY), "-Q", QUEUES, "-n", "shop@%h", "-l", "INFO", "--without-gossip")
     worker = start("worker", *celery, "worker", *options)
     worker.wait_until(lambda: " ready." in worker.log)
-    start("traffic", str(HERE / "traffic.py"))
+    start("traffic", str(HERE / "traffic.py"), "--pace", str(pace))
     link = re.search(rf"http://{re.escape(HOST)}:{port}/#/login/\S+", sidecar.log)  # it logs in once
     say(f"\n  The shop is open. Watch it on\n\n      {link[0] if link else f'http://{HOST}:{port}/'}\n")
     say("  Ctrl-C stops everything.")

@@ -18,6 +18,7 @@ from oracle_celery import __version__
 from oracle_celery.database.store import Store, WorkerRegistration
 from oracle_celery.extension import find
 from oracle_celery.interruption import is_interruptible
+from oracle_celery.process_load import ProcessLoad
 from oracle_celery.recorder import RecorderCounts
 
 __all__ = ["PresenceStep"]
@@ -52,6 +53,7 @@ class Beat:
     def __init__(self, worker: Any, worker_id: str) -> None:
         self.worker = worker
         self.worker_id = worker_id
+        self.load = ProcessLoad()
         self.is_registered = False
 
     def perform(self, store: Store, counts: RecorderCounts) -> None:
@@ -66,6 +68,7 @@ class Beat:
             store.retire(self.worker_id)
 
     def _tell(self, store: Store, counts: RecorderCounts) -> bool:
+        load = self.load.read()
         return store.beat(
             self.worker_id,
             active=len(state.active_requests),
@@ -73,6 +76,8 @@ class Beat:
             queues=self._queues(),
             rate_limits=self._rate_limits(),
             counts=counts,
+            cpu=load.cpu,
+            memory=load.memory,
         )
 
     def _queues(self) -> tuple[str, ...]:

@@ -61,6 +61,66 @@ export function orderedWorkers(workers) {
 /** `{alive, busy, slots}`: slots of workers whose size is known. */
 export function capacity(workers) {
   const living = workers.filter((worker) => worker.state === "alive");
-  const sum = (field) => living.reduce((total, worker) => total + (worker[field] ?? 0), 0);
-  return { alive: living.length, busy: sum("active"), slots: sum("concurrency") };
+  const sum = (amount) => living.reduce((total, worker) => total + (amount(worker) ?? 0), 0);
+  return { alive: living.length, busy: sum(busySlots), slots: sum((worker) => worker.concurrency) };
+}
+
+const RUNNING_TOLD = 32; // tasks of one worker that the server tells at most
+
+/** How many tasks it runs: the records know sooner than the beats do. Null: not told to this viewer. */
+export function busySlots({ active, running = [] }) {
+  if (active === null || active === undefined) return null;
+  return running.length > 0 && running.length < RUNNING_TOLD ? running.length : active;
+}
+
+const FOLDED_AFTER = 15 * 60_000; // ms since it has gone
+
+/** Those that have been gone for a while are history: `{shown, folded}`. @param {number} now */
+export function foldedWorkers(workers, now) {
+  const isFolded = ({ gone_at: at }) => at !== null && at !== undefined && now - Date.parse(at) > FOLDED_AFTER;
+  return { shown: workers.filter((worker) => !isFolded(worker)), folded: workers.filter(isFolded) };
+}
+
+/** What most of the living run, by name: of two that are as common, the newer. @returns {Map<string, string>} */
+export function usualVersions(workers) {
+  const counts = new Map();
+  for (const { state, versions } of workers) {
+    if (state !== "alive" && state !== "silent") continue;
+    for (const [name, version] of Object.entries(versions ?? {})) {
+      if (!counts.has(name)) counts.set(name, new Map());
+      counts.get(name).set(version, (counts.get(name).get(version) ?? 0) + 1);
+    }
+  }
+  const newest = (a, b) => b[1] - a[1] || b[0].localeCompare(a[0], "en", { numeric: true });
+  return new Map([...counts].map(([name, versions]) => [name, [...versions].sort(newest)[0][0]]));
+}
+
+/** `[name, version]` of what a living worker runs and most do not. @param {Map<string, string>} usual */
+export function oddVersions({ state, versions }, usual) {
+  if (state !== "alive" && state !== "silent") return [];
+  return Object.entries(versions ?? {}).filter(([name, version]) => usual.has(name) && usual.get(name) !== version);
+}
+
+/** Seconds that a running task has taken so far. @param {number} now */
+export function elapsed({ started_at: at }, now) {
+  return at === null ? null : Math.max(0, (now - Date.parse(at)) / 1000);
+}
+
+/** Whether a task runs for longer than 95 of 100 of its kind. @param {Map<string, number>} usual seconds by name */
+export function isOverdue(task, usual, now) {
+  return usual.has(task.name) && elapsed(task, now) > usual.get(task.name);
+}
+
+/**
+ * When a queue will be empty, going on like this: `{state, seconds}`. The state is "empty", "paused", "still" (nothing
+ * ends), "growing", "unknown" (how fast it fills is not), or "emptying", which alone has seconds.
+ */
+export function timeToEmpty({ waiting, paused, flow }) {
+  const state = (word, seconds = null) => ({ state: word, seconds });
+  if (waiting === 0) return state("empty");
+  if (paused) return state("paused");
+  if (flow.finished === 0) return state("still");
+  if (flow.arrived === null) return state("unknown");
+  if (flow.arrived >= flow.finished) return state("growing");
+  return state("emptying", (waiting / (flow.finished - flow.arrived)) * 60);
 }

@@ -11,6 +11,7 @@ export const UNKNOWN = "–";
 const MINUTE = 60; // seconds
 const HOUR = 60 * MINUTE;
 const DAY = 24 * HOUR;
+const BYTE_UNITS = ["unit.byte", "unit.kb", "unit.mb", "unit.gb", "unit.tb"];
 
 /** @param {number | null | undefined} value */
 export function formatCount(value) {
@@ -55,6 +56,19 @@ export function durationParts(seconds) {
 export function formatDuration(seconds) {
   const { value, unit } = durationParts(seconds);
   return unit ? `${value}\u00a0${unit}` : value;
+}
+
+/** @param {number | null | undefined} bytes */
+export function formatBytes(bytes) {
+  if (!isNumber(bytes)) return UNKNOWN;
+  const at = bytes < 1 ? 0 : Math.min(BYTE_UNITS.length - 1, Math.floor(Math.log10(bytes) / 3));
+  const value = bytes / 1000 ** at;
+  return `${decimal(value, at > 0 && value < 10 ? 1 : 0)}\u00a0${t(BYTE_UNITS[at])}`;
+}
+
+/** A number of events in a minute: few of them to one digit after the point. @param {number | null | undefined} rate */
+export function formatRate(rate) {
+  return isNumber(rate) ? decimal(rate, rate > 0 && rate < 9.95 ? 1 : 0) : UNKNOWN;
 }
 
 /** What still runs, in whole seconds. @param {number} seconds */

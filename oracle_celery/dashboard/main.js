@@ -13,19 +13,21 @@ import { columnsFromText, textOfColumns } from "./columns.js";
 import { Control } from "./control.js";
 import { FailureReading } from "./failure-reading.js";
 import { Figures } from "./figures.js";
-import { currentLanguage, loadLanguage, preferredLanguage, t, translate } from "./locale.js";
+import { LANGUAGES, currentLanguage, loadLanguage, preferredLanguage, t, translate } from "./locale.js";
 import { Pages } from "./pages.js";
+import { paletteEntries } from "./palette.js";
 import { prefer, preference } from "./preferences.js";
 import { withTerm } from "./query-language.js";
 import { addressFromQuery, isLive, isOldAddress, nextSort, queryFromAddress, queryOf, typedText } from "./query.js";
 import { Renewable } from "./renewal.js";
-import { hashOf, routeFromHash } from "./route.js";
+import { hashOf, pagesFor, routeFromHash } from "./route.js";
 import { RowTasks } from "./row-tasks.js";
 import { isSelecting } from "./selection.js";
-import { mayControl, takeLoginToken, viewerKey } from "./session.js";
+import { mayControl, seesEverything, takeLoginToken, viewerKey } from "./session.js";
 import { SharedStream } from "./shared-stream.js";
 import { initialState, isOvergrown, needsServerToShow, reduce } from "./state.js";
 import { parametersOf } from "./types.js";
+import { Announcements } from "./views/announcements.js";
 import { AuditPage } from "./views/audit-page.js";
 import { Bar } from "./views/bar.js";
 import { BulkPage } from "./views/bulk-page.js";
@@ -38,6 +40,7 @@ import { KeyHelp } from "./views/key-help.js";
 import { Login } from "./views/login.js";
 import { Metrics } from "./views/metrics.js";
 import { Navigation } from "./views/navigation.js";
+import { Palette } from "./views/palette.js";
 import { QueueRail } from "./views/queue-rail.js";
 import { QueuesPage } from "./views/queues-page.js";
 import { SchedulePage } from "./views/schedule-page.js";
@@ -72,6 +75,7 @@ let rereading = null; // timer
 
 const stream = new SharedStream();
 const announcer = document.querySelector("#announcer");
+const announcements = Announcements(announcer);
 const bar = Bar(document.querySelector("#bar"));
 const metrics = Metrics(document.querySelector("#metrics"));
 const rail = Renewable(document.querySelector("#queue-rail"), QueueRail);
@@ -93,7 +97,7 @@ const otherPages = {
 };
 const navigations = [...document.querySelectorAll("[data-navigation]")].map((element) => Navigation(element));
 const login = Login(document.querySelector("#login"));
-const views = [login, bar, tab, metrics, rail, filters, columnChooser, taskList, selectionBar, taskDetail, ...Object.values(otherPages), ...navigations];
+const views = [login, bar, tab, metrics, rail, filters, columnChooser, taskList, selectionBar, taskDetail, ...Object.values(otherPages), ...navigations, announcements];
 const pages = Pages({ dispatch, state: () => state });
 const failures = FailureReading({ dispatch, state: () => state });
 const figures = Figures({ dispatch, state: () => state });
@@ -116,21 +120,27 @@ const access = Access({
   askForLogin: login.focus,
   announce: (text) => (announcer.textContent = text),
 });
+const palette = Renewable(document.querySelector("#palette"), (element) => Palette(element, { entries: offers }));
 const keyHelp = KeyHelp(document.querySelector("#key-help"), {
-  j: () => taskList.move(1),
-  k: () => taskList.move(-1),
-  "/": () => filters.focus(),
-  n: () => state.waiting.size > 0 && taskList.showNew(),
-  t: changeTheme,
-  x: () => taskList.tick({ isRange: false }),
-  X: () => taskList.tick({ isRange: true }),
-  r: () => command("retryTask"),
-  R: () => taskDetail.command("askRetry"),
-  c: () => command("cancelTask"),
-  C: () => taskDetail.command("askCancel"),
-  y: () => taskList.currentId() && copyButtons.copy(state.opened ?? taskList.currentId()),
-  "?": () => isIn() && keyHelp.open(),
-  Escape: stepBack,
+  actions: {
+    j: () => taskList.move(1),
+    k: () => taskList.move(-1),
+    "/": () => filters.focus(),
+    n: () => state.waiting.size > 0 && taskList.showNew(),
+    t: changeTheme,
+    x: () => taskList.tick({ isRange: false }),
+    X: () => taskList.tick({ isRange: true }),
+    r: () => command("retryTask"),
+    R: () => taskDetail.command("askRetry"),
+    c: () => command("cancelTask"),
+    C: () => taskDetail.command("askCancel"),
+    y: copyTaskId,
+    "?": () => isIn() && keyHelp.open(),
+    Escape: stepBack,
+  },
+  pages: () => (isIn() ? pagesFor(seesEverything(state)) : []),
+  go: (page) => goToHash(hashOf(page)),
+  openPalette: () => isIn() && palette.open(),
 });
 
 await start();
@@ -180,7 +190,7 @@ function end() {
 
 /** Nothing that the viewer was shown stays in the document, hidden parts included. */
 function empty() {
-  for (const view of [rail, taskDetail, ...Object.values(otherPages)]) view.renew();
+  for (const view of [rail, taskDetail, palette, ...Object.values(otherPages)]) view.renew();
   control.renew();
   tab.forget();
   announcer.textContent = "";
@@ -223,8 +233,12 @@ function listen() {
     dispatch({ type: "rangeChosen", range });
     figures.look();
   });
+  answer("showTasks", showTasks);
   answer("changeTheme", changeTheme);
   answer("showKeys", () => keyHelp.open());
+  answer("showPalette", () => isIn() && palette.open());
+  answer("goTo", ({ hash }) => goToHash(hash));
+  answer("copyTaskId", copyTaskId);
   stream.addEventListener("facts", (event) => takeFacts(event.detail));
   stream.addEventListener("summary", (event) => takeSummary(event.detail));
   stream.addEventListener("bulk", (event) => pages.takeBulk(event.detail));
@@ -357,6 +371,11 @@ function changeQuery(query, { isNew = true } = {}) {
   if (!isSame) loadList();
 }
 
+/** The list, of certain tasks: of a worker, of a queue. */
+function showTasks(filter) {
+  filterBy(Object.entries(filter).reduce((text, [field, value]) => withTerm(text, { field, value }), ""));
+}
+
 function showNew() {
   if (needsServerToShow(state)) loadList();
   else dispatch({ type: "newShown" });
@@ -456,6 +475,13 @@ function focusPage() {
   if (page !== "tasks") otherPages[page === "bulk" && id === null ? "bulks" : page].focus();
 }
 
+/** To another place, so that "back" leads back, and with the focus on what is shown there. */
+function goToHash(hash) {
+  if (location.hash === hash) return focusContent();
+  document.activeElement?.blur();
+  location.hash = hash;
+}
+
 function goTo(hash) {
   history.replaceState(null, "", location.pathname + location.search + hash);
   openFromAddress();
@@ -509,6 +535,20 @@ function stepBack() {
   else if (isSelecting(state.selection)) dispatch({ type: "selectionCleared" });
   else if (state.opened !== null) closeTask();
   else focused?.blur();
+}
+
+function copyTaskId() {
+  const taskId = state.opened ?? taskList.currentId();
+  if (taskId) copyButtons.copy(taskId);
+}
+
+/** What the palette offers now. */
+function offers() {
+  return paletteEntries(state, {
+    pages: pagesFor(seesEverything(state)),
+    commands: ["retryTask", "cancelTask"].filter((name) => taskDetail.canCommand(name)),
+    languages: LANGUAGES.map((language) => ({ language, name: t(`language.${language}`) })),
+  });
 }
 
 // Language and theme

@@ -10,6 +10,11 @@
 export const PAGES = Object.freeze(["tasks", "failures", "types", "queues", "workers", "schedule", "bulk", "audit"]);
 export const OVERSIGHT_PAGES = Object.freeze(["schedule", "audit"]);
 
+/** The pages of a viewer who may see every task, or their own alone. @param {boolean} seesAll */
+export function pagesFor(seesAll) {
+  return seesAll ? PAGES : PAGES.filter((page) => !OVERSIGHT_PAGES.includes(page));
+}
+
 const PAGES_WITH_ID = new Set(["tasks", "failures", "bulk"]);
 const ADDRESS = /^#\/([a-z]+)(?:\/([^?]+))?(?:\?(.*))?$/s;
 

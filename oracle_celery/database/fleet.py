@@ -19,8 +19,10 @@ from oracle_celery.database.fetching import Fetch
 from oracle_celery.database.fleet_facts import (
     EverythingPaused,
     QueueFacts,
+    QueueFlow,
     QueueList,
     QueueWorker,
+    RunningTask,
     WorkerFacts,
     WorkerList,
 )
@@ -36,11 +38,17 @@ __all__ = ["FleetQueries"]
 #: Seconds that a worker is shown after it has gone.
 GONE_SECONDS = 24 * 3600.0
 WORKERS_LIMIT = 1_000
+#: Running tasks that are told: of one worker, and in all.
+RUNNING_EACH = 32
+RUNNING_LIMIT = 2_000
+#: Whole minutes over which a queue's flow is averaged.
+FLOW_MINUTES = 5
 
 #: The row of `fleet_queues` that stands for all queues.
 _ALL = ""
 
 _workers_of = msgspec.json.Decoder(list[QueueWorker]).decode
+_running_of = msgspec.json.Decoder(list[RunningTask]).decode
 _pause_of = msgspec.json.Decoder(PauseInForce).decode
 _situation_of = msgspec.json.Decoder(Situation).decode
 
@@ -54,13 +62,18 @@ class FleetQueries:
 
     async def workers(self, viewer: Viewer) -> WorkerList:
         """The living, by node, then those that have gone within a day and were not replaced."""
-        limits = {"gone": GONE_SECONDS, "limit": WORKERS_LIMIT}
+        limits = {
+            "gone": GONE_SECONDS,
+            "limit": WORKERS_LIMIT,
+            "running_each": RUNNING_EACH,
+            "running_limit": RUNNING_LIMIT,
+        }
         rows = await self._read("fleet_workers", viewer, limits)
         return WorkerList(workers=[_worker(row) for row in rows])
 
     async def queues(self, viewer: Viewer) -> QueueList:
         """By name: every queue that a living worker consumes or is to, that is paused, or in which a task waits."""
-        counted = {"counted_user": viewer.owner or ""}  # in the gauges, '' stands for everyone's sums
+        counted = {"counted_user": viewer.owner or "", "flow_minutes": FLOW_MINUTES}  # '' stands for everyone's sums
         rows = await self._read("fleet_queues", viewer, counted)
         everything = next((row[4] for row in rows if row[0] == _ALL), None)
         return QueueList(
@@ -86,11 +99,18 @@ def _worker(row: tuple[Any, ...]) -> WorkerFacts:
     fields = dict(zip(WorkerFacts.__struct_fields__, row, strict=True))
     for name in ("versions", "rate_limits"):
         fields[name] = msgspec.Raw(fields[name].encode())
+    fields["running"] = _running_of(fields["running"])
     return WorkerFacts(**fields)
 
 
 def _queue(
-    name: str, waiting: int, oldest_at: str | None, oldest_id: str | None, pause: str | None, workers: str
+    name: str,
+    waiting: int,
+    oldest_at: str | None,
+    oldest_id: str | None,
+    pause: str | None,
+    workers: str,
+    finished: float,
 ) -> QueueFacts:
     at_queue = _workers_of(workers)
     consumers = sum(worker.is_consuming for worker in at_queue)
@@ -100,6 +120,7 @@ def _queue(
         waiting=waiting,
         oldest_waiting_at=oldest_at,
         oldest_waiting_id=oldest_id,
+        flow=QueueFlow(finished=finished, arrived=None),
         paused=None if pause is None else _pause_of(pause),
         workers=at_queue,
         is_stranded=waiting > 0 and consumers == 0 and pause is None,

@@ -9,10 +9,30 @@ import msgspec
 from oracle_celery.database.facts import Instant
 from oracle_celery.situation import PauseInForce
 
-__all__ = ["EverythingPaused", "QueueFacts", "QueueList", "QueueWorker", "WorkerFacts", "WorkerList", "WorkerState"]
+__all__ = [
+    "EverythingPaused",
+    "QueueFacts",
+    "QueueFlow",
+    "QueueList",
+    "QueueWorker",
+    "RunningTask",
+    "WorkerFacts",
+    "WorkerList",
+    "WorkerState",
+]
 
 #: silent: its beats are late, nobody has given it up; stopped: it said goodbye; lost: it was given up.
 WorkerState = Literal["alive", "silent", "stopped", "lost"]
+
+
+class RunningTask(msgspec.Struct, frozen=True, kw_only=True):
+    """A task that a worker runs now."""
+
+    task_id: str
+    name: str | None
+    user_id: str | None
+    queue: str | None
+    started_at: Instant | None
 
 
 class WorkerFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,6 +53,10 @@ class WorkerFacts(msgspec.Struct, frozen=True, kw_only=True):
     gone_at: Instant | None
     versions: msgspec.Raw
     rate_limits: msgspec.Raw  # {task name: "10/m"}
+    cpu: float | None  # cores that its processes keep busy, and
+    memory: int | None  # bytes resident in them, at beat_at; both unknown to whoever may not see everything, as is
+    lost_tasks: int | None  # how many tasks count as failed because it is gone
+    running: list[RunningTask]  # what it runs of the viewer's, the longest first: as many as a page shows
 
 
 class WorkerList(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,6 +69,14 @@ class QueueWorker(msgspec.Struct, frozen=True, kw_only=True):
     node: str
     state: WorkerState
     is_consuming: bool
+    slots: int
+
+
+class QueueFlow(msgspec.Struct, frozen=True, kw_only=True):
+    """How a queue's tasks come and go: the viewer's, a minute, over the last few whole minutes."""
+
+    finished: float
+    arrived: float | None  # None: the queue has not been watched for long enough
 
 
 class QueueFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,6 +89,7 @@ class QueueFacts(msgspec.Struct, frozen=True, kw_only=True):
     waiting: int  # pending tasks
     oldest_waiting_at: Instant | None
     oldest_waiting_id: str | None
+    flow: QueueFlow
     paused: PauseInForce | None
     workers: list[QueueWorker]
     is_stranded: bool  # something waits, nobody consumes, and not because it is paused

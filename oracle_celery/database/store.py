@@ -208,13 +208,18 @@ class Store:
         queues: Sequence[str] | None = None,
         rate_limits: Mapping[str, str] | None = None,
         counts: object = None,
+        cpu: float | None = None,
+        memory: int | None = None,
     ) -> bool:
         """False: the database does not know this worker, which must register again. `counts` is anything msgspec
-        encodes as an object: what the recorder has done; None leaves what was told before, as for the others."""
+        encodes as an object: what the recorder has done; None leaves what was told before, as for queues and limits.
+        `cpu` (in cores) and `memory` (in bytes) are of this beat alone."""
         fields = {
             "worker_id": worker_id,
             "active": active,
             "reserved": reserved,
+            "cpu": cpu,
+            "memory": memory,
             "queues": None if queues is None else list(queues),
             "rate_limits": None if rate_limits is None else msgspec.json.encode(rate_limits).decode(),
             "counts": None if counts is None else msgspec.json.encode(counts).decode(),

@@ -43,7 +43,15 @@ from oracle_celery.database.failure_facts import (
     RangeStarts,
     SimilarFailures,
 )
-from oracle_celery.database.fleet_facts import QueueFacts, QueueList, QueueWorker, WorkerFacts, WorkerList
+from oracle_celery.database.fleet_facts import (
+    QueueFacts,
+    QueueFlow,
+    QueueList,
+    QueueWorker,
+    RunningTask,
+    WorkerFacts,
+    WorkerList,
+)
 from oracle_celery.database.lineage import Lineage, Relative
 from oracle_celery.database.schedule_facts import BeatFacts, Crontab, Schedule, ScheduledRun, ScheduleEntry
 from oracle_celery.database.trend_facts import (
@@ -352,6 +360,12 @@ WORKER_LIST = WorkerList(
             gone_at=None,
             versions=msgspec.Raw(b'{"celery":"5.7.0"}'),
             rate_limits=msgspec.Raw(b'{"shop.mail":"10/m"}'),
+            cpu=1.4,
+            memory=412_000_000,
+            lost_tasks=None,
+            running=[
+                RunningTask(task_id=TASK_ID, name="shop.mail", user_id="ann", queue="celery", started_at=CREATED_AT)
+            ],
         )
     ]
 )
@@ -364,8 +378,9 @@ QUEUE_LIST = QueueList(
             waiting=12,
             oldest_waiting_at=CREATED_AT,
             oldest_waiting_id=TASK_ID,
+            flow=QueueFlow(finished=0.0, arrived=4.2),
             paused=PauseInForce(by="root", at=CANCELLED_AT, reason="provider is down", until=None, everything=False),
-            workers=[QueueWorker(node=NODE, state="alive", is_consuming=False)],
+            workers=[QueueWorker(node=NODE, state="alive", is_consuming=False, slots=4)],
             is_stranded=False,
         )
     ],

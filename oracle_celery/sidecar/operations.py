@@ -371,11 +371,14 @@ OPERATIONS: Mapping[str, Operation] = {
     "workers": Operation(
         tag="fleet",
         summary="List workers",
+        description="Each with the tasks that it runs, the longest first; a task of somebody else is not among them for "
+        "an owner, to whom no worker's load is told either.",
         answers={200: answer(WorkerList, examples.WORKER_LIST, "Living ones, and those gone for less than a day.")},
     ),
     "queues": Operation(
         tag="fleet",
         summary="List queues",
+        description="`flow` is a minute's, averaged over the last five whole ones.",
         answers={200: answer(QueueList, examples.QUEUE_LIST, "What waits, who consumes, what is paused.")},
     ),
     "schedule": Operation(

@@ -57,6 +57,16 @@ class Fleet:
 
         self.station.poll(look, f"the worker is {expected}", lambda: self.station.get("/api/workers"))
 
+    def wait_for_load(self, *running: str) -> None:
+        """The only worker runs these tasks, and has said what it costs."""
+
+        def look() -> bool:
+            [worker] = self.station.get("/api/workers")["workers"]
+            told = tuple(task["task_id"] for task in worker["running"])
+            return told == running and worker["cpu"] is not None and worker["memory"] > 1_000_000
+
+        self.station.poll(look, f"it runs {running}", lambda: self.station.get("/api/workers"))
+
 
 @pytest.fixture
 def fleet(broker_url: str, database: str, tmp_path: Path) -> Iterator[Fleet]:
@@ -92,6 +102,7 @@ def test_slots_rate_limit_and_eta(fleet: Fleet) -> None:
     running = fleet.station.send("sleep", LONG)
     fleet.station.wait_for(limited[0], "completed")
     fleet.station.wait_for(running, "in_progress")
+    fleet.wait_for_load(running)
     behind = [fleet.station.send("succeed") for _ in range(2)]
     busy = fleet.wait_for_code(behind[1], "slots_busy")
     assert (busy["workers"], busy["slots"], busy["ahead"]) == ([worker.node], 1, 2)  # the limited one is still there

@@ -15,7 +15,7 @@ from oracle_celery.states import Rank, Status
 from tests.browser.hostile import HOSTILE, identifier
 from tests.browser.narrator import SECOND_NS, Narrator
 
-__all__ = ["REASON_LIMIT", "TOLD_AT_ONCE", "Planted", "plant"]
+__all__ = ["REASON_LIMIT", "TOLD_AT_ONCE", "Planted", "plant", "plant_running"]
 
 TOLD_AT_ONCE = 50  # facts in one transaction
 REASON_LIMIT = 1_000  # characters: the API takes no longer reason, and a detail is a sentence
@@ -74,6 +74,16 @@ def plant(database: str) -> Planted:
             _plant(connection, planted, number)
         _plant_bulk(connection, planted)
     return planted
+
+
+def plant_running(database: str) -> None:
+    """Every worker runs a task of the same name as its pool."""
+    with psycopg.connect(database) as connection:
+        connection.execute(
+            "INSERT INTO oracle.task_state_record (created_at, changed_at, run_at, started_at, retries, status, rank,"
+            " task_id, name, queue, user_id, worker, worker_id) SELECT now(), now(), now(), now(), 0, 1, 20,"
+            " 'run by ' || node, pool, queues[1], pool, node, worker_id FROM oracle.worker"
+        )
 
 
 def _facts(planted: Planted, narrator: Narrator, number: int) -> Iterator[Transition]:

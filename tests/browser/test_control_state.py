@@ -170,6 +170,60 @@ def test_what_workers_have_taken_over(modules: Page) -> None:
     ]
 
 
+def test_what_is_notable_about_workers(modules: Page) -> None:
+    """What most of them run and who does not, who has been gone for long, and how many slots are taken."""
+    script = """
+    const { capacity, foldedWorkers, isOverdue, oddVersions, usualVersions } = await import("/fleet.js");
+    const now = Date.parse("2026-03-01T12:00:00Z");
+    const worker = (node, state, celery, more = {}) => ({ node, state, versions: { celery }, gone_at: null, ...more });
+    const workers = [
+      worker("a", "alive", "5.9.0", { concurrency: 4, active: 4, running: [{}, {}] }),
+      worker("b", "alive", "5.10.0", { concurrency: 4, active: 3, running: [] }),
+      worker("c", "silent", "5.10.0", { concurrency: 4, active: 4 }),
+      worker("d", "alive", "5.9.0", { concurrency: 64, active: 60, running: Array(32).fill({}) }),
+      worker("e", "lost", "4.0", { gone_at: "2026-03-01T11:50:00Z" }),
+      worker("f", "stopped", "4.0", { gone_at: "2026-03-01T11:40:00Z" }),
+    ];
+    const usual = usualVersions(workers);
+    const { shown, folded } = foldedWorkers(workers, now);
+    const minute = { name: "x", started_at: "2026-03-01T11:59:00Z" };
+    const late = (seconds) => isOverdue(minute, new Map([["x", seconds]]), now);
+    return {
+      usual: usual.get("celery"),
+      odd: workers.filter((one) => oddVersions(one, usual).length > 0).map(({ node }) => node),
+      shown: shown.length, folded: folded.map(({ node }) => node), capacity: capacity(workers),
+      nobody: usualVersions([]).size, late: [late(59), late(60)],
+    };
+    """
+    assert evaluate(modules, script) == {
+        "usual": "5.10.0",
+        "odd": ["a", "d"],
+        "shown": 5,
+        "folded": ["f"],
+        "capacity": {"alive": 3, "busy": 2 + 3 + 60, "slots": 72},
+        "nobody": 0,
+        "late": [True, False],
+    }
+
+
+@pytest.mark.parametrize(
+    ("queue", "state", "seconds"),
+    [
+        ({"waiting": 0}, "empty", None),
+        ({"paused": {"by": "anna"}}, "paused", None),
+        ({"flow": {"arrived": 2, "finished": 0}}, "still", None),
+        ({"flow": {"arrived": None, "finished": 5}}, "unknown", None),
+        ({"flow": {"arrived": 5, "finished": 5}}, "growing", None),
+        ({"flow": {"arrived": 2, "finished": 5}}, "emptying", 200),
+    ],
+)
+def test_when_a_queue_will_be_empty(modules: Page, queue: dict[str, Any], state: str, seconds: float | None) -> None:
+    """Nothing is promised of one that is paused, that grows, or of which too little is known."""
+    script = 'return (await import("/fleet.js")).timeToEmpty(queue);'
+    whole = {"waiting": 10, "paused": None, "flow": {"arrived": 0, "finished": 0}} | queue
+    assert evaluate(modules, script, queue=whole) == {"state": state, "seconds": seconds}
+
+
 def evaluate(page: Page, script: str, **values: Any) -> Any:
     names = ", ".join(values)
     return page.evaluate(f"async ({{ {names} }}) => {{ {script} }}", values)

@@ -75,3 +75,24 @@ def test_times_are_the_readers_own(modules: Page) -> None:
 def _show(page: Page, language: str, name: str, argument: Any) -> str:
     shown: str = page.evaluate(CALL, [language, name, argument])
     return shown
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "english", "russian"),
+    [
+        ("formatBytes", None, "–", "–"),
+        ("formatBytes", 0, "0 B", "0 Б"),
+        ("formatBytes", 999, "999 B", "999 Б"),
+        ("formatBytes", 1_540, "1.5 kB", "1,5 кБ"),
+        ("formatBytes", 412_000_000, "412 MB", "412 МБ"),
+        ("formatBytes", 2.6e9, "2.6 GB", "2,6 ГБ"),
+        ("formatBytes", 3e15, "3,000 TB", "3 000 ТБ"),
+        ("formatRate", 0, "0", "0"),
+        ("formatRate", 0.2, "0.2", "0,2"),
+        ("formatRate", 12.4, "12", "12"),
+    ],
+)
+def test_amounts(modules: Page, name: str, value: float | None, english: str, russian: str) -> None:
+    """Bytes in the largest unit that fits, rates with one digit where they are small."""
+    assert modules.evaluate(CALL, ["en", name, value]) == english
+    assert modules.evaluate(CALL, ["ru", name, value]) == russian

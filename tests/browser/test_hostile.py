@@ -19,7 +19,7 @@ from oracle_celery.records import Transition
 from oracle_celery.states import Status
 from tests.browser.hostile import HOSTILE, identifier
 from tests.browser.narrator import Narrator
-from tests.browser.planting import REASON_LIMIT, TOLD_AT_ONCE, Planted, plant
+from tests.browser.planting import REASON_LIMIT, TOLD_AT_ONCE, Planted, plant, plant_running
 from tests.local_processes import LocalSidecar
 from tests.polling import eventually
 from tests.tokens import token
@@ -252,10 +252,11 @@ def test_live_rows(sidecar: LocalSidecar, narrator: Narrator, watched: Page) -> 
         assert [row["name"], row["user"], row["queue"], row["reason"]] == [identifier(text)] * 4
 
 
-def test_the_other_pages(sidecar: LocalSidecar, planted: Planted, watched: Page) -> None:
+def test_the_other_pages(sidecar: LocalSidecar, planted: Planted, watched: Page, database: str) -> None:
     """Failures, queues, workers, the schedule, the actions on many, the audit; in both languages, whose sentences hold
     them."""
     everything = range(len(HOSTILE))
+    plant_running(database)
     watched.goto(f"{sidecar.url}/#/queues")
     expect(watched.locator(".queue-card")).to_have_count(len(HOSTILE))
     names = watched.locator(".queue-card h3").evaluate_all("all => all.map((one) => one.textContent)")
@@ -264,9 +265,15 @@ def test_the_other_pages(sidecar: LocalSidecar, planted: Planted, watched: Page)
     assert [number for number in everything if HOSTILE[number][:REASON_LIMIT] not in notes] == []
     _check_failures(watched)
     watched.evaluate("location.hash = '#/workers'")
-    expect(watched.locator("#workers-page tbody tr")).to_have_count(len(HOSTILE))
-    nodes = watched.locator("#workers-page tbody th").evaluate_all("all => all.map((one) => one.textContent)")
+    expect(watched.locator(".worker-row")).to_have_count(len(HOSTILE))
+    watched.locator(".worker-row__toggle").evaluate_all("all => all.forEach((one) => one.click())")
+    texts = "(all, selector) => all.map((row) => row.querySelector(selector).textContent)"
+    nodes = watched.locator(".worker-row").evaluate_all(texts, ".worker-row__toggle")
     assert set(nodes) == {planted.node(number) for number in everything}
+    for selector in (".worker-row__longest a", ".worker-detail li a", ".worker-task__user"):
+        assert set(watched.locator(".worker-row").evaluate_all(texts, selector)) == set(map(identifier, HOSTILE))
+    versions = watched.locator(".worker-row").evaluate_all(texts, '[data-fact="versions"]')
+    assert set(versions) >= {f"{identifier(text)} {identifier(text)}" for text in HOSTILE}
     watched.evaluate("location.hash = '#/bulk'")
     expect(watched.locator("#bulks-page tbody tr")).to_have_count(1)
     watched.evaluate("id => (location.hash = `#/bulk/${id}`)", planted.bulk_id)
@@ -314,7 +321,7 @@ def test_nothing_stays_in_the_document_after_logging_out(
     watched.get_by_label("Token", exact=True).fill(token("local", "admin"))
     watched.keyboard.press("Enter")
     expect(watched.locator(".queue-card")).to_have_count(len(HOSTILE))
-    watched.locator(".queue-card button").first.click()
+    watched.locator(".queue-card header > .button").first.click()
     expect(watched.locator("#queue-dialog")).to_be_visible()
 
 

@@ -17,6 +17,7 @@ from oracle_celery.database.fleet_facts import QueueFacts
 from oracle_celery.database.queries import Queries
 from oracle_celery.database.sql import statement
 from oracle_celery.database.store import Store, WorkerRegistration
+from oracle_celery.database.upkeep import Upkeep
 from oracle_celery.states import Rank, Status
 from oracle_celery.viewer import LOCAL_ADMIN, Viewer
 from oracle_celery.waiting import Waiting
@@ -150,6 +151,53 @@ async def test_a_workers_load_is_everybodys_business_only_to_admins(shop: Shop) 
     assert (seen.node, seen.active, seen.reserved) == ("celery@a", None, None)
 
 
+async def test_what_a_worker_runs(shop: Shop) -> None:
+    """The longest first, with its load; an owner is told of their own tasks alone, and of no worker's load."""
+    worker_id, other = shop.worker("celery@a", "mail"), shop.worker("celery@b")
+    shop.store.beat(worker_id, active=2, cpu=1.5, memory=2**33)
+    now = time.monotonic_ns()
+    for number, user_id in enumerate(("ann", "bob", "ann")):
+        shop.held(
+            f"t{number}",
+            worker_id,
+            "celery@a",
+            Status.IN_PROGRESS,
+            at=now - number * 1_000_000_000,
+            name="mail.send",
+            queue="mail",
+            user_id=user_id,
+        )
+    shop.held("done", worker_id, "celery@a", Status.COMPLETED)
+    a, b = (await shop.fleet.workers(LOCAL_ADMIN)).workers
+    assert (a.worker_id, b.worker_id, b.running) == (worker_id, other, [])
+    assert [(task.task_id, task.user_id, task.queue) for task in a.running] == [
+        ("t2", "ann", "mail"),
+        ("t1", "bob", "mail"),
+        ("t0", "ann", "mail"),
+    ]
+    assert (a.cpu, a.memory) == (1.5, 2**33)
+    a = (await shop.fleet.workers(ANN)).workers[0]
+    assert [task.task_id for task in a.running] == ["t2", "t0"]
+    assert (a.cpu, a.memory, a.lost_tasks) == (None, None, None)
+    assert (await shop.fleet.workers(Viewer(""))).workers[0].running == []
+
+
+async def test_what_was_lost_with_a_worker_is_counted(shop: Shop, database: str) -> None:
+    """When it is given up, and again when a journal that was found later tells of more."""
+    worker_id = shop.worker("celery@a", "mail")
+    for number in range(2):
+        shop.held(f"t{number}", worker_id, "celery@a", Status.IN_PROGRESS)
+    upkeep = Upkeep(database)
+    await upkeep.mark_lost(worker_id)
+    assert (await shop.fleet.workers(LOCAL_ADMIN)).workers[0].lost_tasks == 2
+    shop.held("found later", worker_id, "celery@a", Status.IN_PROGRESS)
+    await upkeep.fail_stranded([worker_id])
+    await upkeep.close()
+    [worker] = (await shop.fleet.workers(LOCAL_ADMIN)).workers
+    assert (worker.state, worker.lost_tasks, worker.running) == ("lost", 3, [])
+    assert (await shop.fleet.workers(ANN)).workers[0].lost_tasks is None
+
+
 # -- queues -------------------------------------------------------------------------------------------------------
 
 
@@ -187,10 +235,29 @@ async def test_queues_and_what_waits_in_them(shop: Shop, is_folded: bool) -> Non
         "held": (0, None, 0, False),
         "lonely": (1, "nobodys", 0, True),
     }
+    assert [(one.node, one.slots) for one in (await shop.queues())["mail"].workers] == [("celery@a", 2)]
     anns = await shop.queues(ANN)
     assert (anns["mail"].waiting, anns["mail"].oldest_waiting_id) == (2, "anns")
     assert "lonely" not in anns
     assert (await shop.queues(Viewer("")))["mail"].waiting == 0
+
+
+@pytest.mark.parametrize("is_folded", [False, True])
+async def test_how_fast_a_queue_is_emptied(shop: Shop, is_folded: bool) -> None:
+    """By what ended within the last five whole minutes, whatever became of it; of an owner's queue by their own."""
+    shop.worker("celery@a", "mail")
+    now = time.monotonic_ns()
+    for number in range(10):
+        status = (Status.COMPLETED, Status.FAILED)[number % 2]
+        at = now - 150 * 1_000_000_000
+        user_id = "ann" if number < 5 else "bob"
+        shop.feeder.tell(transition(f"t{number}", status, at=at, queue="mail", user_id=user_id))
+    shop.feeder.tell(transition("this minute", Status.COMPLETED, queue="mail", at=now + 3600 * 1_000_000_000))
+    if is_folded:
+        shop.sql(statement("fold_statistics").replace("%(limit)s", "1000"))
+    assert (await shop.queues())["mail"].flow.finished == 2.0
+    assert (await shop.queues(ANN))["mail"].flow.finished == 1.0
+    assert (await shop.queues(Viewer("")))["mail"].flow.finished == 0.0
 
 
 async def test_pauses(shop: Shop) -> None:
@@ -386,6 +453,7 @@ async def test_no_backlog_is_scanned(shop: Shop) -> None:
         told = await fleet.waiting(viewer, newest.task)
         assert told is not None
         assert told.reasons[0].ahead > (1_000 if viewer.is_admin else 1)  # type: ignore[union-attr]
+        await fleet.workers(viewer)
     for plan in read:
         assert "Seq Scan on task_state_record" not in plan, plan
         assert "Seq Scan on statistic_minute" not in plan, plan

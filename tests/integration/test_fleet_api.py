@@ -92,12 +92,13 @@ async def test_queues(shop: Client, feeder: Feeder, worker_id: str) -> None:
         "consumers": 0,
         "waiting": 2,
         "oldest_waiting_id": "bobs",
+        "flow": {"finished": 0.0, "arrived": None},
         "paused": None,
         "workers": [],
         "is_stranded": True,
     }
     assert (mail["name"], mail["depth"], mail["waiting"], mail["oldest_waiting_id"]) == ("mail", 2, 1, "anns")
-    assert mail["workers"] == [{"node": "celery@a", "state": "alive", "is_consuming": True}]
+    assert mail["workers"] == [{"node": "celery@a", "state": "alive", "is_consuming": True, "slots": 2}]
 
 
 async def test_an_owner_is_told_of_their_own_tasks_alone(shop: Client, feeder: Feeder, worker_id: str) -> None:
@@ -133,6 +134,10 @@ async def test_workers(shop: Client, worker_id: str) -> None:
         "gone_at": None,
         "versions": {},
         "rate_limits": {},
+        "cpu": None,
+        "memory": None,
+        "lost_tasks": None,
+        "running": [],
     }
 
 

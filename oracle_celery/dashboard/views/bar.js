@@ -1,6 +1,6 @@
 /**
  * The bar on top: environment, connection badge, language, theme, and who is logged in.
- * Asks with `chooseLanguage` {language}, `changeTheme`, `showKeys`, `logOut`.
+ * Asks with `chooseLanguage` {language}, `changeTheme`, `showKeys`, `showPalette`, `logOut`.
  */
 
 import { LANGUAGES, currentLanguage, t } from "../locale.js";
@@ -10,6 +10,7 @@ const SHAPES = { connecting: "reconnecting", live: "live", reconnecting: "reconn
 /** @param {HTMLElement} element */
 export function Bar(element) {
   const badge = element.querySelector(".connection");
+  const reason = badge.querySelector(".connection__reason");
   const environment = element.querySelector(".bar__environment");
   const user = element.querySelector(".who__user");
   const role = element.querySelector(".who__role");
@@ -21,6 +22,7 @@ export function Bar(element) {
     button.addEventListener("click", () => ask("chooseLanguage", { language: button.dataset.language }));
   }
   element.querySelector("#theme-button").addEventListener("click", () => ask("changeTheme"));
+  element.querySelector("#palette-button").addEventListener("click", () => ask("showPalette"));
   element.querySelector("#keys-button").addEventListener("click", () => ask("showKeys"));
   leave.addEventListener("click", () => ask("logOut"));
 
@@ -33,7 +35,8 @@ export function Bar(element) {
     const shown = badge.querySelector(".connection__word");
     if (shown.textContent !== word) shown.textContent = word; // a status region speaks at every change
     badge.dataset.connection = state.connection;
-    badge.title = t(`connection.${state.cause}.reason`);
+    const why = t(`connection.${state.cause}.reason`);
+    if (reason.textContent !== why) reason.textContent = why;
     badge.querySelector("use").setAttribute("href", `#connection-${SHAPES[state.connection]}`);
     showEnvironment(state.session.viewer?.environment ?? null);
     showViewer(state.session);

@@ -6,8 +6,12 @@
 
 import { currentLanguage } from "../locale.js";
 
-/** @param {Element} parent holds nothing else, a table its head @param {() => {element: Element, update: Function}} make */
+/**
+ * @param {Element} parent holds nothing else, but for what is there before the list, as a head
+ * @param {() => {element: Element, update: Function}} make
+ */
 export function KeyedList(parent, make) {
+  const before = parent.lastElementChild;
   const parts = new Map();
 
   /** @param {[string, ...any][]} entries key, then what the part's own `update` takes */
@@ -19,7 +23,7 @@ export function KeyedList(parent, make) {
       parts.delete(key);
     }
     const today = new Date().toDateString();
-    let next = parent.tHead ? parent.tHead.nextElementSibling : parent.firstElementChild;
+    let next = before === null ? parent.firstElementChild : before.nextElementSibling;
     for (const [key, ...values] of entries) {
       if (!parts.has(key)) parts.set(key, make());
       const part = parts.get(key);

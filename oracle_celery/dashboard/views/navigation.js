@@ -2,7 +2,7 @@
 
 import { formatCount } from "../format.js";
 import { t } from "../locale.js";
-import { OVERSIGHT_PAGES, PAGES, hashOf } from "../route.js";
+import { hashOf, pagesFor } from "../route.js";
 import { seesEverything } from "../session.js";
 import { KeyedList, copyOf } from "./keyed-list.js";
 
@@ -11,7 +11,7 @@ export function Navigation(element) {
   const links = KeyedList(element, Link);
 
   function update({ state }) {
-    const pages = PAGES.filter((page) => seesEverything(state) || !OVERSIGHT_PAGES.includes(page));
+    const pages = pagesFor(seesEverything(state));
     links.update(pages.map((page) => [page, page, page === state.route.page, page === "failures" ? state.failures.news : 0]));
   }
 

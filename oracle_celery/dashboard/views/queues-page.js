@@ -1,13 +1,14 @@
 /**
- * Every queue: what waits and how long, who consumes it, who paused it and why, and which workers have taken that over.
- * Asks with `pauseQueue` and `resumeQueue` {queue}; "*" stands for all.
+ * Every queue: what waits and how long, how fast it comes and goes, who consumes it, who paused it and why, and which
+ * workers have taken that over. Asks with `pauseQueue` and `resumeQueue` {queue}; "*" stands for all; and with
+ * `showTasks` {queue, status}.
  */
 
-import { confirmations, ordered, takenOver, totalWaiting } from "../fleet.js";
-import { formatCount, formatElapsed, formatTime } from "../format.js";
+import { confirmations, ordered, takenOver, timeToEmpty, totalWaiting } from "../fleet.js";
+import { UNKNOWN, formatCount, formatElapsed, formatRate, formatTime } from "../format.js";
 import { t } from "../locale.js";
 import { hashOf } from "../route.js";
-import { isAdmin } from "../session.js";
+import { isAdmin, seesEverything } from "../session.js";
 import { KeyedList, copyOf } from "./keyed-list.js";
 import { Page } from "./page.js";
 
@@ -39,7 +40,7 @@ export function QueuesPage(element) {
       const isMeant = button.dataset.everything === "resume" ? everythingPaused !== null : everythingPaused === null;
       button.hidden = !isAdmin(state) || !isMeant || queues === null;
     }
-    cards.update(ordered(queues ?? []).map((queue) => [queue.name, queue, { now, mayPause: isAdmin(state) }]));
+    cards.update(ordered(queues ?? []).map((queue) => [queue.name, queue, { now, mayPause: isAdmin(state), seesAll: seesEverything(state) }]));
   }
 
   return { update, focus: page.focus };
@@ -47,7 +48,8 @@ export function QueuesPage(element) {
 
 function QueueCard() {
   const element = copyOf("queue-card");
-  const button = element.querySelector("button");
+  const button = element.querySelector("header > .button");
+  const title = element.querySelector(".queue-card__tasks");
   const note = element.querySelector(".queue-card__note");
   const stranded = element.querySelector(".queue-card__stranded");
   const workers = KeyedList(element.querySelector(".queue-card__workers"), QueueWorker);
@@ -59,10 +61,16 @@ function QueueCard() {
     element.dispatchEvent(new CustomEvent(action, { bubbles: true, detail: { queue: name } }));
   });
 
-  function update(shown, { now, mayPause }) {
+  title.addEventListener("click", () => {
+    const detail = { queue: queue.name, status: ["pending"] };
+    element.dispatchEvent(new CustomEvent("showTasks", { bubbles: true, detail }));
+  });
+
+  function update(shown, { now, mayPause, seesAll }) {
     queue = shown;
     element.dataset.state = queue.paused ? "paused" : queue.is_stranded ? "stranded" : "flowing";
-    element.querySelector("h3").textContent = queue.name;
+    title.textContent = queue.name;
+    title.title = t("queue.tasks", { name: queue.name });
     button.hidden = !mayPause;
     button.classList.toggle("button--main", Boolean(queue.paused));
     button.querySelector("use").setAttribute("href", queue.paused ? "#icon-play" : "#icon-pause");
@@ -73,9 +81,11 @@ function QueueCard() {
     if (queue.paused) showPause();
     stranded.hidden = !queue.is_stranded;
     stranded.querySelector("span").textContent = t(queue.paused ? "queue.stranded.paused" : "queue.stranded");
-    showFact("consumers", formatCount(queue.consumers));
+    showFact("flow", flowText(queue.flow));
+    showFact("consumers", servedText(queue));
+    showFact("empty", emptyText(queue));
     showFact("depth", formatCount(queue.depth), queue.depth_error);
-    element.querySelector('[data-fact="depth"]').hidden = !isAdmin;
+    element.querySelector('[data-fact="depth"]').hidden = !seesAll;
     workers.update(takenOver(queue).map((worker) => [worker.node, worker, Boolean(queue.paused)]));
   }
 
@@ -84,7 +94,7 @@ function QueueCard() {
     waiting.textContent = formatCount(queue.waiting);
     waiting.nextElementSibling.textContent = t("queue.waiting");
     const since = queue.oldest_waiting_at === null ? null : (now - Date.parse(queue.oldest_waiting_at)) / 1000;
-    oldest.textContent = since === null ? "–" : formatElapsed(since);
+    oldest.textContent = since === null ? UNKNOWN : formatElapsed(since);
     const link = oldest.nextElementSibling.querySelector("a");
     link.textContent = t("queue.oldest");
     if (queue.oldest_waiting_id) link.href = hashOf("tasks", queue.oldest_waiting_id);
@@ -111,6 +121,27 @@ function QueueCard() {
   }
 
   return { element, update };
+}
+
+function flowText({ arrived, finished }) {
+  const values = { arrived: formatRate(arrived), finished: formatRate(finished) };
+  return t(arrived === null ? "queue.flow.out" : "queue.flow.both", values);
+}
+
+/** "3 workers, 48 slots"; where the broker counts others than the workers that are known, its number alone. */
+function servedText({ consumers, workers }) {
+  const consuming = workers.filter((worker) => worker.is_consuming && worker.state === "alive");
+  if (consuming.length !== consumers || consumers === 0) return formatCount(consumers);
+  const slots = consuming.reduce((sum, worker) => sum + worker.slots, 0);
+  return t("queue.served", {
+    workers: t("queue.workers", { count: consumers, formatted: formatCount(consumers) }),
+    slots: t("queue.slots", { count: slots, formatted: formatCount(slots) }),
+  });
+}
+
+function emptyText(queue) {
+  const { state, seconds } = timeToEmpty(queue);
+  return state === "emptying" ? formatElapsed(Math.max(1, seconds)) : t(`queue.empty.${state}`);
 }
 
 function QueueWorker() {

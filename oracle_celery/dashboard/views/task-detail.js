@@ -109,8 +109,12 @@ export function TaskDetail(element) {
 
   /** As its button does, where that is shown. */
   function command(name) {
-    if (!element.hidden && control.canCommand(name)) ask(name);
+    if (canCommand(name)) ask(name);
   }
 
-  return { update, command, focus: () => title.focus({ preventScroll: true }) };
+  function canCommand(name) {
+    return !element.hidden && control.canCommand(name);
+  }
+
+  return { update, command, canCommand, focus: () => title.focus({ preventScroll: true }) };
 }

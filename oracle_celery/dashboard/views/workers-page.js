@@ -1,77 +1,89 @@
-/** Every worker: alive or not, what it is doing, which queues it consumes now and which it is to. */
+/**
+ * Every worker: alive or not, a square for each of its slots, what it runs and for how long, and what it costs. A row
+ * opens on its running tasks, its queues and its versions; workers that are long gone lie folded at the end.
+ * Asks with `showTasks` {worker, status}.
+ *
+ * Whoever may not see every task is told of their own tasks alone, and of no worker's load.
+ */
 
-import { capacity, orderedWorkers } from "../fleet.js";
-import { UNKNOWN, formatCount, formatElapsed, formatTime, formatFullTime } from "../format.js";
+import { capacity, foldedWorkers, orderedWorkers, usualVersions } from "../fleet.js";
+import { formatCount } from "../format.js";
 import { t } from "../locale.js";
-import { KeyedList, copyOf } from "./keyed-list.js";
+import { KeyedList } from "./keyed-list.js";
 import { Page } from "./page.js";
+import { WorkerRow, versionText } from "./worker-row.js";
 
-const DRAWN_SLOTS = 32; // squares; a larger pool is told as a number
+const NO_USUAL_RUNTIMES = new Map();
 
 /** @param {HTMLElement} element */
 export function WorkersPage(element) {
   const page = Page(element);
-  const rows = KeyedList(element.querySelector("tbody"), WorkerRow);
+  const table = element.querySelector("table");
+  const rows = KeyedList(table, WorkerRow);
+  const fold = element.querySelector(".workers__fold");
+  const common = element.querySelector(".workers__versions");
+  const opened = new Set();
+  let areGoneShown = false;
+  let latest = null;
 
-  function update({ state, now }) {
+  fold.addEventListener("click", () => {
+    areGoneShown = !areGoneShown;
+    update(latest);
+  });
+  table.addEventListener("click", (event) => {
+    const toggle = event.target.closest(".worker-row__toggle");
+    if (toggle) return open(toggle.closest("tbody").dataset.workerId);
+    const link = event.target.closest("[data-show]");
+    if (link) ask("showTasks", JSON.parse(link.dataset.show));
+  });
+
+  function open(workerId) {
+    if (!opened.delete(workerId)) opened.add(workerId);
+    update(latest);
+  }
+
+  function ask(type, detail) {
+    element.dispatchEvent(new CustomEvent(type, { bubbles: true, detail }));
+  }
+
+  function update(shown) {
+    latest = shown;
+    const { state, now } = shown;
     const { workers, error } = state.fleet;
     const isShown = state.route.page === "workers";
     if (!page.update({ isShown, error, isEmpty: workers?.length === 0, connection: state.connection })) return;
-    const { alive, busy, slots } = capacity(workers ?? []);
-    const values = { count: alive, formatted: formatCount(alive), busy: formatCount(busy), slots: formatCount(slots) };
-    page.summary.textContent = workers === null ? t("list.loading") : t("workers.summary", values);
+    page.summary.textContent = workers === null ? t("list.loading") : summary(workers);
     page.empty.textContent = t("workers.none");
     element.querySelector(".page__table").hidden = !workers?.length;
-    rows.update(orderedWorkers(workers ?? []).map((worker) => [worker.worker_id, worker, now]));
+    element.classList.toggle("is-load-withheld", !(workers ?? []).some(isLoadTold));
+    const usual = usualVersions(workers ?? []);
+    common.textContent = usual.size === 0 ? "" : t("workers.versions", { versions: versionText(usual) });
+    const { shown: near, folded } = foldedWorkers(orderedWorkers(workers ?? []), now);
+    showFold(folded.length);
+    const runtimes = state.types?.usual ?? NO_USUAL_RUNTIMES;
+    rows.update([...near, ...(areGoneShown ? folded : [])].map((worker) => {
+      const odd = { usual, runtimes };
+      return [worker.worker_id, worker, now, { isOpen: opened.has(worker.worker_id), ...odd }];
+    }));
+  }
+
+  function showFold(count) {
+    fold.hidden = count === 0;
+    const values = { count, formatted: formatCount(count) };
+    fold.querySelector("span").textContent = t(areGoneShown ? "workers.fold" : "workers.unfold", values);
+    fold.setAttribute("aria-expanded", String(areGoneShown));
   }
 
   return { update, focus: page.focus };
 }
 
-function WorkerRow() {
-  const element = copyOf("worker-row");
-  const [node, life, slotCell, reserved, queues, pool, beat, started] = element.cells;
-  const slots = slotCell.firstElementChild;
-
-  function update(worker, now) {
-    element.dataset.state = worker.state;
-    node.textContent = worker.node;
-    node.title = Object.entries(worker.versions ?? {}).map(([name, version]) => `${name} ${version}`).join(", ");
-    life.textContent = t(`worker_state.${worker.state}`, {}, worker.state);
-    drawSlots(worker);
-    reserved.textContent = worker.state === "alive" ? formatCount(worker.reserved) : UNKNOWN;
-    queues.textContent = queueText(worker);
-    pool.textContent = poolText(worker);
-    pool.title = worker.interruptible ? "" : t("control.not_interruptible");
-    beat.textContent = worker.beat_at === null ? UNKNOWN : formatElapsed((now - Date.parse(worker.beat_at)) / 1000);
-    beat.title = formatFullTime(worker.beat_at);
-    started.textContent = formatTime(worker.started_at);
-    started.title = formatFullTime(worker.started_at);
-  }
-
-  function drawSlots({ state, active, concurrency }) {
-    const isKnown = state === "alive" && typeof concurrency === "number";
-    const total = isKnown && concurrency <= DRAWN_SLOTS ? concurrency : 0;
-    while (slots.childElementCount > total) slots.lastElementChild.remove();
-    while (slots.childElementCount < total) slots.append(document.createElement("i"));
-    [...slots.children].forEach((slot, at) => slot.classList.toggle("is-busy", at < (active ?? 0)));
-    const text = isKnown ? t("worker.slots.told", { busy: formatCount(active), slots: formatCount(concurrency) }) : UNKNOWN;
-    slots.setAttribute("aria-label", text);
-    slots.title = text;
-    slots.dataset.told = total === 0 ? text : "";
-  }
-
-  return { element, update };
+/** What a worker does beside the viewer's tasks is told to those who may see every task. */
+function isLoadTold({ active }) {
+  return active !== null && active !== undefined;
 }
 
-/** What it consumes; a queue that it is to consume and does not is said so. */
-function queueText({ queues, consuming }) {
-  if (consuming === null || consuming === undefined) return (queues ?? []).join(", ") || UNKNOWN;
-  const idle = (queues ?? []).filter((queue) => !consuming.includes(queue));
-  const told = [...consuming, ...idle.map((queue) => t("worker.not_consuming", { queue }))];
-  return told.join(", ") || UNKNOWN;
-}
-
-function poolText({ pool, interruptible }) {
-  return [pool ?? UNKNOWN, interruptible === false ? t("worker.cooperative") : ""].filter(Boolean).join(", ");
+function summary(workers) {
+  const { alive, busy, slots } = capacity(workers);
+  const values = { count: alive, formatted: formatCount(alive), busy: formatCount(busy), slots: formatCount(slots) };
+  return t(workers.some(isLoadTold) || workers.length === 0 ? "workers.summary" : "workers.summary.own", values);
 }

@@ -6,12 +6,28 @@ CASE WHEN w.lost_at IS NOT NULL THEN 'lost' WHEN w.stopped_at IS NOT NULL THEN '
     WHEN w.beat_at < clock_timestamp() - make_interval(secs => %(timeout)s) THEN 'silent' ELSE 'alive' END
 
 -- name: fleet_workers
--- The living, and those that have gone of late and were not replaced, the newest first.
-SELECT w.worker_id::text, w.node, w.pool, w.concurrency, w.interruptible, {state},
+-- The living, and those that have gone of late and were not replaced, the newest first, each with what it runs, the
+-- longest first: what may be seen of it. As many rows are read as tasks run, up to a limit.
+WITH running AS MATERIALIZED (
+    SELECT worker_id, json_agg(json_build_object('task_id', task_id, 'name', name, 'user_id', user_id, 'queue', queue,
+        'started_at', oracle.instant(started_at)) ORDER BY started_at, task_id) AS tasks
+    FROM (
+        SELECT x.*, row_number() OVER (PARTITION BY worker_id ORDER BY started_at, task_id) AS place
+        FROM (
+            SELECT t.worker_id, t.task_id, t.name, t.user_id, t.queue, t.started_at
+            FROM oracle.task_state_record AS t WHERE t.status = 1 AND {visible}
+            ORDER BY t.created_at LIMIT %(running_limit)s
+        ) AS x
+    ) AS placed
+    WHERE place <= %(running_each)s GROUP BY worker_id
+)
+SELECT worker_id::text, w.node, w.pool, w.concurrency, w.interruptible, {state},
     CASE WHEN %(everyone)s THEN w.active END, CASE WHEN %(everyone)s THEN w.reserved END,
     w.queues, coalesce(w.consuming, w.queues), oracle.instant(w.started_at), oracle.instant(w.beat_at),
-    oracle.instant(coalesce(w.stopped_at, w.lost_at)), w.versions::text, coalesce(w.rate_limits::text, '{{}}')
-FROM oracle.worker AS w
+    oracle.instant(coalesce(w.stopped_at, w.lost_at)), w.versions::text, coalesce(w.rate_limits::text, '{{}}'),
+    CASE WHEN %(everyone)s THEN w.cpu::float8 END, CASE WHEN %(everyone)s THEN w.memory END,
+    CASE WHEN %(everyone)s THEN w.lost_tasks END, coalesce(r.tasks::text, '[]')
+FROM oracle.worker AS w LEFT JOIN running AS r USING (worker_id)
 WHERE w.stopped_at IS NULL AND w.lost_at IS NULL
     OR coalesce(w.stopped_at, w.lost_at) > clock_timestamp() - make_interval(secs => %(gone)s)
         AND NOT EXISTS (SELECT FROM oracle.worker AS n WHERE n.node = w.node AND n.started_at > w.started_at)
@@ -22,8 +38,13 @@ LIMIT %(limit)s;
 -- Every queue that is consumed, paused or waited in, and '' for all of them together. The numbers come from the gauges,
 -- the oldest task from an index: no backlog is read.
 WITH living AS MATERIALIZED (
-    SELECT w.node, w.queues, coalesce(w.consuming, w.queues) AS consuming, {state} AS state
+    SELECT w.node, w.queues, coalesce(w.consuming, w.queues) AS consuming, {state} AS state,
+        CASE w.pool WHEN 'solo' THEN 1 ELSE w.concurrency END AS slots
     FROM oracle.worker AS w WHERE w.stopped_at IS NULL AND w.lost_at IS NULL
+),
+whole AS MATERIALIZED (
+    SELECT date_trunc('minute', now()) - make_interval(mins => %(flow_minutes)s) AS since,
+        date_trunc('minute', now()) AS until
 ),
 counted AS MATERIALIZED (
     SELECT queue, sum(tasks)::bigint AS waiting FROM (
@@ -36,6 +57,18 @@ counted AS MATERIALIZED (
     ) AS x
     WHERE queue <> '' GROUP BY queue HAVING sum(tasks) > 0
 ),
+-- What ended in whole minutes, the running one apart.
+ended AS MATERIALIZED (
+    SELECT queue, greatest(sum(tasks), 0) / %(flow_minutes)s::float8 AS a_minute FROM (
+        SELECT t.queue, t.tasks FROM oracle.statistic_minute AS t, whole
+        WHERE t.everyone = %(everyone)s AND t.user_id = %(counted_user)s AND t.minute >= whole.since
+            AND t.minute < whole.until AND t.status > 1 AND {visible}
+        UNION ALL
+        SELECT t.queue, t.tasks FROM oracle.statistic_delta AS t, whole
+        WHERE t.minute >= whole.since AND t.minute < whole.until AND t.status > 1 AND {visible}
+    ) AS x
+    GROUP BY queue
+),
 name AS (
     SELECT '' COLLATE "C" AS queue
     UNION SELECT queue FROM counted
@@ -45,11 +78,13 @@ name AS (
 SELECT name.queue, coalesce(counted.waiting, 0), oracle.instant(oldest.created_at), oldest.task_id,
     CASE WHEN word.is_paused THEN json_build_object('by', word.changed_by, 'at', oracle.instant(word.changed_at),
         'reason', word.reason, 'until', oracle.instant(word.until), 'everything', word.queue = '')::text END,
-    (SELECT coalesce(json_agg(json_build_object('node', l.node, 'state', l.state,
+    (SELECT coalesce(json_agg(json_build_object('node', l.node, 'state', l.state, 'slots', l.slots,
             'is_consuming', name.queue = ANY (l.consuming)) ORDER BY l.node), '[]')::text
-        FROM living AS l WHERE name.queue = ANY (l.queues) OR name.queue = ANY (l.consuming))
+        FROM living AS l WHERE name.queue = ANY (l.queues) OR name.queue = ANY (l.consuming)),
+    coalesce(ended.a_minute, 0)
 FROM name
 LEFT JOIN counted USING (queue)
+LEFT JOIN ended USING (queue)
 LEFT JOIN LATERAL (
     SELECT p.* FROM oracle.queue_pause AS p WHERE p.queue IN (name.queue, '') ORDER BY p.seq DESC LIMIT 1
 ) AS word ON true

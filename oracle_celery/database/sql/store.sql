@@ -59,7 +59,7 @@ SET node = excluded.node, origin = excluded.origin, pool = excluded.pool, concur
 -- name: beat
 -- A worker is alive. Returns no row for an unknown one, which must register again.
 UPDATE oracle.worker
-SET beat_at = clock_timestamp(), active = %(active)s, reserved = %(reserved)s,
+SET beat_at = clock_timestamp(), active = %(active)s, reserved = %(reserved)s, cpu = %(cpu)s, memory = %(memory)s,
     queues = coalesce(%(queues)s::text[], queues), counts = coalesce(%(counts)s::json, counts),
     rate_limits = coalesce(%(rate_limits)s::json, rate_limits), stopped_at = NULL, lost_at = NULL
 WHERE worker_id = %(worker_id)s

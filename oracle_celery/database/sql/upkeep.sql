@@ -29,7 +29,7 @@ GROUP BY t.worker_id;
 -- name: fail_stranded
 -- What mark_lost would have done. The file is as in expire_overdue.
 WITH stranded AS MATERIALIZED (
-    SELECT t.task_id, t.retries, t.run_at, t.run_id, t.worker
+    SELECT t.task_id, t.retries, t.run_at, t.run_id, t.worker, t.worker_id
     FROM oracle.task_state_record AS t LEFT JOIN oracle.worker AS w USING (worker_id)
     WHERE t.status = 1 AND t.worker_id = ANY (%(workers)s::uuid[])
         AND (w.worker_id IS NULL OR w.stopped_at IS NOT NULL OR w.lost_at IS NOT NULL)
@@ -42,6 +42,10 @@ told AS (
             'u', (extract(epoch FROM nullif(run_at, 'epoch')) * 1000000)::bigint * 1000,
             'g', 'WorkerLostError', 'f', format('Worker %%s is gone.', worker))::text, ',') || ']' AS body
     FROM stranded HAVING count(*) > 0
+),
+counted AS (
+    UPDATE oracle.worker AS w SET lost_tasks = coalesce(w.lost_tasks, 0) + s.tasks
+    FROM (SELECT worker_id, count(*) AS tasks FROM stranded GROUP BY worker_id) AS s WHERE w.worker_id = s.worker_id
 )
 SELECT i.applied FROM told, oracle.ingest(ARRAY[%(file)s::uuid], '{0}', '{0}', '{0}', '{0}', '{NULL}', '{NULL}',
     '{oracle}', told.body, 'transactional') AS i;

@@ -1,0 +1,235 @@
+"""axe finds nothing serious on any page or in any state of one: both themes, both languages, on a desk and on a phone.
+
+The pages are those of route.js. A page that is new there has to say in `PAGES` what shows that its content has come.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import pytest
+from axe_playwright_python.base import AXE_SCRIPT
+from playwright.sync_api import Page, expect
+
+from oracle_celery.states import Status
+from tests.browser.crew import MINUTE_NS, Crew
+from tests.browser.narrator import Narrator
+from tests.control_commands import Archive
+from tests.factories import Feeder, transition
+from tests.local_processes import LocalSidecar
+
+#: Of every page: what is there once its content is.
+PAGES = {
+    "tasks": ".task-row >> nth=3",
+    "queues": ".queue-card >> nth=1",
+    "workers": ".worker-row >> nth=3",
+    "bulk": "#bulks-page tbody tr",
+    "audit": "#audit-page tbody tr",
+}
+BLOCKING = ("serious", "critical")
+#: What stands in the way of somebody, as one line each.
+RUN_AXE = """
+async (levels) => {
+  const { violations } = await axe.run(document, { resultTypes: ["violations"], elementRef: false });
+  return violations.filter(({ impact }) => levels.includes(impact))
+    .flatMap(({ id, nodes }) => nodes.map((node) => `${id}: ${node.target.join(" ")} ${node.any[0]?.message ?? ""}`));
+}
+"""
+#: What fades in has its colours when it has faded in; what turns for ever is as it is.
+SETTLE = """
+Promise.all(document.getAnimations()
+  .filter((animation) => animation.effect.getComputedTiming().endTime !== Infinity)
+  .map((animation) => animation.finished.catch(() => {})))
+"""
+BULK_ID = str(uuid.UUID(int=7))
+
+
+class Look(NamedTuple):
+    word: str
+    options: dict[str, Any]
+
+
+LOOKS = (
+    Look("light, English", {}),
+    Look("dark, Russian", {"color_scheme": "dark", "locale": "ru-RU"}),
+    Look("on a phone, Russian", {"locale": "ru-RU", "viewport": {"width": 380, "height": 800}, "has_touch": True}),
+)
+
+
+class Inspector:
+    """Walks over a page and notes what axe says of each place."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self.found: list[str] = []
+        self.places: list[str] = []
+
+    def check(self, place: str) -> None:
+        """Twice in one place there is nothing new."""
+        assert place not in self.places
+        self.places.append(place)
+        if self.page.evaluate("typeof axe") == "undefined":
+            self.page.evaluate(AXE_SCRIPT)
+        self.page.evaluate(SETTLE)
+        self.found += [f"{place}: {line}" for line in self.page.evaluate(RUN_AXE, list(BLOCKING))]
+
+    def go(self, place: str) -> None:
+        self.page.evaluate("place => (location.hash = `#/${place}`)", place)
+
+
+@pytest.fixture
+def shop(database: str, narrator: Narrator, sidecar: LocalSidecar) -> None:
+    """Something of everything: tasks of every status, a paused queue, one that nobody consumes, workers of every kind,
+    an action on many, and what was done."""
+    narrator.sent("pending-1", ago=60, queue="emails", user_id=None)
+    narrator.sent("lonely-1", ago=50, queue="lonely")
+    for number, task_id in enumerate(("running-1", "completed-1", "failed-1", "failed-2", "cancelled-1")):
+        narrator.sent(task_id, ago=40 - number)
+        narrator.started(task_id, ago=30 - number)
+    narrator.completed("completed-1", {"url": "https://example.org/a", "items": [1, None, True, "text"]}, ago=20)
+    narrator.failed("failed-1", ago=19)
+    narrator.failed("failed-2", ago=18)
+    narrator.kept("failed-1")
+    with Feeder(database) as feeder:
+        at = time.monotonic_ns() - 2 * MINUTE_NS
+        feeder.tell(transition("cancelled-2", Status.CANCELLED, reason="revoked", at=at, name="a.b", queue="emails"))
+    crew = Crew(database)
+    busy = crew.worker("celery@a", "default", "emails")
+    crew.runs("celery@a", busy, "anna", "bob")
+    crew.worker("celery@b", "emails", celery="5.6.2", consuming="'{}'")
+    crew.worker("celery@c", "default", beat_at="now() - interval '40 seconds'")
+    crew.worker("celery@d", "default", lost_at="now()", lost_tasks="2")
+    crew.worker("celery@e", "default", stopped_at="now() - interval '1 hour'")
+    crew.close()
+    with Archive(database) as archive:
+        archive.run(
+            "WITH entry AS (INSERT INTO oracle.audit_entry (actor, is_admin, via, action, queues, reason)"
+            " VALUES ('anna', true, 'http', 'pause', '{emails}', 'the provider is down') RETURNING entry_id)"
+            " INSERT INTO oracle.queue_pause (queue, seq, is_paused, changed_at, changed_by, entry_id, reason)"
+            " SELECT 'emails', nextval('oracle.control_seq'), true, now(), 'anna', entry_id, 'the provider is down'"
+            " FROM entry"
+        )
+        archive.run(
+            "INSERT INTO oracle.bulk (bulk_id, action, entry_id, actor, is_admin, via, options, total, done, outcomes,"
+            " created_at, finished_at) VALUES (%s, 'retry', 0, 'anna', true, 'http', %s, 2, 2, %s, now(), now())",
+            BULK_ID,
+            json.dumps({"include_cancelled": False, "force": False, "reason": "again"}),
+            json.dumps({"sent": 1, "no_message": 1}),
+        )
+        archive.run(
+            "INSERT INTO oracle.bulk_item (bulk_id, number, task_id, outcome, detail, new_id)"
+            " VALUES (%s, 1, 'failed-1', 'sent', NULL, 'failed-1b'), (%s, 2, 'failed-2', 'no_message', 'none', NULL)",
+            BULK_ID,
+            BULK_ID,
+        )
+
+
+@pytest.mark.usefixtures("shop")
+@pytest.mark.parametrize("look", LOOKS, ids=lambda look: look.word)
+def test_nothing_stands_in_anybodys_way(look: Look, sidecar: LocalSidecar, open_page: Callable[..., Page]) -> None:
+    """Nothing serious, nothing critical."""
+    page = open_page(sidecar.url, **look.options)
+    page.locator('.connection[data-connection="live"]').wait_for()
+    inspector = Inspector(page)
+    _check_pages(inspector)
+    _check_tasks(inspector)
+    _check_dialogs(inspector)
+    page.locator("#logout-button").click()
+    expect(page.locator("#login")).to_be_visible()
+    inspector.check("login")
+    page.get_by_role("textbox").fill("no token")
+    page.keyboard.press("Enter")
+    expect(page.locator(".login__problem")).to_be_visible()
+    inspector.check("login refused")
+    assert inspector.found == []
+
+
+def test_an_empty_page_and_a_lost_connection(sidecar: LocalSidecar, open_page: Callable[..., Page]) -> None:
+    """Where there is nothing yet, for somebody who sees their own tasks alone; and when nobody answers any more. The
+    badge says why."""
+    page = open_page(sidecar.url, user="anna", role=None, color_scheme="dark")
+    page.locator('.connection[data-connection="live"]').wait_for()
+    inspector = Inspector(page)
+    for place in page.evaluate(PAGES_OF, False):
+        inspector.go(place)
+        page.wait_for_timeout(100)
+        inspector.check(f"empty {place}")
+    badge = page.locator(".connection")
+    badge.focus()
+    expect(badge.locator(".connection__reason")).to_have_css("opacity", "1")
+    expect(badge).to_contain_text("Every change appears here as it is committed.")
+    inspector.check("connection")
+    sidecar.stop()
+    expect(page.locator('.connection[data-connection="reconnecting"]')).to_be_visible()
+    expect(page.get_by_role("status").filter(has_text="The server does not answer")).to_be_visible()
+    inspector.check("disconnected")
+    assert inspector.found == []
+
+
+PAGES_OF = """
+async (seesAll) => {
+  const main = document.querySelector('script[type="module"]').src;
+  return (await import(main.replace("main.js", "route.js"))).pagesFor(seesAll);
+}
+"""
+
+
+def _check_pages(inspector: Inspector) -> None:
+    page = inspector.page
+    listed = page.evaluate(PAGES_OF, True)
+    assert set(listed) == set(PAGES), "say in PAGES what shows that the new page's content has come"
+    for place in listed:
+        inspector.go(place)
+        expect(page.locator(PAGES[place]).first).to_be_visible()
+        inspector.check(place)
+    inspector.go("workers")
+    page.locator(".worker-row__toggle").first.click()
+    page.locator(".workers__fold").click()
+    inspector.check("workers, opened")
+    inspector.go(f"bulk/{BULK_ID}")
+    expect(page.locator("#bulk-page tbody tr")).to_have_count(2)
+    inspector.check("one bulk action")
+
+
+def _check_tasks(inspector: Inspector) -> None:
+    page = inspector.page
+    for task_id in ("pending-1", "running-1", "completed-1", "failed-1", "cancelled-2", "missing-1"):
+        inspector.go(f"tasks/{task_id}")
+        expect(page.locator(".task-detail__id code")).to_have_text(task_id)
+        expect(page.locator('.task-detail[aria-busy="false"]')).to_be_visible()
+        for details in page.locator(".task-detail details:visible").all():
+            details.evaluate("one => (one.open = true)")
+        inspector.check(f"the task {task_id}")
+
+
+def _check_dialogs(inspector: Inspector) -> None:
+    page = inspector.page
+
+    def ask(event: str, selector: str, **detail: Any) -> None:
+        page.evaluate("([type, detail]) => document.dispatchEvent(new CustomEvent(type, { detail }))", [event, detail])
+        expect(page.locator(selector)).to_be_visible()
+        for details in page.locator(f"{selector} details").all():
+            details.evaluate("one => (one.open = true)")
+        inspector.check(selector)
+        page.keyboard.press("Escape")
+        expect(page.locator(selector)).to_be_hidden()
+
+    inspector.go("tasks/failed-1")
+    expect(page.locator('[data-command="retryTask"]')).to_be_visible()
+    ask("retryTask", "#retry-dialog")
+    inspector.go("tasks/pending-1")
+    expect(page.locator('[data-command="cancelTask"]')).to_be_visible()
+    ask("cancelTask", "#cancel-dialog")
+    ask("showPalette", "#palette")
+    ask("showKeys", "#key-help")
+    ask("pauseQueue", "#queue-dialog", queue="lonely")
+    inspector.go("tasks")
+    page.evaluate("document.querySelectorAll('.task-row .tick').forEach((tick) => tick.click())")
+    expect(page.locator("#selection-bar")).to_be_visible()
+    inspector.check("selection")
+    ask("commandMany", "#bulk-dialog", action="cancel")
+    page.keyboard.press("Escape")
