@@ -124,6 +124,16 @@ export async function getTaskTypes() {
   return JSON.parse(await answer("/api/task-types"));
 }
 
+/** Real values of a field of the query language. @returns {Promise<{value: string, count: number | null}[]>} */
+export async function getValues(field, part) {
+  return JSON.parse(await answer(`/api/values?${new URLSearchParams(given({ field, part }))}`)).values;
+}
+
+/** By status, within a query. @returns {Promise<Record<string, {count: number, is_more: boolean} | null>>} */
+export async function getCounts(q, { signal = null } = {}) {
+  return JSON.parse(await answer(`/api/counts?${new URLSearchParams(given({ q }))}`, { signal }));
+}
+
 export async function getSummary() {
   return JSON.parse(await answer("/api/summary"));
 }

@@ -11,6 +11,7 @@ import { Access } from "./access.js";
 import { OLDER_SIZE, getReadiness, getSession, getSummary, getTask, getTasks } from "./api.js";
 import { columnsFromText, textOfColumns } from "./columns.js";
 import { Control } from "./control.js";
+import { Counting } from "./counting.js";
 import { FailureReading } from "./failure-reading.js";
 import { Figures } from "./figures.js";
 import { LANGUAGES, currentLanguage, loadLanguage, preferredLanguage, t, translate } from "./locale.js";
@@ -18,7 +19,18 @@ import { Pages } from "./pages.js";
 import { paletteEntries } from "./palette.js";
 import { prefer, preference } from "./preferences.js";
 import { withTerm } from "./query-language.js";
-import { addressFromQuery, isLive, isOldAddress, nextSort, queryFromAddress, queryOf, typedText } from "./query.js";
+import {
+  NEWEST_FIRST,
+  SORTS,
+  addressFromQuery,
+  isLive,
+  isOldAddress,
+  nextSort,
+  queryFromAddress,
+  queryOf,
+  sortColumn,
+  typedText,
+} from "./query.js";
 import { Renewable } from "./renewal.js";
 import { hashOf, pagesFor, routeFromHash } from "./route.js";
 import { RowTasks } from "./row-tasks.js";
@@ -40,6 +52,7 @@ import { KeyHelp } from "./views/key-help.js";
 import { Login } from "./views/login.js";
 import { Metrics } from "./views/metrics.js";
 import { Navigation } from "./views/navigation.js";
+import { NothingMatches } from "./views/nothing-matches.js";
 import { Palette } from "./views/palette.js";
 import { QueueRail } from "./views/queue-rail.js";
 import { QueuesPage } from "./views/queues-page.js";
@@ -49,6 +62,7 @@ import { Tab } from "./views/tab.js";
 import { TaskDetail } from "./views/task-detail.js";
 import { TaskList } from "./views/task-list.js";
 import { TypesPage } from "./views/types-page.js";
+import { ValueClicks } from "./views/value-clicks.js";
 import { WorkersPage } from "./views/workers-page.js";
 
 const TICK = 1_000; // ms: running tasks count their seconds
@@ -81,6 +95,7 @@ const metrics = Metrics(document.querySelector("#metrics"));
 const rail = Renewable(document.querySelector("#queue-rail"), QueueRail);
 const filters = Filters(document.querySelector("#filters"));
 const taskList = TaskList(document.querySelector("#task-list"));
+const nothingMatches = NothingMatches(document.querySelector("#nothing-matches"));
 const taskDetail = Renewable(document.querySelector("#task-detail"), TaskDetail);
 const columnChooser = ColumnChooser(document.querySelector("#column-chooser"));
 const selectionBar = SelectionBar(document.querySelector("#selection-bar"));
@@ -97,7 +112,9 @@ const otherPages = {
 };
 const navigations = [...document.querySelectorAll("[data-navigation]")].map((element) => Navigation(element));
 const login = Login(document.querySelector("#login"));
-const views = [login, bar, tab, metrics, rail, filters, columnChooser, taskList, selectionBar, taskDetail, ...Object.values(otherPages), ...navigations, announcements];
+const views = [login, bar, tab, metrics, rail, filters, columnChooser, taskList, nothingMatches, selectionBar, taskDetail, ...Object.values(otherPages), ...navigations, announcements];
+const counting = Counting({ dispatch, state: () => state, isWanted: () => isIn() && state.route.page === "tasks" });
+views.push(counting);
 const pages = Pages({ dispatch, state: () => state });
 const failures = FailureReading({ dispatch, state: () => state });
 const figures = Figures({ dispatch, state: () => state });
@@ -209,6 +226,8 @@ function isIn() {
 function listen() {
   answer("filterTasks", ({ q }) => filterBy(q));
   answer("addTerm", (term) => filterBy(withTerm(typedText(state.query), term)));
+  answer("openView", ({ q, sort }) => changeQuery(queryOf(q, sortColumn(sort) in SORTS ? sort : NEWEST_FIRST)));
+  ValueClicks(document);
   answer("sortTasks", ({ column }) => changeQuery({ ...state.query, sort: nextSort(state.query.sort, column) }));
   answer("holdRows", ({ reading }) => dispatch({ type: "readingChanged", reading }));
   answer("showRows", rowTasks.show);

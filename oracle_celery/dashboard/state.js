@@ -8,6 +8,7 @@
 
 import { NO_AUDIT, auditActions } from "./audit.js";
 import { NO_BULK, bulkActions } from "./bulk.js";
+import { NO_COUNTS, countActions } from "./counts.js";
 import { USUAL_COLUMNS } from "./columns.js";
 import { commandActions } from "./commands.js";
 import { NO_FAILURES, failureActions } from "./failures.js";
@@ -54,6 +55,7 @@ export const initialState = Object.freeze({
   audit: NO_AUDIT,
   schedule: NO_SCHEDULE,
   statistics: NO_STATISTICS,
+  counts: NO_COUNTS,
 });
 
 /** Parts of the state that change by themselves, each in its own module. */
@@ -67,6 +69,7 @@ const PARTS = Object.entries({
   audit: auditActions,
   schedule: scheduleActions,
   statistics: statisticsActions,
+  counts: countActions,
 });
 
 export function reduce(state, action) {

@@ -19,9 +19,19 @@ from oracle_celery.errors import BadQuery
 from oracle_celery.states import Status
 from oracle_celery.viewer import Viewer
 
-__all__ = ["SORT_KEYS", "TaskFilter", "condition", "next_page", "order", "page_condition", "sort_expression"]
+__all__ = [
+    "SORT_KEYS",
+    "TaskFilter",
+    "condition",
+    "next_page",
+    "order",
+    "page_condition",
+    "sort_expression",
+    "source",
+]
 
-#: What a list may be sorted by, with the type of its column. All but the first two scan: they are for narrow filters.
+#: What a list may be sorted by, with the type of its column. An index has the order of the first two; of the others the
+#: newest SORTED_TASKS that match are sorted, so that no order reads all tasks there are.
 _TYPES = {
     "created_at": "timestamptz",
     "task_id": "text",
@@ -41,6 +51,8 @@ _EXPRESSIONS = {
     "wait": "(t.started_at - CASE WHEN t.retries > 0 THEN coalesce(t.received_at, t.run_at) ELSE t.created_at END)"
 }
 SORT_KEYS = tuple(_TYPES)
+INDEXED = frozenset({"created_at", "task_id"})
+SORTED_TASKS = 100_000
 _NEVER_NULL = frozenset({"created_at", "task_id", "status", "retries"})
 
 
@@ -87,6 +99,15 @@ def condition(wanted: TaskFilter, viewer: Viewer, parameters: dict[str, Any]) ->
                 ranges[-1] += f" AND t.task_id < %(id_{number}_end)s"
         parts.append(f"({' OR '.join(ranges)})")
     return " AND ".join(parts) or "true"
+
+
+def source(sort: str, found: str) -> str:
+    """Where the rows ``t`` of a list come from; `found` is what is asked of each."""
+    column, _ = _column(sort)
+    if column in INDEXED:
+        return "oracle.task_state_record AS t"
+    newest = f"ORDER BY t.created_at DESC LIMIT {SORTED_TASKS}"
+    return f"(SELECT * FROM oracle.task_state_record AS t WHERE {found} {newest}) AS t"  # noqa: S608  # of constants
 
 
 def order(sort: str) -> str:

@@ -35,6 +35,7 @@ from oracle_celery.database.listing import (
     order,
     page_condition,
     sort_expression,
+    source,
 )
 from oracle_celery.database.sql import statement
 from oracle_celery.database.trends import finished_source
@@ -81,7 +82,12 @@ class Queries:
         where = condition(wanted, viewer, parameters)
         after = page_condition(sort, page, parameters)
         query = _composed(
-            "list_tasks", viewer, parameters, where=where, after=after, order=order(sort), key=sort_expression(sort)
+            *("list_tasks", viewer, parameters),
+            source=source(sort, f"{visible(viewer, parameters)} AND {where}"),
+            where=where,
+            after=after,
+            order=order(sort),
+            key=sort_expression(sort),
         )
         try:
             rows = await self._fetch(query, parameters)

@@ -32,7 +32,9 @@ COUNTED_TASKS = 10_000
 #: Rows of statistics that one proposal reads at most, and minutes of one user.
 STATISTIC_ROWS, USER_ROWS = 200_000, 5_000
 #: Seconds that one answer may count.
-COUNTING_SECONDS = 0.5
+COUNTING_SECONDS = 0.8
+#: Seconds that names and queues are remembered while somebody types on, how many of them, and of how many viewers.
+REMEMBERED_SECONDS, REMEMBERED_VALUES, REMEMBERED_VIEWERS = 30.0, 2_000, 200
 
 _GAUGES = (Status.PENDING, Status.IN_PROGRESS)
 _GAUGE_FIELDS = frozenset({"name", "queue"})
@@ -68,19 +70,42 @@ class ValueQueries:
     def __init__(self, fetch: Fetch, hasty: Fetch) -> None:
         self._fetch = fetch
         self._hasty = hasty
+        self._remembered: dict[tuple[str, str | None], tuple[float, list[FieldValue]]] = {}
 
     async def values(self, viewer: Viewer, field: str, part: str, limit: int) -> FieldValues:
         """Values of one of VALUE_FIELDS that have `part` in them (a user: that begin with it)."""
-        parameters: dict[str, Any] = {"part": part, "limit": limit, "rows": STATISTIC_ROWS, **_scope(viewer)}
         if field == "user":
-            parameters |= {"rows": USER_ROWS, "like": like(f"{part.replace('*', '')}*")}
-        name = {"user": "counted_users", "worker": "counted_workers"}.get(field, "counted_values")
-        query = statement(name).format(field=field, visible=visible(viewer, parameters))
+            asked = {"rows": USER_ROWS, "part": part, "like": like(f"{part.replace('*', '')}*"), "limit": limit}
+            return FieldValues(values=await self._read("counted_users", viewer, asked))
+        if field == "worker":
+            asked = {"rows": STATISTIC_ROWS, "part": part, "limit": limit}
+            return FieldValues(values=await self._read("counted_workers", viewer, asked))
+        known = [value for value in await self._known(viewer, field) if part in value.value]
+        return FieldValues(values=known[:limit])
+
+    async def _known(self, viewer: Viewer, field: str) -> list[FieldValue]:
+        """All names or queues, for a while: each key that somebody presses asks again."""
+        key, now = (field, viewer.owner), time.monotonic()
+        at, values = self._remembered.get(key, (-REMEMBERED_SECONDS, []))
+        if now - at < REMEMBERED_SECONDS:
+            return values
+        asked = {"rows": STATISTIC_ROWS, "limit": REMEMBERED_VALUES}
+        values = await self._read("counted_values", viewer, asked, field=field)
+        self._remembered.pop(key, None)
+        while len(self._remembered) >= REMEMBERED_VIEWERS:
+            del self._remembered[next(iter(self._remembered))]
+        self._remembered[key] = (now, values)
+        return values
+
+    async def _read(self, name: str, viewer: Viewer, parameters: dict[str, Any], **parts: str) -> list[FieldValue]:
+        """Nothing, where it would take too long."""
+        parameters = parameters | _scope(viewer)
+        query = statement(name).format(visible=visible(viewer, parameters), **parts)
         try:
             rows = await self._hasty(query, parameters)
         except QueryTooBroad:
-            rows = []
-        return FieldValues(values=[FieldValue(value, count) for value, count in rows])
+            return []
+        return [FieldValue(value, count) for value, count in rows]
 
     async def counts(self, viewer: Viewer, query: TaskQuery) -> StatusCounts:
         """Within the rest of the query: what it says of the status is left out."""

@@ -40,8 +40,8 @@ from oracle_celery.sidecar.summaries import Summaries
 
 __all__ = ["Backend", "Parts"]
 
-#: Milliseconds after which a count within a query is not known.
-COUNTING_PATIENCE = 250
+#: Milliseconds after which a count within a query, or what may be proposed, is not known.
+COUNTING_PATIENCE = 500
 
 logger = logging.getLogger(__name__)
 

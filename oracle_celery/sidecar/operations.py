@@ -53,7 +53,8 @@ _STATUS = Parameter(
 )
 _SORT = Parameter(
     name="sort",
-    description="A minus puts the largest first. All but created_at and task_id are for narrow filters.",
+    description="A minus puts the largest first. By anything but created_at and task_id, the newest "
+    "100,000 that match are sorted.",
     schema={
         "type": "string",
         "enum": [sign + key for key in SORT_KEYS for sign in ("", "-")],

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from tests.browser.filtering import query_field, type_query
 from tests.browser.narrator import Narrator
 from tests.local_processes import LocalSidecar
+from tests.polling import eventually
 
 
 @pytest.fixture
@@ -64,13 +65,13 @@ def test_an_id_is_found_by_its_beginning(page: Page) -> None:
 @pytest.mark.usefixtures("shop")
 def test_status_tabs_and_the_back_button(page: Page) -> None:
     """Every choice is a step that the browser's back button undoes."""
-    page.get_by_role("button", name="Failed").click()
+    _tab(page, "failed").click()
     _expect_ids(page, ["b-2"])
-    page.get_by_role("button", name="Completed").click()
+    _tab(page, "completed").click()
     _expect_ids(page, ["b-1"])
     page.go_back()
     _expect_ids(page, ["b-2"])
-    expect(page.get_by_role("button", name="Failed")).to_have_attribute("aria-pressed", "true")
+    expect(_tab(page, "failed")).to_have_attribute("aria-pressed", "true")
     page.go_back()
     _expect_ids(page, ["b-2", "b-1", "a-2", "a-1"])
 
@@ -111,6 +112,141 @@ def test_an_address_with_nonsense_shows_the_list_all_the_same(
     assert _query(page) == {"q": ["status:failed"]}
     page.goto(f"{sidecar.url}/?q=user:igor+colour:blue")
     _expect_ids(page, ["b-2", "a-2"])
+
+
+@pytest.mark.usefixtures("shop")
+def test_chips_are_edited_turned_round_and_removed_by_keys(page: Page) -> None:
+    """A space or Enter makes a chip; Backspace goes back to the last one, and everything is in the address."""
+    page.keyboard.press("/")
+    page.keyboard.type("queue:images -user:anna ")
+    _expect_chips(page, ["queue:images", "\u2212user:anna"])
+    _expect_ids(page, ["b-2"])
+    page.keyboard.press("Backspace")
+    expect(_chip(page, 1)).to_be_focused()
+    page.keyboard.press("-")
+    _expect_chips(page, ["queue:images", "user:anna"])
+    _expect_ids(page, ["b-1"])
+    page.keyboard.press("Enter")
+    expect(query_field(page)).to_have_value("user:anna")
+    _expect_ids(page, ["b-2", "b-1"])
+    page.keyboard.press("Control+a")
+    page.keyboard.type('user:"igor"')
+    page.keyboard.press("Enter")
+    _expect_ids(page, ["b-2"])
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("ArrowLeft")
+    expect(_chip(page, 0)).to_be_focused()
+    page.keyboard.press("Delete")
+    _expect_chips(page, ['user:"igor"'])
+    _expect_ids(page, ["b-2", "a-2"])
+    assert _query(page) == {"q": ['user:"igor"']}
+    page.get_by_role("button", name='Remove user:"igor"').click()
+    _expect_ids(page, ["b-2", "b-1", "a-2", "a-1"])
+    page.go_back()
+    _expect_chips(page, ['user:"igor"'])
+    _expect_ids(page, ["b-2", "a-2"])
+
+
+@pytest.mark.usefixtures("shop")
+def test_a_wrong_word_says_why_and_the_list_keeps_the_last_good_result(page: Page) -> None:
+    """The rest of the query holds; corrected, the word counts."""
+    type_query(page, "status:failed")
+    _expect_ids(page, ["b-2"])
+    type_query(page, "runtime:fast")
+    wrong = page.locator(".chip--wrong")
+    expect(wrong).to_contain_text("say it like >30s")
+    _expect_ids(page, ["b-2"])
+    assert _query(page) == {"q": ["status:failed"]}
+    wrong.locator(".chip__text").click()
+    query_field(page).fill("runtime:>5s")
+    page.keyboard.press("Enter")
+    expect(page.locator(".task-list__empty-title")).to_have_text("Nothing matches")
+    page.get_by_role("button", name="without runtime:>5s").click()
+    _expect_ids(page, ["b-2"])
+
+
+@pytest.mark.usefixtures("shop")
+def test_what_may_come_next_is_proposed(page: Page, sidecar: LocalSidecar) -> None:
+    """Fields, then real values with their counts; the arrows choose, Enter takes, Escape closes the list alone."""
+    asked = f"{sidecar.url}/api/values?field=user"
+    eventually(lambda: len(page.request.get(asked).json()["values"]) == 2, "the minutes are folded")
+    field = query_field(page)
+    page.keyboard.press("/")
+    page.keyboard.type("us")
+    options = page.locator("#query-options [role=option]")
+    expect(options.first).to_contain_text("user:")
+    expect(field).to_have_attribute("aria-expanded", "true")
+    page.keyboard.press("ArrowDown")
+    expect(options.first).to_have_attribute("aria-selected", "true")
+    page.keyboard.press("Enter")
+    expect(field).to_have_value("user:")
+    expect(options).to_contain_text(["user:anna", "user:igor"])
+    expect(options.first.locator(".query-option__count")).to_have_text("2")
+    page.keyboard.press("Escape")
+    expect(page.locator("#query-options")).to_be_hidden()
+    expect(field).to_be_focused()
+    page.keyboard.type("i")
+    expect(options).to_contain_text(["user:igor"])
+    page.keyboard.press("ArrowUp")
+    page.keyboard.press("Tab")
+    _expect_chips(page, ["user:igor"])
+    _expect_ids(page, ["b-2", "a-2"])
+    page.keyboard.type("-crop")
+    expect(options).to_contain_text(["name:shop.images.crop"])
+    options.first.click()
+    _expect_chips(page, ["user:igor", "\u2212name:shop.images.crop"])
+    _expect_ids(page, ["a-2"])
+
+
+@pytest.mark.usefixtures("shop")
+def test_tabs_count_within_the_rest_of_the_query(page: Page) -> None:
+    """What is chosen among them does not change their numbers."""
+    expect(_tab(page, "")).to_contain_text("4")
+    type_query(page, "user:igor")
+    expect(_tab(page, "")).to_have_text("All2")
+    _tab(page, "failed").click()
+    _expect_ids(page, ["b-2"])
+    for status, text in {"": "All2", "pending": "Pending1", "failed": "Failed1", "completed": "Completed0"}.items():
+        expect(_tab(page, status)).to_have_text(text)
+
+
+@pytest.mark.usefixtures("shop")
+def test_views_are_opened_kept_and_deleted(page: Page) -> None:
+    """The built-in ones, and one's own under a name, which this browser keeps for this user."""
+    button = page.get_by_role("button", name="Saved views")
+    button.click()
+    page.get_by_role("button", name="Mine").click()
+    _expect_chips(page, ["user:local"])
+    page.get_by_role("button", name="Clear the filters").first.click()
+    type_query(page, "queue:billing")
+    button.click()
+    page.get_by_label("Name of this view").fill("Money")
+    page.keyboard.press("Enter")
+    own = page.locator(".saved-views__own li")
+    expect(own).to_have_count(1)
+    page.keyboard.press("Escape")
+    expect(button).to_be_focused()
+    page.get_by_role("button", name="Clear the filters").first.click()
+    page.reload()
+    button.click()
+    own.locator(".saved-view__choose").click()
+    _expect_ids(page, ["a-2", "a-1"])
+    button.click()
+    page.get_by_role("button", name="Delete the view Money").click()
+    expect(own).to_have_count(0)
+    assert page.evaluate("localStorage.getItem('oracle.views.local')") == "[]"
+
+
+def _chip(page: Page, place: int) -> Locator:
+    return page.locator(".chip .chip__text").nth(place)
+
+
+def _expect_chips(page: Page, texts: list[str]) -> None:
+    expect(page.locator(".chip .chip__text")).to_have_text(texts)
+
+
+def _tab(page: Page, status: str) -> Locator:
+    return page.locator(f'.status-tab[data-status="{status}"]')
 
 
 def _expect_ids(page: Page, ids: list[str]) -> None:

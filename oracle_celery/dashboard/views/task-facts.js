@@ -1,4 +1,4 @@
-/** What a task is, in pairs: a value that can be filtered by is a button, everything else text. Asks with `addTerm`. */
+/** What a task is, in pairs: a value that can be filtered by is a button, everything else text. See value-clicks.js. */
 
 import { formatDuration, formatFullTime, formatTime, UNKNOWN } from "../format.js";
 import { t } from "../locale.js";
@@ -6,13 +6,6 @@ import { formatRuntime } from "./task-row.js";
 
 /** @param {HTMLElement} element */
 export function TaskFacts(element) {
-  element.addEventListener("click", (event) => {
-    const value = event.target.closest("[data-field]");
-    if (!value) return;
-    const detail = { field: value.dataset.field, value: value.textContent, excludes: event.altKey };
-    element.dispatchEvent(new CustomEvent("addTerm", { bubbles: true, detail }));
-  });
-
   function update({ task, entries, now }) {
     const wanted = [
       ["fact.user", task.user_id, { field: "user" }],
@@ -60,7 +53,7 @@ function showFact(pair, key, text, { field, copy = null, title = "" }) {
   }
   if (value.textContent !== (text ?? UNKNOWN)) value.textContent = text ?? UNKNOWN;
   value.title = title || (kind === "button" ? text : "");
-  if (kind === "button") value.dataset.field = field;
+  if (kind === "button") value.dataset.termField = field;
   if (copy) showCopy(definition, text, copy);
   else definition.querySelector("[data-copy]")?.remove();
 }

@@ -50,12 +50,12 @@ LEFT JOIN oracle.task_state_record AS t ON t.task_id = n.task_id AND {visible}
 ORDER BY n.txid, n.history_id;
 
 -- name: list_tasks
--- One page, and the cursor of its snapshot. One row with nulls where there is nothing.
+-- One page, and the cursor of its snapshot. {source} is the table, or those of its newest rows that match. One row with nulls where there is nothing.
 {snapshot}
 SELECT s.*, (SELECT max(txid)::text::bigint FROM oracle.task_transition), page.*
 FROM snapshot AS s
 LEFT JOIN (
-    SELECT {task}, {key}::text AS key FROM oracle.task_state_record AS t
+    SELECT {task}, {key}::text AS key FROM {source}
     WHERE {visible} AND {where} AND {after}
     ORDER BY {order} LIMIT %(limit)s
 ) AS page ON true;

@@ -16,7 +16,7 @@ SELECT value, sum(tasks)::bigint AS tasks FROM (
     (SELECT t.{field}, t.tasks::bigint FROM oracle.statistic_delta AS t
         WHERE (t.minute > now() - interval '24 hours' OR t.minute = 'epoch') AND {visible} LIMIT %(rows)s)
 ) AS counted
-WHERE value <> '' AND position(%(part)s IN value) > 0
+WHERE value <> ''
 GROUP BY value HAVING sum(tasks) > 0
 ORDER BY 2 DESC, 1 LIMIT %(limit)s;
 
