@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from oracle_celery.extension import Oracle
     from oracle_celery.ownership import owner
     from oracle_celery.task_cancelled import TaskCancelled, raise_if_cancelled
+    from oracle_celery.task_progress import progress
 
-__all__ = ["Oracle", "TaskCancelled", "__version__", "owner", "raise_if_cancelled"]
+__all__ = ["Oracle", "TaskCancelled", "__version__", "owner", "progress", "raise_if_cancelled"]
 
 __version__ = "0.1.0"
 
@@ -21,6 +22,7 @@ _HOMES = {
     "Oracle": "oracle_celery.extension",
     "TaskCancelled": "oracle_celery.task_cancelled",
     "owner": "oracle_celery.ownership",
+    "progress": "oracle_celery.task_progress",
     "raise_if_cancelled": "oracle_celery.task_cancelled",
 }
 

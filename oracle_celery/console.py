@@ -94,7 +94,7 @@ class Console:
     def logs(self, task_id: str, *, after: int = 0, limit: int = 200, by: By = None) -> LogPage:
         """Lines that a task has logged, after line `after`. Raises TaskNotFound."""
         desk = self._desk
-        return desk.answer(desk.queries.logs(_viewer(by), task_id, after, limit))
+        return desk.answer(desk.logs.page(_viewer(by), task_id, after=after, limit=limit))
 
     def workers(self, *, by: By = None) -> WorkerList:
         desk = self._desk

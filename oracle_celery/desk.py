@@ -21,6 +21,7 @@ from oracle_celery.database.facts import Change
 from oracle_celery.database.fetching import Blocking
 from oracle_celery.database.fleet import FleetQueries
 from oracle_celery.database.fleet_facts import QueueList
+from oracle_celery.database.logs import LogQueries
 from oracle_celery.database.opening import require_schema
 from oracle_celery.database.queries import Queries
 from oracle_celery.errors import DatabaseUnavailable
@@ -47,6 +48,7 @@ class Desk:
         self._app = app
         self._blocking = Blocking(url)
         self.queries = Queries(self._blocking.fetch)
+        self.logs = LogQueries(self._blocking.fetch)
         self.fleet = FleetQueries(self._blocking.fetch, settings.worker_timeout)
         self.store = ControlStore(url, settings.redaction)
         self.control = Control(app, settings, self.store)

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from celery.signals import beat_init
 
-from oracle_celery import task_logs
+from oracle_celery import task_logs, task_progress
 from oracle_celery.console import Console
 from oracle_celery.desired_state import DesiredState
 from oracle_celery.errors import ConfigurationError
@@ -93,6 +93,7 @@ class Oracle(Console):
         self.publishing.connect()
         task_logs.connect(self)
         self.guest.connect(beat_init, self._watch_beat)
+        task_progress.connect(self)
         self.keeper = MessageKeeper(self)
         #: What people want of this process's tasks and queues; known in a worker's main process.
         self.desired_state = DesiredState()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import msgspec
 
-__all__ = ["KeptMessage", "LogLine", "SegmentHeader", "Transition", "encode_line"]
+__all__ = ["KeptMessage", "LogLine", "Progress", "SegmentHeader", "Transition", "encode_line"]
 
 
 class SegmentHeader(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,15 +94,33 @@ class LogLine(
     gc=False,
     rename={"task_id": "i", "run_id": "v", "at": "m", "number": "z", "level": "l", "logger": "g", "message": "f"},
 ):
-    """One line that a running task logged."""
+    """One line that a running task logged; without a message, that as many lines were not kept as numbers are missing
+    up to its own, and in the logger's place the setting that says why."""
 
     task_id: str
     run_id: str | None = None
     at: int  # monotonic ns
-    number: int = 0  # of the line within its run: the order where two readings are equal
+    number: int = 0  # of the line within its run, kept or not: a number that is missing is a line that was not kept
     level: int  # logging's number
     logger: str
-    message: str
+    message: str | None = None
+
+
+class Progress(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    omit_defaults=True,
+    gc=False,
+    rename={"task_id": "i", "run_id": "v", "at": "m", "state": "s", "meta": "p"},
+):
+    """How far a running task says that it is; the newest one counts. It travels with log lines."""
+
+    task_id: str
+    run_id: str | None = None
+    at: int  # monotonic ns
+    state: str | None = None  # the word that the task chose
+    meta: msgspec.Raw  # JSON
 
 
 class KeptMessage(
@@ -126,6 +144,6 @@ class KeptMessage(
 _encoder = msgspec.json.Encoder()
 
 
-def encode_line(record: Transition | LogLine | KeptMessage | SegmentHeader) -> bytes:
+def encode_line(record: Transition | LogLine | Progress | KeptMessage | SegmentHeader) -> bytes:
     """One record as one line; JSON escapes every line break inside."""
     return _encoder.encode(record) + b"\n"

@@ -100,9 +100,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     redact: tuple[str, ...] | None = ()
     #: Log lines of running tasks are recorded.
     logs: bool = True
-    #: Bytes of one recorded log line, and lines recorded of one run.
+    #: Bytes of one recorded log line, and lines and bytes recorded of one run.
     log_line_limit: int = 8 * KIBIBYTE
     log_lines_per_run: int = 10_000
+    log_bytes_per_run: int = 4 * MEBIBYTE
     #: Seconds between two beats of a worker, and of silence after which it is asked and then given up.
     beat_interval: float = 10 * SECOND
     worker_timeout: float = 30 * SECOND
@@ -564,6 +565,7 @@ _CHECKS: dict[str, Callable[[str, object], Any]] = {
     "logs": _boolean,
     "log_line_limit": _count(64, 64 * KIBIBYTE, "bytes"),
     "log_lines_per_run": _count(0, 10_000_000, "lines"),
+    "log_bytes_per_run": _count(0, 1 * GIBIBYTE, "bytes"),
     "beat_interval": _seconds(0.1, 3600),
     "worker_timeout": _seconds(0.3, 86_400),
     "cancel_grace": _seconds(0, 86_400),

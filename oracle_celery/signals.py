@@ -24,7 +24,7 @@ from celery import signals
 from celery.exceptions import Reject, SoftTimeLimitExceeded
 from celery.states import IGNORED, REJECTED
 
-from oracle_celery import message
+from oracle_celery import message, task_logs
 from oracle_celery.description import describe_error, describe_message, describe_rejection
 from oracle_celery.payload import encode_value, identifier, type_name
 from oracle_celery.records import Transition
@@ -303,12 +303,13 @@ class TaskSignals:
         )
 
     def on_postrun(self, sender: Any, *, retval: Any = None, state: str | None = None, **_: Any) -> None:
-        """Only for outcomes that have no signal of their own."""
-        if state is not None and state != IGNORED and state != REJECTED:
-            return
+        """For what its log has left out, and for outcomes that have no signal of their own."""
         if sender.app is not self.app or sender.name in HIDDEN_TASKS:
             return
         request, settings = sender.request, self.oracle.settings
+        task_logs.tell_end(self.oracle, request)
+        if state is not None and state != IGNORED and state != REJECTED:
+            return
         if state == IGNORED:
             if isinstance(retval, TaskCancelled):
                 self._end(request, Status.CANCELLED, Rank.REPORTED, reason="cancelled")

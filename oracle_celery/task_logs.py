@@ -1,8 +1,13 @@
 """Log lines of running tasks become records: a `logging.Handler` that knows which task runs in this thread.
 
-Guarantee: a line is formatted once, masked, cut, and appended to the journal of log lines; past a number of lines per
-run one last line says that the rest is left out. The handler never raises into the task, except for a soft time limit
-that happens to strike inside it: that one belongs to the task.
+Guarantee: a line is formatted once, masked, cut, and appended to the journal of log lines, until its run has as many
+lines or bytes as the settings allow. Every line takes a number, kept or not, so that what is missing can be counted by
+whoever reads: a record without words says where a run's numbers are, at its 1st, 2nd, 4th, 8th … line that was left out
+and when the run ends. The handler never raises into the task, except for a soft time limit that happens to strike
+inside it: that one belongs to the task.
+
+What bites: what a task prints is here because Celery's worker turns it into a record of the logger `celery.redirected`,
+unless `worker_redirect_stdouts` is off; and a killed process says nothing of the lines that it left out last.
 """
 
 from __future__ import annotations
@@ -22,12 +27,27 @@ from oracle_celery.run import HIDDEN_TASKS, RUN_ID
 if TYPE_CHECKING:
     from oracle_celery.extension import Oracle
 
-__all__ = ["TaskLogHandler", "connect"]
+__all__ = ["TaskLogHandler", "connect", "tell_end"]
 
-#: Key in ``task.request`` that counts the run's lines.
+#: Key in ``task.request`` of the run's counts.
 LINES = "oracle_lines"
 #: Where Celery says how a task ended: the same facts are transitions.
 TRACE_LOGGER = "celery.app.trace"
+#: Why a line is not kept.
+TOO_MANY, TOO_LARGE, NO_ROOM = "oracle_log_lines_per_run", "oracle_log_bytes_per_run", "oracle_journal_quota"
+
+
+class _Lines:
+    """What one run has logged."""
+
+    __slots__ = ("left_out", "number", "reason", "size", "told")
+
+    def __init__(self) -> None:
+        self.number = 0  # of the next line
+        self.size = 0  # bytes journalled
+        self.told = 0  # the number up to which a reader can know what is missing
+        self.left_out = 0
+        self.reason = NO_ROOM
 
 
 class TaskLogHandler(logging.Handler):
@@ -55,25 +75,43 @@ class TaskLogHandler(logging.Handler):
         task_id = identifier(request.id)
         if not settings.logs or task_id is None:
             return
-        number = request.__dict__.get(LINES, 0)
-        if number > settings.log_lines_per_run:
+        fields = request.__dict__
+        lines = fields.get(LINES)
+        if lines is None:
+            lines = fields[LINES] = _Lines()
+        number = lines.number
+        lines.number = number + 1
+        if number >= settings.log_lines_per_run:
+            _leave_out(self.oracle, request, lines, TOO_MANY)
             return
-        request.__dict__[LINES] = number + 1
+        if lines.size >= settings.log_bytes_per_run:
+            _leave_out(self.oracle, request, lines, TOO_LARGE)
+            return
         message = record.getMessage()
         if record.exc_info:
             message += "\n" + (logging.Formatter().formatException(record.exc_info))
-        if number == settings.log_lines_per_run:
-            message = f"Further lines of this run are not recorded: oracle_log_lines_per_run = {number}."
         line = LogLine(
             task_id=task_id,
-            run_id=request.__dict__.get(RUN_ID),
+            run_id=fields.get(RUN_ID),
             at=time.monotonic_ns(),
             number=number,
             level=record.levelno,
             logger=scrub(record.name)[:255],
             message=cut_head(message, settings.log_line_limit, settings.redaction),
         )
-        self.oracle.log_journal.append(encode_line(line))
+        encoded = encode_line(line)
+        if self.oracle.log_journal.append(encoded):
+            lines.size += len(encoded)
+            lines.told = number + 1
+        else:
+            _leave_out(self.oracle, request, lines, NO_ROOM)
+
+
+def tell_end(oracle: Oracle, request: Any) -> None:
+    """The run ends: what it left out since its last record is told."""
+    lines = request.__dict__.get(LINES)
+    if lines is not None and lines.told < lines.number:
+        _tell(oracle, request, lines)
 
 
 def connect(oracle: Oracle) -> None:
@@ -86,3 +124,24 @@ def connect(oracle: Oracle) -> None:
 
     for signal in (signals.after_setup_logger, signals.after_setup_task_logger):
         signal.connect(attach, weak=False, dispatch_uid=f"oracle-{id(oracle)}-{signal.name}")
+
+
+def _leave_out(oracle: Oracle, request: Any, lines: _Lines, reason: str) -> None:
+    """A task that logs in a loop costs a few records more, not one a line."""
+    lines.reason = reason
+    lines.left_out += 1
+    if lines.left_out & (lines.left_out - 1) == 0:  # a power of two
+        _tell(oracle, request, lines)
+
+
+def _tell(oracle: Oracle, request: Any, lines: _Lines) -> None:
+    line = LogLine(
+        task_id=identifier(request.id) or "",
+        run_id=request.__dict__.get(RUN_ID),
+        at=time.monotonic_ns(),
+        number=lines.number - 1,
+        level=logging.NOTSET,
+        logger=lines.reason,
+    )
+    if oracle.log_journal.append(encode_line(line)):
+        lines.told = lines.number

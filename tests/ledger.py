@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from oracle_celery.database.store import Slice
-from oracle_celery.records import KeptMessage, LogLine, Transition, encode_line
+from oracle_celery.records import KeptMessage, LogLine, Progress, Transition, encode_line
 from oracle_celery.states import Rank, Status
 
 #: 2026-01-01T00:00:00Z in nanoseconds: facts at the reading n of a source's clock happened n ns later.
@@ -29,7 +29,7 @@ class Source:
         self.offset_ns = offset_ns
         self.position = 100  # the header is before it
 
-    def slice(self, records: Iterable[Transition | LogLine | KeptMessage]) -> Slice:
+    def slice(self, records: Iterable[Transition | LogLine | Progress | KeptMessage]) -> Slice:
         return self.raw(b"".join(encode_line(record) for record in records))
 
     def raw(self, body: bytes) -> Slice:

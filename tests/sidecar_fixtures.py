@@ -112,10 +112,12 @@ class Client:
             yield response
 
     @asynccontextmanager
-    async def subscribe(self, after: str | None = None, last_event_id: str | None = None) -> AsyncIterator[Stream]:
+    async def subscribe(
+        self, after: str | None = None, last_event_id: str | None = None, path: str = "/api/tasks/subscribe"
+    ) -> AsyncIterator[Stream]:
         headers = {**self._headers, **({"Last-Event-ID": last_event_id} if last_event_id else {})}
         query = {"after": after} if after else {}
-        url = f"{self._address}/api/tasks/subscribe"
+        url = f"{self._address}{path}"
         async with self._session.get(url, params=query, headers=headers) as response:
             assert response.status == 200, await response.text()
             yield Stream(response)

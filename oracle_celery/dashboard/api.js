@@ -46,6 +46,27 @@ export async function getTask(taskId) {
   return detail;
 }
 
+/** Lines of a task's log. @returns {Promise<{lines: object[], previous: number | null, runs: object[], cursor: string}>} */
+export async function getLog(taskId, { before, limit, run, level }) {
+  const search = new URLSearchParams(given({ before, limit, run, level: level || null }));
+  return JSON.parse(await answer(`/api/tasks/${encodeURIComponent(taskId)}/logs?${search}`));
+}
+
+/** How far running tasks say that they are. @returns {Promise<{tasks: object[]}>} */
+export async function getProgress() {
+  return JSON.parse(await answer("/api/progress"));
+}
+
+export function logStreamAddress(taskId, cursor) {
+  return `/api/tasks/${encodeURIComponent(taskId)}/logs/subscribe?after=${encodeURIComponent(cursor)}`;
+}
+
+/** Of all of it, as a file. */
+export function logFileAddress(taskId, run) {
+  const search = new URLSearchParams(given({ run })).toString();
+  return `/api/tasks/${encodeURIComponent(taskId)}/logs/download${search && `?${search}`}`;
+}
+
 /** @param {{reason: string}} options @returns {Promise<{status: string, outcome: string, interruptible?: boolean | null}>} */
 export async function cancelTask(taskId, { reason }) {
   return order("DELETE", `/api/tasks/${encodeURIComponent(taskId)}`, JSON.stringify(given({ reason })));

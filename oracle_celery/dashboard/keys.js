@@ -17,6 +17,7 @@ export const KEYS = Object.freeze([
   { keys: ["/"], says: "keys.find" },
   { keys: ["n"], says: "keys.new" },
   { keys: ["y"], says: "keys.copy" },
+  { keys: ["l"], says: "keys.log" },
   { keys: ["t"], says: "keys.theme" },
   { keys: ["Escape"], says: "keys.back" },
   { keys: ["?"], says: "keys.help" },

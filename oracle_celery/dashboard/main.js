@@ -8,13 +8,14 @@
  */
 
 import { Access } from "./access.js";
-import { OLDER_SIZE, getReadiness, getSession, getSummary, getTask, getTasks } from "./api.js";
+import { OLDER_SIZE, getProgress, getReadiness, getSession, getSummary, getTask, getTasks } from "./api.js";
 import { columnsFromText, textOfColumns } from "./columns.js";
 import { Control } from "./control.js";
 import { Counting } from "./counting.js";
 import { FailureReading } from "./failure-reading.js";
 import { Figures } from "./figures.js";
 import { LANGUAGES, currentLanguage, loadLanguage, preferredLanguage, t, translate } from "./locale.js";
+import { LogSource } from "./log-source.js";
 import { Pages } from "./pages.js";
 import { paletteEntries } from "./palette.js";
 import { prefer, preference } from "./preferences.js";
@@ -119,6 +120,8 @@ const pages = Pages({ dispatch, state: () => state });
 const failures = FailureReading({ dispatch, state: () => state });
 const figures = Figures({ dispatch, state: () => state });
 const rowTasks = RowTasks({ dispatch, note: (action) => (state = reduce(state, action)), state: () => state });
+const log = LogSource({ dispatch, state: () => state });
+views.push(log);
 const control = Control({
   dispatch,
   state: () => state,
@@ -151,6 +154,7 @@ const keyHelp = KeyHelp(document.querySelector("#key-help"), {
     R: () => taskDetail.command("askRetry"),
     c: () => command("cancelTask"),
     C: () => taskDetail.command("askCancel"),
+    l: () => taskDetail.focusLog(),
     y: copyTaskId,
     "?": () => isIn() && keyHelp.open(),
     Escape: stepBack,
@@ -243,6 +247,10 @@ function listen() {
     await speak(language);
     render();
   });
+  answer("chooseLog", log.read);
+  answer("loadEarlierLog", log.readEarlier);
+  answer("followLog", log.followAgain);
+  answer("readLog", () => dispatch({ type: "logFollowed", isFollowed: false }));
   answer("chooseOutcome", ({ outcome }) => pages.chooseOutcome(outcome));
   answer("loadItems", pages.readMoreItems);
   answer("loadOlderAudit", pages.readOlderAudit);
@@ -261,6 +269,7 @@ function listen() {
   stream.addEventListener("facts", (event) => takeFacts(event.detail));
   stream.addEventListener("summary", (event) => takeSummary(event.detail));
   stream.addEventListener("bulk", (event) => pages.takeBulk(event.detail));
+  stream.addEventListener("progress", (event) => dispatch({ type: "progressArrived", words: [event.detail] }));
   stream.addEventListener("queues", () => takeQueues());
   stream.addEventListener("resync", () => startAnew());
   stream.addEventListener("reread", () => loadList());
@@ -340,6 +349,7 @@ async function loadList() {
     if (hasStream) return;
     hasStream = true;
     stream.start(page.cursor);
+    readProgress();
   } catch (error) {
     if (request !== listRequest) return;
     dispatch({ type: "listFailed", request, error });
@@ -349,6 +359,11 @@ async function loadList() {
     }
     if (error.status === 0 || error.status >= 500) setTimeout(() => request === listRequest && loadList(), LIST_RETRY);
   }
+}
+
+/** What running tasks told before the stream began; later words come by it. */
+function readProgress() {
+  getProgress().then(({ tasks }) => dispatch({ type: "progressArrived", words: tasks }), () => {});
 }
 
 async function loadOlder() {

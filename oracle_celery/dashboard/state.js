@@ -13,7 +13,9 @@ import { USUAL_COLUMNS } from "./columns.js";
 import { commandActions } from "./commands.js";
 import { NO_FAILURES, failureActions } from "./failures.js";
 import { NO_FLEET, fleetActions } from "./fleet.js";
+import { NO_LOG, logActions } from "./log-lines.js";
 import { DEFAULT_QUERY, NEWEST_FIRST, isFiltered, isLive, matches } from "./query.js";
+import { NO_PROGRESS, progressActions } from "./progress.js";
 import { REACH_LIMIT, appended, inReach, isNear, placesOf, shortened } from "./rows.js";
 import { NOTHING_SELECTED, selectionActions } from "./selection.js";
 import { NO_SCHEDULE, scheduleActions } from "./schedule.js";
@@ -56,6 +58,8 @@ export const initialState = Object.freeze({
   schedule: NO_SCHEDULE,
   statistics: NO_STATISTICS,
   counts: NO_COUNTS,
+  log: NO_LOG,
+  progress: NO_PROGRESS,
 });
 
 /** Parts of the state that change by themselves, each in its own module. */
@@ -70,6 +74,8 @@ const PARTS = Object.entries({
   schedule: scheduleActions,
   statistics: statisticsActions,
   counts: countActions,
+  log: logActions,
+  progress: progressActions,
 });
 
 export function reduce(state, action) {

@@ -7,7 +7,7 @@
  * read before the break: repeated history ids are dropped here.
  *
  * Events (CustomEvent): "facts" (an array, gathered for a moment), "summary", "bulk" (how far one is), "queues" (read
- * them again), "resync", "bye" (the server ends it, and why), "refused" (it was answered, but not with a stream), and
+ * them again), "progress" (of one task), "resync", "bye" (the server ends it, and why), "refused" (it was answered, but not with a stream), and
  * "connection" with "reconnecting", "live" or "deaf": the stream is open, but not even a heartbeat came.
  */
 
@@ -69,6 +69,7 @@ export class TaskStream extends EventTarget {
     source.addEventListener("task", (event) => this.#gather(event));
     source.addEventListener("summary", (event) => this.#tell("summary", event));
     source.addEventListener("bulk", (event) => this.#tell("bulk", event));
+    source.addEventListener("progress", (event) => this.#tell("progress", event));
     source.addEventListener("queues", (event) => this.#tell("queues", event));
     source.addEventListener("resync", (event) => this.#tell("resync", event));
     source.addEventListener("bye", (event) => this.#tell("bye", event));

@@ -16,7 +16,10 @@ __all__ = [
     "Change",
     "HistoryEntry",
     "Instant",
+    "LogLines",
     "LogPage",
+    "LogRun",
+    "ProgressList",
     "StatusWord",
     "Summary",
     "Task",
@@ -24,6 +27,7 @@ __all__ = [
     "TaskDetails",
     "TaskLogLine",
     "TaskPage",
+    "TaskProgress",
     "Transition",
     "TransitionEvent",
 ]
@@ -103,15 +107,51 @@ class TaskLogLine(msgspec.Struct, frozen=True, kw_only=True):
     line_id: int
     at: Instant
     level: int
-    logger: str | None
-    message: str | None
+    logger: str | None  # where there is no message: the setting that says why lines are missing
+    message: str | None  # None: no line, but a word about lines before it that were not kept
     run_id: str | None
+    number: int  # within its run, from 0: lines that were not kept have taken theirs, too
+
+
+class LogRun(msgspec.Struct, frozen=True, kw_only=True):
+    """What is there of one run's log."""
+
+    run_id: str
+    attempt: int  # from 1; a run that was delivered again is the same attempt
+    lines: int
+    not_kept: int  # lines that were logged and are not there
+    reasons: list[str]  # the settings by which that is so, as far as the run could say
 
 
 class LogPage(msgspec.Struct, frozen=True, kw_only=True):
     lines: list[TaskLogLine]
-    next: int | None
+    next: int | None  # asked for with `after`: from where the following page goes on
+    previous: int | None  # asked for with `before`: up to where the page before it goes
+    runs: list[LogRun]  # that have begun
+    cursor: str  # what comes later is told from here on
     payloads_withheld: bool = False  # there may be lines, which the viewer may not see
+
+
+class TaskProgress(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a running task says that it is."""
+
+    task_id: str
+    run_id: str | None
+    state: str | None  # the task's own word, as for update_state
+    meta: msgspec.Raw | None  # whatever it told
+    at: Instant
+
+
+class ProgressList(msgspec.Struct, frozen=True, kw_only=True):
+    tasks: list[TaskProgress]  # that run now and have told it, the newest word first
+    payloads_withheld: bool = False
+
+
+class LogLines(msgspec.Struct, frozen=True, kw_only=True):
+    """What a stream tells of a task's log."""
+
+    task_id: str
+    lines: list[TaskLogLine]
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):

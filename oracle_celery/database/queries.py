@@ -16,12 +16,10 @@ import psycopg
 from oracle_celery.database.cursor import Cursor, Snapshot
 from oracle_celery.database.facts import (
     HistoryEntry,
-    LogPage,
     Summary,
     Task,
     TaskDetail,
     TaskDetails,
-    TaskLogLine,
     TaskPage,
     Transition,
     TransitionEvent,
@@ -127,28 +125,6 @@ class Queries:
         )
         cursor = Cursor.at(Snapshot.of(row), row[_SNAPSHOT_WIDTH])
         return TaskDetail(task=task, history=[_history_entry(entry) for entry in history], cursor=str(cursor))
-
-    async def logs(self, viewer: Viewer, task_id: str, after: int = 0, limit: int = 200) -> LogPage:
-        """Raises TaskNotFound, also for a task that is not the viewer's."""
-        parameters: dict[str, Any] = {
-            "task_id": task_id,
-            "line_id": after,
-            "limit": limit + 1,
-            "sees_payloads": viewer.sees_payloads,
-        }
-        rows = await self._fetch(_composed("logs", viewer, parameters), parameters)
-        if not rows:
-            raise TaskNotFound(task_id=task_id)
-        found = [row for row in rows if row[0] is not None]
-        lines = [
-            TaskLogLine(line_id=line_id, at=_time(at), level=level, logger=logger, message=message, run_id=run_id)
-            for line_id, at, level, logger, message, run_id in found[:limit]
-        ]
-        return LogPage(
-            lines=lines,
-            next=lines[-1].line_id if len(found) > limit else None,
-            payloads_withheld=not viewer.sees_payloads,
-        )
 
     async def summary(self, viewer: Viewer) -> Summary:
         parameters: dict[str, Any] = {"everyone": viewer.sees_everything, "scope": viewer.owner or ""}

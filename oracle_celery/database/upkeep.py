@@ -178,6 +178,13 @@ class Upkeep:
             )
             return forgotten.rowcount
 
+    async def forget_progress(self) -> int:
+        """What tasks that have ended told while they ran. Returns how many."""
+        async with self._translated():
+            connection = await self._connect()
+            forgotten = await connection.execute(statement("forget_progress"), {"limit": MESSAGES_LIMIT})
+            return forgotten.rowcount
+
     async def _tell(self, name: str, parameters: Mapping[str, Any]) -> int:
         """Facts that no journal holds, in one transaction with the fence's row that stands for one."""
         file_id = str(uuid.uuid4())

@@ -19,7 +19,7 @@ from oracle_celery.database.query_language import parse_query
 from oracle_celery.sidecar.answers import success
 from oracle_celery.sidecar.auth import viewer_of
 from oracle_celery.sidecar.backend import Backend
-from oracle_celery.sidecar.parameters import LAST_BIGINT, Parameters, bad, task_id_of
+from oracle_celery.sidecar.parameters import Parameters, bad, task_id_of
 from oracle_celery.states import Status
 from oracle_celery.trace_link import TraceLink
 from oracle_celery.waiting import Waiting
@@ -31,8 +31,6 @@ STATUS_WORDS = tuple(status.word for status in Status)
 DEFAULT_SORT = "-created_at"
 TASKS_LIMIT = 200
 TASKS_DEFAULT = 50
-LINES_LIMIT = 1_000
-LINES_DEFAULT = 200
 #: The newest audit entries of a task.
 AUDIT_SHOWN = 50
 
@@ -59,7 +57,6 @@ class Api:
             web.get("/api/tasks/subscribe", self._subscribe, name="subscribe", allow_head=False),
             # aiohttp's own pattern takes no braces, and an id may hold any character (a slash comes as %2F)
             web.get("/api/tasks/{task_id:[^/]+}", self._task, name="task"),
-            web.get("/api/tasks/{task_id:[^/]+}/logs", self._logs, name="logs"),
             web.get("/api/summary", self._summary, name="summary"),
         ]
 
@@ -102,13 +99,6 @@ class Api:
                 trace_url=None if self._trace_link is None else self._trace_link.address(detail.task.trace_id),
             )
         )
-
-    async def _logs(self, request: web.Request) -> web.Response:
-        parameters = Parameters(request, ("after", "limit"))
-        after = parameters.number("after", 0, LAST_BIGINT, 0)
-        limit = parameters.number("limit", 1, LINES_LIMIT, LINES_DEFAULT)
-        queries = self._backend.parts.queries
-        return success(await queries.logs(viewer_of(request), task_id_of(request), after, limit))
 
     async def _summary(self, request: web.Request) -> web.Response:
         Parameters(request, ())

@@ -18,7 +18,9 @@ from oracle_celery.database.failures import FailureQueries
 from oracle_celery.database.fetching import over
 from oracle_celery.database.fleet import FleetQueries
 from oracle_celery.database.lineage import LineageQueries
+from oracle_celery.database.logs import LogQueries
 from oracle_celery.database.opening import migrate_schema, open_pool, require_schema
+from oracle_celery.database.progress import ProgressQueries
 from oracle_celery.database.queries import Queries
 from oracle_celery.database.schedule import ScheduleQueries
 from oracle_celery.database.trends import Trends
@@ -32,8 +34,11 @@ from oracle_celery.sidecar.bulletins import Bulletins
 from oracle_celery.sidecar.capacity import capacity_for
 from oracle_celery.sidecar.depths import Depths
 from oracle_celery.sidecar.listener import CHANNEL, CONTROL_CHANNEL, Listener
+from oracle_celery.sidecar.log_stream import LogStreams
 from oracle_celery.sidecar.maintenance import Maintenance
+from oracle_celery.sidecar.progress import ProgressBulletins
 from oracle_celery.sidecar.resume import Resume
+from oracle_celery.sidecar.seats import Seats
 from oracle_celery.sidecar.settlement import Settlement
 from oracle_celery.sidecar.stream import Streams
 from oracle_celery.sidecar.summaries import Summaries
@@ -62,6 +67,9 @@ class Parts(NamedTuple):
     values: ValueQueries
     schedule: ScheduleQueries
     trends: Trends
+    logs: LogQueries
+    log_streams: LogStreams
+    progress: ProgressBulletins
 
 
 class Backend:
@@ -96,6 +104,7 @@ class Backend:
         self._closing.push_async_callback(pool.close)
         fetch = over(pool)
         queries = Queries(fetch)
+        logs = LogQueries(fetch)
         fleet = FleetQueries(fetch, self._settings.worker_timeout)
         values = ValueQueries(fetch, over(pool, COUNTING_PATIENCE))
         depths = Depths(self._app)
@@ -115,23 +124,26 @@ class Backend:
             bulletins.hear(payload)
             bulk_runner.hear(payload)
 
-        listener = Listener(
-            self._settings.listen_url or url,
-            pool,
-            {CHANNEL: lambda _: broadcaster.wake(), CONTROL_CHANNEL: hear_control},
-        )
         maintenance = Maintenance(
             Upkeep(self._settings.listen_url or url),
             self._settings.worker_timeout,
             partial(ping, self._app),
             settle=settlement.round,
         )
-        streams = Streams(
-            *(broadcaster, summaries, Resume(broadcaster, queries)),
-            limit=capacity_for(self._settings.streams_limit).streams,
-            per_user=self._settings.streams_per_user,
+        seats = Seats(
+            limit=capacity_for(self._settings.streams_limit).streams, per_user=self._settings.streams_per_user
         )
-        for part in (broadcaster, summaries, bulletins, listener, maintenance, bulk_runner):
+        streams = Streams(broadcaster, summaries, Resume(broadcaster, queries), seats)
+        log_streams = LogStreams(logs, seats)
+        progress = ProgressBulletins(ProgressQueries(fetch), broadcaster)
+
+        def hear(_: str) -> None:  # a batch of log lines rings with any of its tasks
+            broadcaster.wake()
+            log_streams.wake()
+            progress.wake()
+
+        listener = Listener(self._settings.listen_url or url, pool, {CHANNEL: hear, CONTROL_CHANNEL: hear_control})
+        for part in (broadcaster, summaries, bulletins, log_streams, progress, listener, maintenance, bulk_runner):
             self._closing.push_async_callback(part.stop)
             await part.start()
         self._parts = Parts(
@@ -141,6 +153,9 @@ class Backend:
             values=values,
             schedule=ScheduleQueries(fetch, self._settings.worker_timeout),
             trends=Trends(fetch),
+            logs=logs,
+            log_streams=log_streams,
+            progress=progress,
         )
 
     def close_streams(self) -> None:

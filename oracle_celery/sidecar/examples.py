@@ -26,12 +26,16 @@ from oracle_celery.database.control_facts import (
 )
 from oracle_celery.database.facts import (
     HistoryEntry,
+    LogLines,
     LogPage,
+    LogRun,
+    ProgressList,
     Summary,
     Task,
     TaskDetails,
     TaskLogLine,
     TaskPage,
+    TaskProgress,
     TransitionEvent,
 )
 from oracle_celery.database.failure_facts import (
@@ -84,13 +88,16 @@ __all__ = [
     "FAILURE_DETAIL",
     "FAILURE_LIST",
     "FINGERPRINT",
+    "LOG_LINES",
     "LOG_PAGE",
     "NODE",
     "PAUSED",
+    "PROGRESS_LIST",
     "QUEUE_LIST",
     "QUEUE_TRENDS",
     "RESUMED",
     "RETRIED",
+    "RUN_ID",
     "SESSION",
     "STATISTICS",
     "SUMMARY",
@@ -103,6 +110,7 @@ __all__ = [
 ]
 
 TASK_ID = "6d2c7a43-59f5-4ab0-9a47-0f1f6f2a8d11"
+RUN_ID = "1f0e4c3d7a52-1c"
 NEW_TASK_ID = "0b8c4f5e-8a1d-4d6a-b1f0-6b2f0a3f9c52"
 BULK_ID = "3a0d8f8c-2a4e-4a5c-9d7a-5a1f0c6b7e21"
 FINGERPRINT = "a41c0f9be27d5308"
@@ -177,7 +185,7 @@ TASK_ANSWER = TaskAnswer(
             reason=None,
             at=FINISHED_AT,
             retries=0,
-            run_id="1f0e4c3d",
+            run_id=RUN_ID,
             worker=NODE,
             origin="815@worker-1",
             duration=None,
@@ -220,14 +228,28 @@ TASK_ANSWER = TaskAnswer(
     trace_url="https://traces.example.org/trace/4bf92f3577b34da6a3ce929d0e0e4736",
 )
 
-LOG_PAGE = LogPage(
-    lines=[
-        TaskLogLine(
-            line_id=5120, at=STARTED_AT, level=20, logger="shop", message="paying order 1042", run_id="1f0e4c3d"
-        )
-    ],
-    next=None,
+LOG_LINE = TaskLogLine(
+    line_id=5120, at=STARTED_AT, level=20, logger="shop", message="paying order 1042", run_id=RUN_ID, number=0
 )
+LOG_PAGE = LogPage(
+    lines=[LOG_LINE],
+    next=None,
+    previous=None,
+    runs=[LogRun(run_id=RUN_ID, attempt=1, lines=1, not_kept=0, reasons=[])],
+    cursor=CURSOR,
+)
+PROGRESS_LIST = ProgressList(
+    tasks=[
+        TaskProgress(
+            task_id=TASK_ID,
+            run_id=RUN_ID,
+            state="PROGRESS",
+            meta=msgspec.Raw(b'{"current":3,"total":12,"text":"charging"}'),
+            at=STARTED_AT,
+        )
+    ]
+)
+LOG_LINES = LogLines(task_id=TASK_ID, lines=[LOG_LINE])
 
 SUMMARY = Summary(
     queued=12,

@@ -131,6 +131,7 @@ class Maintenance:
             if now >= self._forget_at:
                 self._forget_at = now + FORGET_SECONDS
                 await self._upkeep.forget_messages()
+                await self._upkeep.forget_progress()
             if now - self._watching_since >= self._worker_timeout:
                 await self._give_up_lost_workers()
                 if now >= self._look_at:

@@ -18,7 +18,7 @@ from aiohttp import web
 from oracle_celery import __version__
 from oracle_celery.sidecar.answers import Failure, Refused, success
 from oracle_celery.sidecar.operation import Answer, Operation, Parameter
-from oracle_celery.sidecar.operations import EVENTS, NO_API, OPERATIONS
+from oracle_celery.sidecar.operations import EVENTS, LOG_EVENTS, NO_API, OPERATIONS
 from oracle_celery.sidecar.origins import READING_METHODS
 from oracle_celery.sidecar.parameters import Parameters
 from oracle_celery.sidecar.permissions import RULES, Rule
@@ -90,6 +90,9 @@ _HEADERS = {
     401: ("WWW-Authenticate", "Bearer"),
     429: ("Retry-After", "Seconds to wait."),
 }
+
+#: What streams tell, by their route's name.
+_EVENTS = {"subscribe": EVENTS, "follow_logs": LOG_EVENTS}
 
 
 class OpenApi:
@@ -175,8 +178,8 @@ def _operation(name: str, method: str, operation: Operation, schemas: _Schemas) 
     for status, codes in _refusals(method, RULES[name], operation).items():
         responses[status] = _refusal(status, codes, schemas)
     described["responses"] = {str(status): responses[status] for status in sorted(responses)}
-    if name == "subscribe":
-        described["x-events"] = {event: schemas.of(kind) for event, kind in EVENTS.items()}
+    if name in _EVENTS:
+        described["x-events"] = {event: schemas.of(kind) for event, kind in _EVENTS[name].items()}
     return described
 
 
@@ -274,7 +277,8 @@ class _Schemas:
 
 def _kinds() -> Iterator[Any]:
     yield Failure
-    yield from EVENTS.values()
+    for events in _EVENTS.values():
+        yield from events.values()
     for operation in OPERATIONS.values():
         yield from (answer.kind for answer in operation.answers.values() if not isinstance(answer.kind, dict))
         if operation.body is not None:

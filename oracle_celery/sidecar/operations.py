@@ -15,7 +15,15 @@ import msgspec
 
 from oracle_celery.control import Cancelled, QueuesAnswer, Retried
 from oracle_celery.database.control_facts import AuditPage, Bulk, BulkItemPage, BulkPreview
-from oracle_celery.database.facts import LogPage, Summary, TaskPage, TransitionEvent
+from oracle_celery.database.facts import (
+    LogLines,
+    LogPage,
+    ProgressList,
+    Summary,
+    TaskPage,
+    TaskProgress,
+    TransitionEvent,
+)
 from oracle_celery.database.failure_facts import FailureDetail, FailureList
 from oracle_celery.database.failures import FAILURE_ORDERS, FAILURE_RANGES
 from oracle_celery.database.fleet_facts import QueueList, WorkerList
@@ -25,7 +33,7 @@ from oracle_celery.database.schedule_facts import Schedule
 from oracle_celery.database.trend_facts import QueueTrends, Statistics, TaskTypes
 from oracle_celery.database.trends import RANGES
 from oracle_celery.database.values import VALUE_FIELDS, FieldValues, StatusCounts
-from oracle_celery.sidecar import api, commands, examples, failures, statistics, values
+from oracle_celery.sidecar import api, commands, examples, failures, log_api, statistics, values
 from oracle_celery.sidecar.api import TaskAnswer
 from oracle_celery.sidecar.bodies import BulkBody, CancelBody, PauseBody, ResumeBody, RetryBody, SessionBody
 from oracle_celery.sidecar.commands import BulkList
@@ -35,7 +43,7 @@ from oracle_celery.sidecar.operation import Answer, Operation, Parameter, altern
 from oracle_celery.sidecar.parameters import ALTERNATIVES_LIMIT, LAST_BIGINT
 from oracle_celery.sidecar.session import SessionFacts
 
-__all__ = ["EVENTS", "NO_API", "OPERATIONS"]
+__all__ = ["EVENTS", "LOG_EVENTS", "NO_API", "OPERATIONS"]
 
 #: Routes that are no API: the page and its files.
 NO_API = frozenset({"page", "asset"})
@@ -104,6 +112,7 @@ _BULK_ID = Parameter(
     example=examples.BULK_ID,
     place="path",
 )
+_RUN_ID = text("run", "Only of this run, by its `run_id`.", examples.RUN_ID)
 _LAST_EVENT_ID = Parameter(
     name="Last-Event-ID",
     description="As `after`, and stronger: what a browser sends by itself when it reconnects.",
@@ -121,6 +130,7 @@ Server-sent events, until the client leaves. Each has a name and JSON data, whos
 | `task` | TransitionEvent | A task has changed. |
 | `summary` | Summary | The numbers have changed. |
 | `bulk` | Bulk | A bulk action has got on: to its actor and to those who see everything. |
+| `progress` | TaskProgress | A running task says how far it is. |
 | `queues` | `{}` | Something about queues is new: read /api/queues. |
 | `heartbeat` | `{}` | Nothing happens, and the stream lives. |
 | `resync` | `{"reason"}` | Something may have been missed: read the list again; the stream itself goes on. |
@@ -130,8 +140,22 @@ An event with an `id` is a place to resume from: send it as `Last-Event-ID` or `
 comes twice. The `cursor` of a list or a task is such a place as well. New fields and new events may come: pass over
 what you do not know."""
 
+_LOG_STREAM = """\
+Server-sent events, until the client leaves: a stream does not end with its task, whose last lines may be on their way.
+
+| event | data | |
+| --- | --- | --- |
+| `log` | LogLines | Lines have arrived. Those of a run come in the order of their `number`. |
+| `heartbeat` | `{}` | Nothing happens, and the stream lives. |
+| `resync` | `{"reason"}` | The stream cannot go on and ends: read the log again and follow it from there. |
+| `bye` | `{"reason"}` | The stream ends, and why: `token_expired`, `payloads_withheld`. |
+
+An event with an `id` is a place to resume from: nothing is missed, and what comes again has the `line_id` it had."""
+
 #: The types of the events' data.
-EVENTS: Mapping[str, Any] = {"task": TransitionEvent, "summary": Summary, "bulk": Bulk}
+EVENTS: Mapping[str, Any] = {"task": TransitionEvent, "summary": Summary, "bulk": Bulk, "progress": TaskProgress}
+#: The same of a log's stream.
+LOG_EVENTS: Mapping[str, Any] = {"log": LogLines}
 
 
 def _range(description: str, words: tuple[str, ...]) -> Parameter:
@@ -146,6 +170,11 @@ def _range(description: str, words: tuple[str, ...]) -> Parameter:
 def _stream_example() -> str:
     data = msgspec.json.encode(examples.TRANSITION).decode()
     return f"retry: 4711\n\nid: {examples.CURSOR}\nevent: task\ndata: {data}\n\n"
+
+
+def _log_example() -> str:
+    data = msgspec.json.encode(examples.LOG_LINES).decode()
+    return f"retry: 4711\n\nid: {examples.CURSOR}\nevent: log\ndata: {data}\n\n"
 
 
 def _readiness(*, is_online: bool) -> Readiness:
@@ -229,10 +258,56 @@ OPERATIONS: Mapping[str, Operation] = {
         summary="Read what a task has logged",
         parameters=(
             _TASK_ID,
-            number("after", "`next` of the page before.", 0, LAST_BIGINT, 0),
-            number("limit", "Lines of one page.", 1, api.LINES_LIMIT, api.LINES_DEFAULT),
+            number("after", "`next` of the page before. Not with `before`.", 0, LAST_BIGINT, 0),
+            number(
+                "before",
+                f"`previous` of the page after; {LAST_BIGINT}: the last lines. Not with `after`.",
+                *(0, LAST_BIGINT, None),
+            ),
+            _RUN_ID,
+            number("level", "Only lines of this level of Python's logging, or above.", 0, log_api.LEVEL_LIMIT, 0),
+            number("limit", "Lines of one page.", 1, log_api.LINES_LIMIT, log_api.LINES_DEFAULT),
         ),
         answers={200: answer(LogPage, examples.LOG_PAGE, "Lines, the oldest first.")},
+        refusals={404: ("task_not_found",)},
+    ),
+    "follow_logs": Operation(
+        tag="tasks",
+        summary="Follow what a task logs",
+        description=_LOG_STREAM,
+        parameters=(
+            _TASK_ID,
+            text("after", "A cursor: of a page of the log, or an event's id. Without: from now on.", examples.CURSOR),
+            _LAST_EVENT_ID,
+        ),
+        answers={
+            200: Answer(
+                description="The stream.",
+                kind={"type": "string"},
+                example=_log_example(),
+                media_type="text/event-stream",
+            )
+        },
+        refusals={404: ("task_not_found",), 429: ("too_many_streams",), 503: ("too_many_streams",)},
+    ),
+    "progress": Operation(
+        tag="tasks",
+        summary="Read how far running tasks are",
+        description="What they told by Celery's `update_state` or by `oracle_celery.progress`.",
+        answers={200: answer(ProgressList, examples.PROGRESS_LIST, "The newest word of each.")},
+    ),
+    "download_logs": Operation(
+        tag="tasks",
+        summary="Download what a task has logged",
+        parameters=(_TASK_ID, _RUN_ID),
+        answers={
+            200: Answer(
+                description="All lines, as a file.",
+                kind={"type": "string"},
+                example="2026-03-14T15:09:27.101883Z WARNING shop: the bank is slow\n",
+                media_type="text/plain",
+            )
+        },
         refusals={404: ("task_not_found",)},
     ),
     "summary": Operation(

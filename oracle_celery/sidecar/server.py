@@ -35,6 +35,7 @@ from oracle_celery.sidecar.headers import secure
 from oracle_celery.sidecar.health import Health
 from oracle_celery.sidecar.hosts import LOOPBACK_NAMES, names_of, only_hosts
 from oracle_celery.sidecar.limits import limit_commands, limit_failed_logins
+from oracle_celery.sidecar.log_api import LogApi
 from oracle_celery.sidecar.metrics import Metrics
 from oracle_celery.sidecar.openapi import OpenApi
 from oracle_celery.sidecar.origins import refuse_other_sites
@@ -171,6 +172,7 @@ class Sidecar:
         template = self._settings.trace_url
         trace_link = None if template is None else TraceLink(template, "oracle_trace_url")
         application.add_routes(Api(self._backend, trace_link).routes())
+        application.add_routes(LogApi(self._backend).routes())
         application.add_routes(Fleet(self._backend).routes())
         application.add_routes(Failures(self._backend).routes())
         application.add_routes(Values(self._backend).routes())

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import Counter
 from collections.abc import Iterator
 
 from aiohttp import web
@@ -23,16 +22,16 @@ from aiohttp_sse import EventSourceResponse
 
 from oracle_celery.errors import DatabaseUnavailable
 from oracle_celery.sidecar import events
-from oracle_celery.sidecar.answers import failure
 from oracle_celery.sidecar.auth import viewer_of
 from oracle_celery.sidecar.broadcaster import Broadcaster
 from oracle_celery.sidecar.parameters import Parameters
 from oracle_celery.sidecar.resume import Resume
+from oracle_celery.sidecar.seats import Seats
 from oracle_celery.sidecar.subscription import Subscription
 from oracle_celery.sidecar.summaries import Summaries
 from oracle_celery.viewer import Viewer
 
-__all__ = ["Streams"]
+__all__ = ["Streams", "begin", "heartbeat_seconds", "in_pieces", "write"]
 
 HEARTBEAT_SECONDS = 15.0
 HEARTBEAT_SPREAD = 0.2
@@ -40,7 +39,6 @@ HEARTBEAT_SPREAD = 0.2
 SEND_TIMEOUT_SECONDS = 30.0
 #: How long a browser waits before it reconnects: spread, so that not all come at once.
 RETRY_MILLISECONDS = (2_000, 8_000)
-RETRY_AFTER_SECONDS = 10
 #: Bytes given to the connection between two looks at its health.
 PIECE_BYTES = 64 * 1024
 #: aiohttp-sse insists on a ping of its own.
@@ -50,67 +48,52 @@ NEVER_SECONDS = 365 * 86_400.0
 class Streams:
     """All streams of this sidecar."""
 
-    def __init__(
-        self, broadcaster: Broadcaster, summaries: Summaries, resume: Resume, *, limit: int, per_user: int
-    ) -> None:
+    def __init__(self, broadcaster: Broadcaster, summaries: Summaries, resume: Resume, seats: Seats) -> None:
         self._broadcaster = broadcaster
         self._summaries = summaries
         self._resume = resume
-        self._limit = limit
-        self._per_user = per_user
-        self._open: set[Subscription] = set()
-        self._of_user: Counter[str] = Counter()
+        self._seats = seats
 
     @property
     def open(self) -> int:
-        return len(self._open)
+        return self._seats.taken
 
     def close(self) -> None:
         """Ends every stream after what it is writing now."""
-        for subscription in self._open:
-            subscription.close()
+        self._seats.close()
 
     async def subscribe(self, request: web.Request) -> web.StreamResponse:
         cursor = Parameters(request, ("after",)).one("after")
         cursor = request.headers.get("Last-Event-ID") or cursor
         viewer = viewer_of(request)
-        if len(self._open) >= self._limit:
-            return _refusal(503, f"{self._limit} streams are open here already.")
-        if self._of_user[viewer.user_id] >= self._per_user:
-            return _refusal(429, f"You have {self._per_user} streams open here already: close one.")
+        refusal = self._seats.refusal(viewer)
+        if refusal is not None:
+            return refusal
         subscription = Subscription(viewer)
-        self._open.add(subscription)
-        self._of_user[viewer.user_id] += 1
-        try:
-            response = EventSourceResponse(ping_interval=NEVER_SECONDS, send_timeout=SEND_TIMEOUT_SECONDS)
-            response.headers["Cache-Control"] = "no-store, no-transform"
-            await response.prepare(request)
-            return await self._serve(request, response, subscription, cursor)
-        finally:
-            self._open.discard(subscription)
-            self._of_user[viewer.user_id] -= 1
-            if not self._of_user[viewer.user_id]:
-                del self._of_user[viewer.user_id]
-            self._broadcaster.leave(subscription)
+        with self._seats.take(viewer, subscription):
+            try:
+                return await self._serve(request, await begin(request), subscription, cursor)
+            finally:
+                self._broadcaster.leave(subscription)
 
     async def _serve(
         self, request: web.Request, response: EventSourceResponse, subscription: Subscription, cursor: str | None
     ) -> web.StreamResponse:
         try:
-            await _write(response, events.retry(random.randint(*RETRY_MILLISECONDS)))  # noqa: S311  # spreads load
+            await write(response, events.retry(random.randint(*RETRY_MILLISECONDS)))  # noqa: S311  # spreads load
             viewer = subscription.viewer
             async for blocks in self._resume.blocks(subscription, cursor):
-                for piece in _pieces(blocks):
+                for piece in in_pieces(blocks):
                     if viewer.seconds_left > 0:
-                        await _write(response, piece)
+                        await write(response, piece)
             if viewer.seconds_left > 0:
-                await _write(response, await self._first_summary(viewer))
+                await write(response, await self._first_summary(viewer))
             while not subscription.closed and viewer.seconds_left > 0:
-                taken = await subscription.take(min(_heartbeat_seconds(), viewer.seconds_left))
+                taken = await subscription.take(min(heartbeat_seconds(), viewer.seconds_left))
                 if viewer.seconds_left > 0:
-                    await _write(response, taken or self._heartbeat(subscription))
+                    await write(response, taken or self._heartbeat(subscription))
             if viewer.seconds_left <= 0:
-                await _write(response, events.bye("token_expired"))
+                await write(response, events.bye("token_expired"))
             await response.write_eof()
         except TimeoutError:
             if request.transport is not None:
@@ -132,19 +115,21 @@ class Streams:
         return events.COMMENT if point is None else events.heartbeat(point)
 
 
-def _refusal(status: int, message: str) -> web.Response:
-    refused = failure(status, "too_many_streams", message)
-    refused.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
-    return refused
+async def begin(request: web.Request) -> EventSourceResponse:
+    """The head of a stream is sent."""
+    response = EventSourceResponse(ping_interval=NEVER_SECONDS, send_timeout=SEND_TIMEOUT_SECONDS)
+    response.headers["Cache-Control"] = "no-store, no-transform"
+    await response.prepare(request)
+    return response
 
 
-async def _write(response: EventSourceResponse, data: bytes) -> None:
+async def write(response: web.StreamResponse, data: bytes) -> None:
     if data:
         async with asyncio.timeout(SEND_TIMEOUT_SECONDS):
             await response.write(data)
 
 
-def _pieces(blocks: list[bytes]) -> Iterator[bytes]:
+def in_pieces(blocks: list[bytes]) -> Iterator[bytes]:
     """Joined to few writes, none of them so large that a client counts as stuck while it reads."""
     piece: list[bytes] = []
     size = 0
@@ -157,5 +142,5 @@ def _pieces(blocks: list[bytes]) -> Iterator[bytes]:
     yield b"".join(piece)
 
 
-def _heartbeat_seconds() -> float:
+def heartbeat_seconds() -> float:
     return HEARTBEAT_SECONDS * random.uniform(1 - HEARTBEAT_SPREAD, 1 + HEARTBEAT_SPREAD)  # noqa: S311  # spreads load

@@ -7,6 +7,7 @@ by exactly one `resync`; everything offered after that one is taken follows it w
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 
 from oracle_celery.database.cursor import Cursor
 from oracle_celery.sidecar import events
@@ -15,6 +16,8 @@ from oracle_celery.viewer import Viewer
 __all__ = ["Subscription"]
 
 PENDING_LIMIT_BYTES = 256 * 1024
+#: Tasks whose newest progress may wait.
+PROGRESS_LIMIT = 1_000
 
 
 class Subscription:
@@ -29,12 +32,13 @@ class Subscription:
         self._pending: list[bytes] = []
         self._size = 0
         self._summary = b""
+        self._progress: dict[str, bytes] = {}
         self._resync = ""
         self._changed = asyncio.Event()
 
     @property
     def is_drained(self) -> bool:
-        return not (self._pending or self._summary or self._resync)
+        return not (self._pending or self._summary or self._progress or self._resync)
 
     def offer(self, chunk: bytes) -> None:
         if self._resync:
@@ -49,6 +53,13 @@ class Subscription:
     def offer_summary(self, chunk: bytes) -> None:
         """Only the newest summary waits: an older one is worth nothing."""
         self._summary = chunk
+        self._changed.set()
+
+    def offer_progress(self, blocks: Iterable[tuple[str, bytes]]) -> None:
+        """Of each task only the newest waits."""
+        for task_id, block in blocks:
+            if task_id in self._progress or len(self._progress) < PROGRESS_LIMIT:
+                self._progress[task_id] = block
         self._changed.set()
 
     def demand_resync(self, reason: str) -> None:
@@ -72,9 +83,10 @@ class Subscription:
             except TimeoutError:
                 return b""
         taken = events.resync(self._resync) if self._resync else b"".join(self._pending)
-        taken += self._summary
+        taken += self._summary + b"".join(self._progress.values())
         self._pending.clear()
         self._size = 0
         self._summary = b""
+        self._progress = {}
         self._resync = ""
         return taken

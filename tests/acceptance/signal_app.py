@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import sys
@@ -14,7 +15,8 @@ from celery import Celery, Task
 from celery.exceptions import Ignore, Reject
 from celery.utils.log import get_task_logger
 
-import oracle_celery.embedded_broker  # noqa: F401  # its scheme is known from then on
+import oracle_celery
+import oracle_celery.embedded_broker  # its scheme is known from then on
 from oracle_celery import Oracle, TaskCancelled, raise_if_cancelled
 
 logger = get_task_logger(__name__)
@@ -69,6 +71,21 @@ def first_time(witness: str) -> bool:
 def succeed(value: Any = None) -> Any:
     logger.info("succeeding with %s", value)
     return value
+
+
+@task(bind=True)
+def talk(self: Task, may_end: str) -> None:
+    """Prints, logs, tells its progress in both ways, and ends when there is a file of that name."""
+    print("printed to stdout")
+    print("printed to stderr", file=sys.stderr)
+    logger.warning("logged by the task's logger")
+    logging.getLogger("shop.bank").error("logged by a library's logger")
+    self.update_state(state="CHARGING", meta={"done": 1, "total": 4})
+    oracle_celery.progress(3, 4, "nearly there")
+    while not Path(may_end).exists():
+        time.sleep(0.05)
+    for number in range(20):
+        logger.info("line %d", number)
 
 
 @task()

@@ -138,13 +138,15 @@ class Station:
         return found
 
     @contextmanager
-    def stream(self, after: str | None = None) -> Iterator[Iterator[tuple[str, Any, str | None]]]:
+    def stream(
+        self, after: str | None = None, path: str = "/api/tasks/subscribe"
+    ) -> Iterator[Iterator[tuple[str, Any, str | None]]]:
         """Server-sent events as (event, data, id)."""
         assert self.sidecar is not None
         connection = http.client.HTTPConnection("127.0.0.1", self.sidecar.port, timeout=DEADLINE)
         query = f"?after={urllib.parse.quote(after)}" if after else ""
         try:
-            connection.request("GET", f"/api/tasks/subscribe{query}", headers=self.authorization)
+            connection.request("GET", f"{path}{query}", headers=self.authorization)
             with connection.getresponse() as answer:
                 assert answer.status == 200, answer.read()
                 yield _events(answer)

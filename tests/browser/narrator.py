@@ -15,7 +15,7 @@ import psycopg
 
 from oracle_celery.database.store import Slice, Store
 from oracle_celery.kept_message import Envelope, encode_envelope
-from oracle_celery.records import Transition, encode_line
+from oracle_celery.records import LogLine, Transition, encode_line
 from oracle_celery.settings import Settings
 from oracle_celery.states import Rank, Status
 
@@ -73,6 +73,17 @@ class Narrator:
         fields = {"reason": "retry_scheduled"} | fields
         self.tell(self._of_run(task_id, Status.PENDING, Rank.GIVEN_BACK, self._at(ago), **fields), node=NODE)
 
+    def logged(self, task_id: str, *messages: str | None, level: int = 20, first: int = 0) -> None:
+        """Lines of the task's current run; None stands for a line that was not kept."""
+        run_id, _ = self._runs[task_id]
+        fields = {"task_id": task_id, "run_id": run_id, "at": time.monotonic_ns(), "level": level, "logger": "shop"}
+        lines = [
+            LogLine(number=first + at, message=message, **fields)
+            for at, message in enumerate(messages)
+            if message is not None
+        ]
+        self._store.ingest_logs([self._slice(b"".join(map(encode_line, lines)).rstrip(b"\n"), NODE, "7@shop-1")])
+
     def kept(self, task_id: str, name: str = "shop.orders.charge_card", *, is_chord_member: bool = False) -> None:
         """A worker has kept the task's message: it can be sent again."""
         envelope = Envelope(
@@ -93,19 +104,17 @@ class Narrator:
 
     def tell(self, *transitions: Transition, node: str | None = None) -> None:
         body = b"".join(encode_line(transition) for transition in transitions).rstrip(b"\n")
-        origin = "7@shop-1" if node else "7@shop-web"
-        self._store.ingest(
-            [
-                Slice(
-                    file_id=str(uuid.uuid4()),
-                    start=0,
-                    end=len(body) + 1,
-                    offset_ns=self._offset_ns,
-                    node=node,
-                    origin=origin,
-                    body=body,
-                )
-            ]
+        self._store.ingest([self._slice(body, node, "7@shop-1" if node else "7@shop-web")])
+
+    def _slice(self, body: bytes, node: str | None, origin: str) -> Slice:
+        return Slice(
+            file_id=str(uuid.uuid4()),
+            start=0,
+            end=len(body) + 1,
+            offset_ns=self._offset_ns,
+            node=node,
+            origin=origin,
+            body=body,
         )
 
     def _of_run(self, task_id: str, status: Status, rank: Rank, at: int, **fields: Any) -> Transition:

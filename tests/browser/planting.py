@@ -15,9 +15,10 @@ from oracle_celery.states import Rank, Status
 from tests.browser.hostile import HOSTILE, identifier
 from tests.browser.narrator import SECOND_NS, Narrator
 
-__all__ = ["REASON_LIMIT", "TOLD_AT_ONCE", "Planted", "plant", "plant_running"]
+__all__ = ["LINE_LIMIT", "REASON_LIMIT", "TOLD_AT_ONCE", "Planted", "plant", "plant_running"]
 
 TOLD_AT_ONCE = 50  # facts in one transaction
+LINE_LIMIT = 8_192  # characters of a log line
 REASON_LIMIT = 1_000  # characters: the API takes no longer reason, and a detail is a sentence
 
 
@@ -122,6 +123,11 @@ def _plant(connection: psycopg.Connection[Any], planted: Planted, number: int) -
     if planted.status(number) is not Status.PENDING:
         connection.execute("UPDATE oracle.task_state_record SET worker = %s WHERE task_id = %s", [node, task_id])
         connection.execute("UPDATE oracle.task_transition SET worker = %s WHERE task_id = %s", [node, task_id])
+        connection.execute(
+            "INSERT INTO oracle.task_log (txid, at, level, number, task_id, run_id, logger, message)"
+            " VALUES (pg_current_xact_id(), now(), 30, 0, %s, %s, %s, %s)",
+            [task_id, name, name, text[:LINE_LIMIT]],
+        )
     connection.execute(
         "INSERT INTO oracle.worker (worker_id, node, origin, pool, concurrency, queues, versions, started_at, beat_at,"
         " consuming, rate_limits) VALUES (%s, %s, %s, %s, 2, %s, %s, clock_timestamp(),"

@@ -7,6 +7,7 @@ straight into the database: what protects here is the page alone, and its policy
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -19,7 +20,7 @@ from oracle_celery.records import Transition
 from oracle_celery.states import Status
 from tests.browser.hostile import HOSTILE, identifier
 from tests.browser.narrator import Narrator
-from tests.browser.planting import REASON_LIMIT, TOLD_AT_ONCE, Planted, plant, plant_running
+from tests.browser.planting import LINE_LIMIT, REASON_LIMIT, TOLD_AT_ONCE, Planted, plant, plant_running
 from tests.local_processes import LocalSidecar
 from tests.polling import eventually
 from tests.tokens import token
@@ -131,6 +132,12 @@ async (ids) => {
     const isThere = () => text(".task-detail__id code") === id && panel.getAttribute("aria-busy") === "false";
     while (!isThere() && performance.now() < deadline) await new Promise((done) => setTimeout(done, 5));
     if (!isThere()) throw new Error(`not shown: ${JSON.stringify(id)}`);
+    const hasRun = panel.querySelector(".task-detail__status").dataset.status !== "pending";
+    const isLogged = () => !hasRun || text(".log-line__text") !== null;
+    while (!isLogged() && performance.now() < deadline) await new Promise((done) => setTimeout(done, 5));
+    const links = [...panel.querySelectorAll(".json-tree a")].map((link) => link.protocol);
+    const raw = [...panel.querySelectorAll(".payload:not([hidden]) .payload__raw:not([hidden])")];
+    for (const button of raw) button.click();
     const facts = [...panel.querySelectorAll(".task-detail__facts div")].map((pair) => [
       pair.querySelector("dt").textContent, pair.querySelector("dd").firstElementChild.textContent,
     ]);
@@ -152,6 +159,9 @@ async (ids) => {
       traceback: text(".task-error pre"),
       result: text('[data-payload="result_payload"] pre'),
       arguments: text('[data-payload="arguments"] pre'),
+      links: links.filter((protocol) => !["http:", "https:"].includes(protocol)),
+      logger: hasRun ? text(".log-line__logger") : null,
+      line: hasRun ? text(".log-line__text") : null,
       notes: [...panel.querySelectorAll(".state-line__note")].map((note) => note.textContent),
       waiting: text(".waiting-reasons ul"),
       actor: text(".task-audit strong"),
@@ -161,6 +171,7 @@ async (ids) => {
       group: text(".lineage__group code"),
       dialog,
     };
+    for (const button of raw) button.click();
   }
   return shown;
 }
@@ -392,6 +403,9 @@ def _check_panel(shown: dict[str, Any], planted: Planted, number: int, text: str
         assert text[:REASON_LIMIT] in shown["waiting"]
     else:
         assert facts["Worker"] == planted.node(number)
+        assert shown["logger"] == name
+        assert shown["line"] == TERMINAL.sub("", text[:LINE_LIMIT])
+    assert shown["links"] == []
     if status is Status.COMPLETED:
         assert _json(shown["result"]) == planted.payload(number)
     else:
@@ -421,6 +435,10 @@ def _check_failures(watched: Page) -> None:
     }
     rows.last.locator(".failure__what").evaluate("link => link.click()")
     expect(rows.last.locator(".failure-tasks li")).not_to_have_count(0)
+
+
+#: What moves a terminal's cursor or colours it is no word.
+TERMINAL = re.compile("\x1b\\[[0-9;?]*[ -/]*[@-~]")
 
 
 def _json(text: str) -> Any:

@@ -37,10 +37,13 @@ def test_the_result_is_shown_without_losing_a_digit(page: Page, narrator: Narrat
     narrator.started("r-1")
     narrator.completed("r-1", msgspec.Raw(result.encode()))
     page.goto(page.url.split("#")[0] + "#/tasks/r-1")
-    shown = page.locator('[data-payload="result_payload"] pre')
+    shown = page.locator('[data-payload="result_payload"] .json-tree')
     for number in ("9007199254740993", "12345678901234567890", "3.14159265358979323846"):
         expect(shown).to_contain_text(number)
-    expect(page.locator('[data-payload="arguments"] pre')).to_contain_text("18446744073709551615")
+    arguments = page.locator('[data-payload="arguments"]')
+    expect(arguments.locator(".json-tree")).to_contain_text("18446744073709551615")
+    arguments.get_by_role("button", name="Raw").click()
+    expect(arguments.locator("pre")).to_have_text('{\n  "args": [18446744073709551615],\n  "kwargs": {}\n}')
 
 
 def test_a_failure_shows_its_error_and_traceback(page: Page, narrator: Narrator) -> None:
@@ -93,7 +96,7 @@ def test_the_opened_task_follows_its_life(page: Page, narrator: Narrator) -> Non
     expect(page.locator(".state-line")).to_have_count(2)
     narrator.completed("l-1", {"receipt": "R-1"})
     expect(page.locator(".state-line")).to_have_count(3)
-    expect(page.locator('[data-payload="result_payload"] pre')).to_contain_text('"R-1"')
+    expect(page.locator('[data-payload="result_payload"] .json-tree')).to_contain_text('"R-1"')
 
 
 def test_a_task_has_an_address_of_its_own(

@@ -482,6 +482,7 @@ async def test_payloads_are_for_those_who_may_see_them(
     start = (await Client(session, sidecar.address, ADMIN.headers).ok("/api/tasks"))["cursor"]
     feeder.tell(failed("t", "ann"))
     await fold(archive)
+    before_the_line = (await Client(session, sidecar.address, ADMIN.headers).ok("/api/tasks/t/logs"))["cursor"]
     log(archive, "t")
     keep_message(archive, "t")
     schedule_entry(archive)
@@ -492,16 +493,20 @@ async def test_payloads_are_for_those_who_may_see_them(
     for person, asked in ((BLIND_READER, sidecar), (READER, open_sidecar), (ANN, sidecar), (ADMIN, sidecar)):
         holders = set()
         for name, method, path in routes_of(asked):
-            if method == "GET" and name not in ("page", "asset", "subscribe"):
+            if method == "GET" and name not in ("page", "asset", "subscribe", "follow_logs"):
                 answer = await ask(session, asked, person, method, _named(path))
                 holders |= {name} if CANARY.encode() in answer.body else set()
-        shown = {"task", "logs", "failures", "failure"} | ({"audit", "schedule"} if person.sees_everything else set())
+        shown = {"task", "logs", "download_logs", "failures", "failure"}
+        shown |= {"audit", "schedule"} if person.sees_everything else set()
         assert holders == (shown if person.sees_payloads else set()), person
         client = Client(session, asked.address, person.headers)
         detail, lines = await client.ok("/api/tasks/t"), await client.ok("/api/tasks/t/logs")
         assert detail["task"]["error_type"] == "ValueError"
         assert detail["task"]["payloads_withheld"] == lines["payloads_withheld"] == (not person.sees_payloads)
         assert len(lines["lines"]) == person.sees_payloads
+        async with client.subscribe(after=before_the_line, path="/api/tasks/t/logs/subscribe") as stream:
+            first = await stream.until("log" if person.sees_payloads else "bye")
+        assert (CANARY in repr(first)) == person.sees_payloads, first
         async with client.subscribe(after=start) as stream:  # shows no payload to anybody
             told = [await stream.until("task") for _ in range(2)]
         assert [event.data["task"]["error_type"] for event in told] == ["ValueError", None]

@@ -19,7 +19,6 @@ from oracle_celery.database.queries import SORT_KEYS, Queries, Task, TaskFilter
 from oracle_celery.database.sql import statement
 from oracle_celery.database.store import Store
 from oracle_celery.errors import BadQuery, DatabaseUnavailable, TaskNotFound
-from oracle_celery.records import LogLine
 from oracle_celery.states import Status
 from oracle_celery.viewer import LOCAL_ADMIN, Viewer
 from tests.ledger import DAWN, SECOND, Source, completed, failed, life, received, sent, started
@@ -116,8 +115,6 @@ async def test_owners(store: Store, queries: Queries) -> None:
     for viewer, task_id in ((ANN, "done-2"), (ANN, "wait%2"), (LOCAL_ADMIN, "nothing")):
         with pytest.raises(TaskNotFound):
             await queries.task(viewer, task_id)
-        with pytest.raises(TaskNotFound):
-            await queries.logs(viewer, task_id)
 
 
 @pytest.mark.parametrize("is_folded", [False, True])
@@ -252,26 +249,6 @@ async def test_a_list_and_what_follows(store: Store, queries: Queries) -> None:
     ]
     assert changes.transitions[0].public.timestamp == "2026-01-01T00:00:00.000010Z"
     assert changes.transitions[0].public.task.version[2] == 80
-
-
-async def test_logs(store: Store, queries: Queries) -> None:
-    """A task's lines come page by page, to its owner."""
-    store.ingest([Source().slice([sent("a", 0, user_id="ann")])])
-    assert (await queries.logs(ANN, "a")).lines == []
-    lines = [
-        LogLine(task_id=task_id, at=n * SECOND, number=n, level=30, logger="shop", message=f"{task_id} {n}", run_id="r")
-        for n in range(3)
-        for task_id in ("a", "b")
-    ]
-    store.ingest_logs([Source("w@h").slice(lines)])
-    first = await queries.logs(ANN, "a", limit=2)
-    assert [(line.message, line.at, line.level) for line in first.lines] == [
-        ("a 0", "2026-01-01T00:00:00.000000Z", 30),
-        ("a 1", "2026-01-01T00:00:01.000000Z", 30),
-    ]
-    assert first.next is not None
-    second = await queries.logs(ANN, "a", after=first.next, limit=2)
-    assert ([line.message for line in second.lines], second.next) == (["a 2"], None)
 
 
 async def test_a_database_without_a_schema(empty_database: str) -> None:

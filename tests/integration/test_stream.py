@@ -167,7 +167,7 @@ async def test_a_slow_reader_is_told_to_resync_and_delays_nobody(
         slow.response.connection.transport.pause_reading()  # type: ignore[union-attr]
         numbers = iter(range(1_000_000))
         total = 0
-        while not any(subscription._resync for subscription in streams._open):
+        while not any(subscription._resync for subscription in streams._seats._taken):
             batch = [transition(f"t-{next(numbers)}", name="x" * 2_000) for _ in range(100)]
             await asyncio.to_thread(feeder.tell, *batch)
             total += len(batch)

@@ -77,19 +77,50 @@ def test_outside_of_a_task_nothing_is_recorded(oracle: Oracle, run: Callable[...
     assert lines(oracle) == []
 
 
-def test_past_the_cap_one_line_says_so(oracle: Oracle, run: Callable[..., Any]) -> None:
-    """A task that logs in a loop fills no disk."""
+def test_past_the_cap_lines_are_counted(oracle: Oracle, run: Callable[..., Any]) -> None:
+    """A task that logs in a loop fills no disk: a handful of records without words say how many lines there were."""
     run(lambda logger: [logger.info("line %d", number) for number in range(50)])
     told = lines(oracle)
-    assert [line.message for line in told[:-1]] == [f"line {number}" for number in range(LINES_LIMIT)]
-    assert "oracle_log_lines_per_run" in told[-1].message
-    assert len(told) == LINES_LIMIT + 1
+    kept, counts = told[:LINES_LIMIT], told[LINES_LIMIT:]
+    assert [line.message for line in kept] == [f"line {number}" for number in range(LINES_LIMIT)]
+    assert [line.number + 1 - LINES_LIMIT for line in counts] == [1, 2, 4, 8, 16, 32, 45]
+    assert {(line.message, line.logger) for line in counts} == {(None, "oracle_log_lines_per_run")}
+
+
+def test_a_run_has_so_many_bytes(oracle: Oracle, run: Callable[..., Any]) -> None:
+    """As they lie on the disk; what comes after them is counted."""
+    oracle.app.conf.update(oracle_log_bytes_per_run=300)
+    run(lambda logger: [logger.info("x" * 50) for _ in range(5)])
+    kept = [line for line in lines(oracle) if line.message is not None]
+    [*_, count] = lines(oracle)
+    assert 0 < len(kept) < 5
+    assert (count.message, count.logger, count.number) == (None, "oracle_log_bytes_per_run", 4)
+
+
+def test_a_line_without_room_is_counted(
+    oracle: Oracle, run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the journal drops: the run's end says so once there is room again."""
+    append = oracle.log_journal.append
+
+    def work(logger: logging.Logger) -> None:
+        logger.info("kept")
+        monkeypatch.setattr(oracle.log_journal, "append", lambda line: False)
+        logger.info("lost")
+        logger.info("lost, too")
+        monkeypatch.setattr(oracle.log_journal, "append", append)
+
+    run(work)
+    kept, count = lines(oracle)
+    assert (kept.message, kept.number) == ("kept", 0)
+    assert (count.message, count.logger, count.number) == (None, "oracle_journal_quota", 2)
 
 
 def test_a_long_line_is_cut(oracle: Oracle, run: Callable[..., Any]) -> None:
     """And scrubbed of what PostgreSQL cannot hold."""
     run(lambda logger: logger.info("\x00%s", "x" * 1_000))
     [line] = lines(oracle)
+    assert line.message is not None
     assert line.message.startswith("\ufffdx")
     assert len(line.message) < LINE_LIMIT + 10
 

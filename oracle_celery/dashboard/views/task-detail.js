@@ -5,9 +5,11 @@
 
 import { formatCount } from "../format.js";
 import { t } from "../locale.js";
+import { progressOf } from "../progress.js";
 import { isAdmin, mayControl, seesPayloads } from "../session.js";
 import { showStatus } from "./glyph.js";
 import { Payload } from "./payload.js";
+import { Progress } from "./progress.js";
 import { SimilarFailures } from "./similar-failures.js";
 import { StateHistory } from "./state-history.js";
 import { TaskAttempts } from "./task-attempts.js";
@@ -17,6 +19,7 @@ import { TaskError } from "./task-error.js";
 import { TaskFacts } from "./task-facts.js";
 import { TaskJumps } from "./task-jumps.js";
 import { TaskLineage } from "./task-lineage.js";
+import { TaskLog } from "./task-log.js";
 import { showName } from "./task-name.js";
 import { WaitingReasons } from "./waiting-reasons.js";
 
@@ -38,6 +41,8 @@ export function TaskDetail(element) {
   const control = TaskControl(element);
   const waiting = WaitingReasons(element.querySelector(".waiting-reasons"));
   const similar = SimilarFailures(element.querySelector(".similar-failures"));
+  const progress = Progress(element.querySelector(".task-progress"));
+  const log = TaskLog(element.querySelector(".task-log"));
   const audit = TaskAudit(element.querySelector(".task-audit"));
   const jumps = TaskJumps(element); // last: it lists what the others show
   let shownId = null;
@@ -78,6 +83,7 @@ export function TaskDetail(element) {
     const { detail, commands, opened } = state;
     const { task, history: entries, phase } = detail;
     updateStatus(task, detail.traceUrl);
+    progress.update(progressOf(state.progress, task));
     facts.update({ task, entries, now });
     history.update({ entries, now, isKnown: phase === "ready" || entries.length > 0 });
     failure.update(task);
@@ -88,6 +94,7 @@ export function TaskDetail(element) {
     control.update({ task, control: detail.control, command: commands.get(opened), mayControl: mayControl(state) });
     waiting.update({ task, waiting: detail.waiting, isAdmin: isAdmin(state) });
     similar.update(task.status === "failed" ? detail.similar : null);
+    log.update({ task, log: state.log, isWithheld: !seesPayloads(state) });
     audit.update(detail.audit);
     jumps.update();
   }
@@ -116,5 +123,5 @@ export function TaskDetail(element) {
     return !element.hidden && control.canCommand(name);
   }
 
-  return { update, command, canCommand, focus: () => title.focus({ preventScroll: true }) };
+  return { update, command, canCommand, focusLog: () => element.hidden || log.focus(), focus: () => title.focus({ preventScroll: true }) };
 }

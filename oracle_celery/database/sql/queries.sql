@@ -83,17 +83,6 @@ SELECT s.*, (SELECT max(txid)::text::bigint FROM oracle.task_transition),
 FROM snapshot AS s, oracle.task_state_record AS t
 WHERE t.task_id = %(task_id)s AND {visible};
 
--- name: logs
--- Lines of one task after a line. No row at all where the viewer may not see the task.
-SELECT l.line_id, l.at AT TIME ZONE 'UTC', l.level, l.logger, l.message, l.run_id
-FROM oracle.task_state_record AS t
-LEFT JOIN LATERAL (
-    SELECT * FROM oracle.task_log WHERE task_id = t.task_id AND line_id > %(line_id)s AND %(sees_payloads)s
-    ORDER BY line_id LIMIT %(limit)s
-) AS l ON true
-WHERE t.task_id = %(task_id)s AND {visible}
-ORDER BY l.line_id;
-
 -- name: summary
 -- The header's numbers from folded minutes and what is not folded yet; tasks are not touched.
 WITH counted AS (

@@ -205,6 +205,13 @@ DELETE FROM oracle.task_message WHERE task_id = ANY (ARRAY(
     WHERE t.status = 2 AND m.at > now() - make_interval(secs => %(age)s)
     LIMIT %(limit)s));
 
+-- name: forget_progress
+-- How far tasks were that have ended since, or whose record is gone.
+DELETE FROM oracle.task_progress WHERE task_id = ANY (ARRAY(
+    SELECT p.task_id FROM oracle.task_progress AS p LEFT JOIN oracle.task_state_record AS t USING (task_id)
+    WHERE t.status > 1 OR t.task_id IS NULL AND p.at < now() - interval '1 day'
+    LIMIT %(limit)s));
+
 -- name: trim_statistics
 -- Removes gauges that stand at zero and what nobody looks at any more: what charts of days are made of when it is as old
 -- as `age`, minutes of all after two days, all else after a day.

@@ -1,0 +1,140 @@
+/**
+ * Reads the log of the opened task, and follows it while the task runs: a second stream beside the page's own, open only
+ * while there is something to follow and somebody may be looking. It goes on where it was: nothing is missed meanwhile.
+ */
+
+import { getLog, logStreamAddress } from "./api.js";
+import { seesPayloads } from "./session.js";
+
+const PAGE_LINES = 500;
+const LAST = "9223372036854775807"; // a page before the end of everything
+const GATHER = 100; // ms: lines of one burst are handed on together
+const LINGER = 6_000; // ms after the last line of a task that has ended: a worker's last lines may be on their way
+const RETRY = 3_000; // ms
+
+/** @param {{dispatch: (action: object) => void, state: () => object}} page */
+export function LogSource({ dispatch, state }) {
+  let source = null;
+  let cursor = null;
+  let request = 0;
+  let gathered = [];
+  let gathering = null;
+  let leaving = null;
+  let retrying = null;
+
+  document.addEventListener("visibilitychange", () => update({ state: state() }));
+
+  /** Called with every state: opens, follows and leaves what it says. */
+  function update({ state: now }) {
+    const { detail, log, opened } = now;
+    if (log.taskId !== opened || opened === null) {
+      close();
+      cursor = null;
+      if (log.taskId !== opened) dispatch({ type: "logOpened", taskId: opened });
+      return;
+    }
+    if (detail.phase !== "ready" || !seesPayloads(now)) return;
+    if (log.phase === "none") read();
+    if (log.phase !== "ready" || cursor === null) return;
+    const isRunning = detail.task.status === "in_progress";
+    if (document.hidden) close();
+    else if (isRunning) follow(opened);
+    else if (source !== null && leaving === null) leaveSoon();
+  }
+
+  async function read(changes = {}) {
+    close();
+    cursor = null;
+    request += 1;
+    const mine = request;
+    const { taskId } = state().log;
+    dispatch({ type: "logRequested", request: mine, ...changes });
+    const { run, level } = state().log;
+    try {
+      const page = await getLog(taskId, { before: LAST, limit: PAGE_LINES, run, level });
+      if (mine !== request || state().log.taskId !== taskId) return;
+      cursor = page.cursor;
+      dispatch({ type: "logArrived", request: mine, page });
+    } catch (error) {
+      dispatch({ type: "logFailed", request: mine, error });
+    }
+  }
+
+  async function readEarlier() {
+    const { taskId, previous, earlier, run, level } = state().log;
+    if (previous === null || earlier === "loading") return;
+    const mine = request;
+    dispatch({ type: "logEarlierRequested" });
+    try {
+      const page = await getLog(taskId, { before: previous, limit: PAGE_LINES, run, level });
+      dispatch({ type: "logEarlierArrived", request: mine, page });
+    } catch {
+      dispatch({ type: "logEarlierFailed", request: mine });
+    }
+  }
+
+  /** To the newest lines, which may not all be here. */
+  function followAgain() {
+    if (state().log.isCut) read();
+    else dispatch({ type: "logFollowed", isFollowed: true });
+  }
+
+  function follow(taskId) {
+    clearTimeout(leaving);
+    leaving = null;
+    if (source !== null || retrying !== null) return;
+    source = new EventSource(logStreamAddress(taskId, cursor));
+    source.addEventListener("log", (event) => {
+      take(event);
+      gathered.push(...JSON.parse(event.data).lines);
+      gathering ??= setTimeout(() => handOn(taskId), GATHER);
+      if (leaving !== null) leaveSoon();
+    });
+    source.addEventListener("heartbeat", take);
+    source.addEventListener("resync", () => read());
+    source.addEventListener("bye", close);
+    source.addEventListener("error", () => {
+      dispatch({ type: "logLive", isLive: false });
+      if (source?.readyState !== EventSource.CLOSED) return;
+      close();
+      retrying = setTimeout(() => {
+        retrying = null;
+        update({ state: state() });
+      }, RETRY);
+    });
+  }
+
+  function take(event) {
+    if (event.lastEventId) cursor = event.lastEventId;
+    dispatch({ type: "logLive", isLive: true });
+  }
+
+  function handOn(taskId) {
+    const lines = gathered;
+    gathered = [];
+    gathering = null;
+    dispatch({ type: "logLinesArrived", taskId, lines });
+  }
+
+  function leaveSoon() {
+    clearTimeout(leaving);
+    leaving = setTimeout(close, LINGER);
+  }
+
+  /** What was gathered is handed on: the cursor is behind it already. */
+  function close() {
+    clearTimeout(leaving);
+    clearTimeout(retrying);
+    leaving = retrying = null;
+    if (gathering !== null) {
+      clearTimeout(gathering);
+      handOn(state().log.taskId);
+    }
+    if (source === null) return;
+    source.close();
+    source = null;
+    dispatch({ type: "logLive", isLive: false });
+  }
+
+  return { update, read, readEarlier, followAgain };
+}

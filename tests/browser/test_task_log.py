@@ -1,0 +1,217 @@
+"""What a task has logged, was given and gave, as somebody reads it: followed, searched, unfolded, taken along."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+from playwright.sync_api import Page, expect
+
+from tests.browser.narrator import Narrator
+from tests.local_processes import LocalSidecar
+
+TRACEBACK = """\
+Traceback (most recent call last):
+  File "/srv/venv/lib/python3.11/site-packages/celery/app/trace.py", line 453, in trace_task
+    R = retval = fun(*args, **kwargs)
+                 ^^^^^^^^^^^^^^^^^^^^
+  File "/srv/venv/lib/python3.11/site-packages/kombu/utils.py", line 7, in call
+    return fun()
+  File "/srv/shop/tasks.py", line 12, in charge
+    raise CardRefused("4990")
+CardRefused: 4990
+"""
+
+
+def test_a_log_is_held_without_loss_and_within_bounds(modules: Page) -> None:
+    """Lines that come again are dropped, gaps of numbers are counted, a reader keeps their place."""
+    told = modules.evaluate(
+        """async () => {
+      const { NO_LOG, LINES_LIMIT, logActions: act, logRows, notKept, matchParts, plainText } =
+        await import("/log-lines.js");
+      const line = (number, fields = {}) =>
+        ({ line_id: 100 + number, number, run_id: "r", level: 20, logger: "shop", message: `m${number}`, ...fields });
+      const page = (lines, previous = null) =>
+        ({ lines, previous, runs: [{ run_id: "r", attempt: 1, lines: lines.length, not_kept: 0, reasons: [] }] });
+      const word = { message: null, logger: "why" };
+      let log = act.logOpened(NO_LOG, { taskId: "t" });
+      log = act.logRequested(log, { request: 1 });
+      log = act.logArrived(log, { request: 1, page: page([line(0), line(1)]) });
+      log = act.logLinesArrived(log, { taskId: "t", lines: [line(1), line(2), line(5)] });
+      log = act.logLinesArrived(log, { taskId: "t", lines: [line(6, word), line(9, word)] });
+      const rows = logRows(log).map((row) => row.line?.message ?? `${row.count} ${row.reason}`);
+      const missing = notKept(log);
+      log = act.logFollowed(log, { isFollowed: false });
+      log = act.logLinesArrived(log, { taskId: "t", lines: [line(10)] });
+      const news = log.news;
+      const many = Array.from({ length: LINES_LIMIT + 5 }, (_, at) => line(20 + at));
+      const reading = act.logLinesArrived(log, { taskId: "t", lines: many }).lines.length;
+      const followed = act.logLinesArrived(act.logFollowed(log, { isFollowed: true }), { taskId: "t", lines: many });
+      const stranger = act.logLinesArrived(log, { taskId: "u", lines: many }) === log;
+      return { rows, missing, news, reading: reading > LINES_LIMIT, held: followed.lines.length === LINES_LIMIT,
+        previous: followed.previous === followed.lines[0].line_id, stranger,
+        parts: matchParts("a.B a.b", "A.b").filter((part) => part.isMatch).map((part) => part.text),
+        plain: plainText("\\u001b[31mred\\u001b[0m") };
+    }"""
+    )
+    assert told == {
+        "rows": ["m0", "m1", "m2", "2 null", "m5", "4 why"],
+        "missing": 6,
+        "news": 1,
+        "reading": True,
+        "held": True,
+        "previous": True,
+        "stranger": True,
+        "parts": ["a.B", "a.b"],
+        "plain": "red",
+    }
+
+
+def test_addresses_and_frames_are_recognised(modules: Page) -> None:
+    """Only web addresses are links; frames of libraries fold, and nothing of a traceback gets lost."""
+    told = modules.evaluate(
+        """async (traceback) => {
+      const { linkParts, openDepth } = await import("/json-view.js");
+      const { tracebackParts } = await import("/traceback.js");
+      const links = (text) => linkParts(text).filter((part) => part.url).map((part) => part.url);
+      const texts = ["see https://a.example/x?y=1#z, or (http://b.example/(c)).",
+        "javascript:alert(1) JAVASCRIPT:https//x", "https://x", "data:text/html,https:/x",
+        "https://evil\\u202egpj.example", "http://"];
+      const parts = tracebackParts(traceback);
+      const joined = (parts) => parts.map((part) => part.text).join("");
+      return { links: texts.map(links), whole: texts.every((text) => joined(linkParts(text)) === text),
+        kinds: parts.map((part) => part.kind), folded: parts[1], same: joined(parts) === traceback,
+        odd: tracebackParts("<img src=x>\\n  File").length,
+        depth: [openDepth([1]), openDepth("x"), openDepth(Array(500).fill([1]))] };
+    }""",
+        TRACEBACK,
+    )
+    assert told["links"] == [
+        ["https://a.example/x?y=1#z", "http://b.example/(c)"],
+        [],
+        ["https://x"],
+        [],
+        ["https://evil"],
+        [],
+    ]
+    assert told["whole"]
+    assert told["kinds"] == ["text", "library", "frame", "text"]
+    assert (told["folded"]["count"], told["folded"]["packages"]) == (2, ["celery", "kombu"])
+    assert told["same"]
+    assert (told["odd"], told["depth"]) == (1, [1, 0, 1])
+
+
+def test_a_log_is_followed_read_searched_and_taken_along(
+    sidecar: LocalSidecar, narrator: Narrator, open_page: Callable[..., Page], tmp_path: Path
+) -> None:
+    """Lines come by themselves; who scrolls up stays there and is told how many came; everything by keyboard, too."""
+    narrator.sent("t", ago=60)
+    narrator.started("t", ago=50)
+    narrator.logged("t", *(f"charging card {number}" for number in range(40)))
+    page = open_page(f"{sidecar.url}/#/tasks/t")
+    log = page.locator(".task-log")
+    expect(log.locator(".log-line")).to_have_count(40)
+    expect(log.locator(".task-log__live")).to_be_visible()
+    page.locator(".task-list").click(position={"x": 5, "y": 5})
+    page.keyboard.press("l")
+    expect(page.locator(".task-log__lines")).to_be_focused()
+    narrator.logged("t", "refused <b>by</b> the bank", level=40, first=40)
+    expect(log.locator(".log-line").last).to_contain_text("refused <b>by</b> the bank")
+    at_end = "(e) => e.scrollHeight - e.scrollTop - e.clientHeight < 30"
+    lines = log.locator(".task-log__lines")
+    assert lines.evaluate(at_end)
+    page.keyboard.press("Home")
+    follow = log.locator(".task-log__follow")
+    expect(follow).to_be_visible()
+    narrator.logged("t", *(f"try {number}" for number in range(5)), None, None, "last", first=41)
+    expect(follow).to_have_text("6 new lines")
+    assert not lines.evaluate(at_end)
+    follow.click()
+    expect(follow).to_be_hidden()
+    page.wait_for_function("document.querySelector('.task-log__lines').scrollTop > 100")
+    expect(log.locator(".log-line--gap")).to_have_text("2 lines not kept")
+    expect(log.locator(".task-log__note")).to_have_text("2 lines not kept.")
+    search = log.get_by_role("searchbox")
+    search.fill("CARD 3")
+    expect(log.locator("mark")).to_have_count(11)
+    expect(log.locator(".task-log__count")).to_have_text("11 of 11")
+    search.press("Enter")
+    expect(log.locator(".task-log__count")).to_have_text("1 of 11")
+    expect(log.locator("mark.is-current")).to_have_text("card 3")
+    search.fill("")
+    log.get_by_label("Level").select_option("40")
+    expect(log.locator(".log-line")).to_have_count(1)
+    expect(log.locator(".log-line__level")).to_have_text("ERROR")
+    with page.expect_download() as download:
+        log.get_by_role("link", name="Download").click()
+    file = tmp_path / download.value.suggested_filename
+    download.value.save_as(file)
+    assert file.name == "task-t.log"
+    assert len(file.read_text().splitlines()) == 40 + 1 + 5 + 1 + 1
+    narrator.completed("t")
+    log.get_by_label("Level").select_option("0")
+    expect(log.locator(".task-log__live")).to_be_hidden(timeout=15_000)
+
+
+def test_a_long_log_is_loaded_from_its_end(
+    sidecar: LocalSidecar, narrator: Narrator, open_page: Callable[..., Page]
+) -> None:
+    """And earlier lines on demand, without moving what is read; each attempt has its own."""
+    narrator.sent("t")
+    narrator.started("t")
+    narrator.logged("t", *(f"first {number}" for number in range(600)))
+    narrator.returned("t")
+    narrator.started("t", retries=1)
+    narrator.logged("t", "second")
+    page = open_page(f"{sidecar.url}/#/tasks/t", locale="ru-RU")
+    log = page.locator(".task-log")
+    expect(log.locator("h3")).to_contain_text("Логи выполнения")
+    expect(log.locator(".log-line").last).to_contain_text("second")
+    log.get_by_role("button", name="Показать более ранние").click()
+    expect(log.locator(".log-line[data-level]")).to_have_count(601)
+    expect(log.locator(".log-line--attempt")).to_have_count(2)
+    log.get_by_label("Попытка").select_option(index=2)
+    expect(log.locator(".log-line")).to_have_count(1)
+
+
+def test_a_value_is_a_tree(sidecar: LocalSidecar, narrator: Narrator, open_page: Callable[..., Page]) -> None:
+    """Opened and closed by mouse and keys; long ones in portions; addresses are links and nothing else is."""
+    value = (
+        '{"receipt": {"url": "https://shop.example/r/7", "evil": "javascript:alert(1)", "n": 12345678901234567890},'
+        f' "rows": [{", ".join(str(number) for number in range(250))}], "text": "{"x" * 3_000}"}}'
+    )
+    narrator.sent("t")
+    narrator.started("t")
+    narrator.completed("t", msgspec.Raw(value.encode()))
+    narrator.sent("f")
+    narrator.started("f")
+    narrator.failed("f", traceback=TRACEBACK)
+    page = open_page(f"{sidecar.url}/#/tasks/t")
+    tree = page.get_by_role("tree", name="Result")
+    receipt = tree.get_by_role("treeitem").filter(has_text="receipt").nth(1)
+    expect(tree.get_by_role("treeitem")).to_have_count(4)
+    tree.get_by_role("treeitem").first.focus()
+    for key in ("ArrowDown", "ArrowRight", "ArrowRight"):
+        page.keyboard.press(key)
+    expect(page.locator(":focus")).to_contain_text('"url"')
+    link = tree.get_by_role("link")
+    expect(link).to_have_count(1)
+    assert link.get_attribute("href") == "https://shop.example/r/7"
+    assert link.get_attribute("rel") == "noopener noreferrer"
+    expect(receipt).to_contain_text("12345678901234567890")
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("ArrowLeft")
+    expect(tree.get_by_role("treeitem")).to_have_count(4)
+    tree.locator(".json-tree__line", has_text="rows").click()
+    expect(tree.get_by_role("treeitem")).to_have_count(104)
+    tree.get_by_role("button", name="100 more").click()
+    expect(tree.get_by_role("treeitem")).to_have_count(204)
+    tree.get_by_role("button", name="whole text").click()
+    expect(tree).to_contain_text("x" * 3_000)
+    page.goto(f"{sidecar.url}/#/tasks/f")
+    fold = page.locator(".traceback__fold")
+    expect(fold).to_have_text("2 frames in celery, kombu")
+    expect(page.locator(".traceback__library")).to_be_hidden()
+    fold.click()
+    expect(page.locator(".traceback__library")).to_be_visible()
