@@ -66,9 +66,9 @@ export function formatBytes(bytes) {
   return `${decimal(value, at > 0 && value < 10 ? 1 : 0)}\u00a0${t(BYTE_UNITS[at])}`;
 }
 
-/** A number of events in a minute: few of them to one digit after the point. @param {number | null | undefined} rate */
-export function formatRate(rate) {
-  return isNumber(rate) ? decimal(rate, rate > 0 && rate < 9.95 ? 1 : 0) : UNKNOWN;
+/** A round number of seconds on an axis. @param {number} seconds */
+export function formatSeconds(seconds) {
+  return `${formatter("number", { maximumFractionDigits: 3 }).format(seconds)}\u00a0${t("unit.s")}`;
 }
 
 /** What still runs, in whole seconds. @param {number} seconds */

@@ -9,8 +9,8 @@ export const OPEN_LINES = 40;
 export const PORTION = 100;
 /** Characters of a text that are shown at once. */
 export const TEXT_LIMIT = 400;
-/** Levels that a tree opens by itself: a chain of containers is not worth much more. */
-const OPEN_DEPTH = 6;
+/** Members of an inner container that is opened by itself. */
+const OPEN_MEMBERS = 20;
 
 /** @returns {boolean} whether it has members that a line of its own would show */
 export function isContainer(value) {
@@ -36,21 +36,23 @@ export function members(value, from, count) {
 }
 
 /**
- * Which containers are open at first: whole levels, from the top, as long as all of it fits.
- * @returns {number} levels to open
+ * Which containers are open at first: the outermost, and below it, level by level, those that fit.
+ * @returns {Set<Map | Array>}
  */
-export function openDepth(value) {
+export function openAtFirst(value) {
+  const opened = new Set();
+  let lines = 0;
   let level = isContainer(value) ? [value] : [];
-  let lines = 1;
-  for (let depth = 0; depth < OPEN_DEPTH; depth += 1) {
-    let size = 0;
-    for (const container of level) size += sizeOf(container);
-    lines += size;
-    if (level.length === 0) return depth;
-    if (lines > OPEN_LINES) return depth === 0 ? 1 : depth;
-    level = level.flatMap((container) => [...container.values()].filter(isContainer));
+  while (level.length > 0) {
+    const fitting = level.filter((container) => {
+      if (opened.size > 0 && (lines + sizeOf(container) > OPEN_LINES || sizeOf(container) > OPEN_MEMBERS)) return false;
+      lines += sizeOf(container);
+      opened.add(container);
+      return true;
+    });
+    level = fitting.flatMap((container) => members(container, 0, OPEN_LINES).map(([, member]) => member)).filter(isContainer);
   }
-  return OPEN_DEPTH;
+  return opened;
 }
 
 const ADDRESS = /\bhttps?:\/\/[^\s"'<>\\^`{|}\u0000-\u001f\u007f\u200b-\u200f\u202a-\u202e\u2060-\u2069]+/gi;

@@ -11,7 +11,11 @@
 const FOLDED_FRAMES = 2;
 
 const FRAME = /^\s*(?:\|\s+)*File "([^"]*)", line \d+(?:, in .*)?$/;
-const LIBRARY = /(?:^|[\\/])(?:site|dist)-packages[\\/]([^\\/]+)|(?:^|[\\/])lib(?:64)?[\\/]python\d[^\\/]*[\\/]([^\\/]+)|^<frozen ([^>.]+)/;
+const LIBRARIES = [
+  /(?:^|[\\/])(?:site|dist)-packages[\\/]([^\\/]+)/,
+  /(?:^|[\\/])lib(?:64)?[\\/]python\d[^\\/]*[\\/]([^\\/]+)/,
+  /^<frozen ([^>.]+)/,
+];
 
 /** @param {string} traceback @returns {Part[]} */
 export function tracebackParts(traceback) {
@@ -43,9 +47,8 @@ function blocks(traceback) {
     const indent = line.search(/[^\s|]/);
     const frame = FRAME.exec(line.trimEnd());
     if (frame !== null) {
-      const library = LIBRARY.exec(frame[1]);
-      const name = library?.[1] ?? library?.[2] ?? library?.[3];
-      found.push(library === null ? { kind: "frame", text: line } : { kind: "library", text: line, package: plain(name) });
+      const name = libraryOf(frame[1]);
+      found.push(name === null ? { kind: "frame", text: line } : { kind: "library", text: line, package: name });
       depth = indent;
     } else if (depth >= 0 && indent > depth) {
       found.at(-1).text += line;
@@ -58,6 +61,7 @@ function blocks(traceback) {
   return found;
 }
 
-function plain(name) {
-  return name.replace(/\.pyc?$/, "");
+function libraryOf(path) {
+  const found = LIBRARIES.map((pattern) => pattern.exec(path)).find((match) => match !== null);
+  return found ? found[1].replace(/\.pyc?$/, "") : null;
 }

@@ -447,8 +447,8 @@ OPERATIONS: Mapping[str, Operation] = {
     "workers": Operation(
         tag="fleet",
         summary="List workers",
-        description="Each with the tasks that it runs, the longest first; a task of somebody else is not among them for "
-        "an owner, to whom no worker's load is told either.",
+        description="Each with the tasks that it runs, the longest first; a task of somebody else is not among them "
+        "for an owner, to whom no worker's load is told either.",
         answers={200: answer(WorkerList, examples.WORKER_LIST, "Living ones, and those gone for less than a day.")},
     ),
     "queues": Operation(

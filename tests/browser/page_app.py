@@ -15,5 +15,7 @@ app = Celery("page", broker="memory://")
 app.conf.update(
     oracle_url=os.environ["PAGE_APP_DATABASE"],
     oracle_state_dir=os.environ["PAGE_APP_STATE"],
+    oracle_environment=os.environ.get("PAGE_APP_ENVIRONMENT"),
+    oracle_environment_color=os.environ.get("PAGE_APP_COLOR"),
     **TOKEN_SETTINGS,
 )

@@ -199,6 +199,21 @@ def test_what_may_come_next_is_proposed(page: Page, sidecar: LocalSidecar) -> No
 
 
 @pytest.mark.usefixtures("shop")
+def test_a_value_in_a_cell_is_a_filter_one_click_away(page: Page) -> None:
+    """Alt excludes it; the row itself is not opened, and a name's link is only ever excluded."""
+    row = page.locator('[data-task-id="b-2"]')
+    row.get_by_role("button", name="igor").click()
+    _expect_chips(page, ["user:igor"])
+    _expect_ids(page, ["b-2", "a-2"])
+    row.get_by_role("button", name="images").click(modifiers=["Alt"])
+    _expect_chips(page, ["user:igor", "\u2212queue:images"])
+    _expect_ids(page, ["a-2"])
+    page.locator('[data-task-id="a-2"] a').click(modifiers=["Alt"])
+    _expect_chips(page, ["user:igor", "\u2212queue:images", "\u2212name:shop.billing.charge"])
+    expect(page.locator(".task-detail")).to_be_hidden()
+
+
+@pytest.mark.usefixtures("shop")
 def test_tabs_count_within_the_rest_of_the_query(page: Page) -> None:
     """What is chosen among them does not change their numbers."""
     expect(_tab(page, "")).to_contain_text("4")

@@ -43,7 +43,7 @@ addEventListener("securitypolicyviolation", (event) => violations.push(`${event.
 STRANGERS = """
 (known) => [...document.querySelectorAll("*")].flatMap((element) => {
   const isOurs = known.includes(element.localName) || element.namespaceURI === "http://www.w3.org/2000/svg";
-  const isSafe = (address) => /^(#|\\.\\/$|\\/assets\\/|data:image\\/svg\\+xml,%3Csvg )/.test(address);
+  const isSafe = (address) => /^(#|\\.\\/$|\\?q=|\\/assets\\/|data:image\\/svg\\+xml,%3Csvg )/.test(address);
   const strange = [...element.attributes].filter(({ name, value }) =>
     name.startsWith("on") || ["srcdoc", "srcset", "action", "formaction", "is", "background"].includes(name)
     || (["href", "src", "xlink:href"].includes(name) && !isSafe(value)));
@@ -264,7 +264,7 @@ def test_live_rows(sidecar: LocalSidecar, narrator: Narrator, watched: Page) -> 
 
 
 def test_the_other_pages(sidecar: LocalSidecar, planted: Planted, watched: Page, database: str) -> None:
-    """Failures, queues, workers, the schedule, the actions on many, the audit; in both languages, whose sentences hold
+    """Failures, types, queues, workers, schedule, actions on many, audit; in both languages, whose sentences hold
     them."""
     everything = range(len(HOSTILE))
     plant_running(database)
@@ -275,6 +275,11 @@ def test_the_other_pages(sidecar: LocalSidecar, planted: Planted, watched: Page,
     notes = "\n".join(watched.locator(".queue-card__note").evaluate_all("all => all.map((one) => one.textContent)"))
     assert [number for number in everything if HOSTILE[number][:REASON_LIMIT] not in notes] == []
     _check_failures(watched)
+    watched.evaluate("location.hash = '#/types'")
+    ended = {identifier(HOSTILE[number]) for number in everything if planted.status(number).value > 1}
+    expect(watched.locator("#types-page tbody tr")).to_have_count(len(ended))
+    kinds = watched.locator("#types-page tbody th").evaluate_all("all => all.map((one) => one.textContent)")
+    assert set(kinds) == ended
     watched.evaluate("location.hash = '#/workers'")
     expect(watched.locator(".worker-row")).to_have_count(len(HOSTILE))
     watched.locator(".worker-row__toggle").evaluate_all("all => all.forEach((one) => one.click())")
@@ -319,7 +324,7 @@ def test_nothing_stays_in_the_document_after_logging_out(
     watched.goto(f"{sidecar.url}/?status=failed")
     watched.locator(".task-row").first.wait_for()
     assert "attacked" in watched.evaluate(OPEN_EACH, [failed])[failed]["dialog"]["kwargs"]
-    for page in ("failures", "queues", "workers", "schedule", "bulks", "bulk", "audit"):
+    for page in ("failures", "types", "queues", "workers", "schedule", "bulks", "bulk", "audit"):
         place = {"bulks": "bulk", "bulk": f"bulk/{planted.bulk_id}"}.get(page, page)
         watched.evaluate("place => (location.hash = `#/${place}`)", place)
         expect(watched.locator(f"#{page}-page")).to_contain_text("attacked")

@@ -136,7 +136,7 @@ def test_a_long_list_is_scrolled_and_walked(page: Page, narrator: Narrator) -> N
     assert _focused(page) == wanted[-1]
     page.keyboard.press("PageUp")
     place = wanted.index(_focused(page) or "")
-    assert 2_380 > place > 2_360
+    assert 8 < len(wanted) - 1 - place < 30
     page.keyboard.press("Home")
     page.keyboard.press("ArrowDown")
     assert _focused(page) == wanted[1]

@@ -20,7 +20,7 @@ from tests.tokens import KEY, TOKEN_SETTINGS, bearer, local_bearer, token
 
 #: A token that ends while the test looks on: longer than a busy machine needs to open a stream.
 SHORT_SECONDS = 6
-ADMIN = {"user_id": "ann", "role": "admin", "may_control": True, "sees_payloads": True}
+ADMIN = {"user_id": "ann", "role": "admin", "may_control": True, "sees_payloads": True, "environment": None}
 
 
 @pytest.fixture

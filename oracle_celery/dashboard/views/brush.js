@@ -86,15 +86,20 @@ export function Brush(plot) {
   }
 
   function ask(span) {
-    clearTimeout(pause);
+    stopPause();
     const detail = { field: "created", value: spanValue(answer, span), excludes: false, replaces: true };
     plot.dispatchEvent(new CustomEvent("addTerm", { bubbles: true, detail }));
     moving = null;
     draw();
   }
 
-  function clear() {
+  function stopPause() {
     clearTimeout(pause);
+    pause = null;
+  }
+
+  function clear() {
+    stopPause();
     moving = null;
     plot.dispatchEvent(new CustomEvent("filterTasks", { bubbles: true, detail: { q: withoutSpan(query) } }));
   }

@@ -7,7 +7,7 @@
 
 import { ExactNumber } from "../exact-json.js";
 import { formatCount } from "../format.js";
-import { PORTION, TEXT_LIMIT, isContainer, linkParts, members, openDepth, sizeOf } from "../json-view.js";
+import { PORTION, TEXT_LIMIT, isContainer, linkParts, members, openAtFirst, sizeOf } from "../json-view.js";
 import { t } from "../locale.js";
 
 /** @param {HTMLElement} tree is emptied and filled */
@@ -19,7 +19,7 @@ export function JsonTree(tree) {
 
   /** @param {any} value as `parseExact` reads it */
   function show(value) {
-    tree.replaceChildren(item(null, value, 1, openDepth(value)));
+    tree.replaceChildren(item(null, value, 1, openAtFirst(value)));
     tree.firstElementChild.tabIndex = 0;
   }
 
@@ -65,7 +65,7 @@ export function JsonTree(tree) {
   return { show, clear: () => tree.replaceChildren() };
 }
 
-function item(key, value, level, depth) {
+function item(key, value, level, opened) {
   const element = document.createElement("li");
   element.setAttribute("role", "treeitem");
   element.setAttribute("aria-level", String(level));
@@ -76,9 +76,9 @@ function item(key, value, level, depth) {
   else if (key !== null) line.append(token("mark", `${key}: `));
   if (isContainer(value)) {
     line.append(token("mark", value instanceof Map ? "{…}" : "[…]"), token("size", formatCount(sizeOf(value))));
-    contents.set(element, { value, level, depth });
+    contents.set(element, { value, level, opened });
     element.setAttribute("aria-expanded", "false");
-    if (depth > 0) toggle(element);
+    if (opened.has(value)) toggle(element);
   } else if (typeof value === "string") {
     line.append(...textNodes(value));
   } else {
@@ -87,8 +87,9 @@ function item(key, value, level, depth) {
   return element;
 }
 
-/** What is behind an item that can be opened. */
+/** What is behind an item that can be opened, and what of it opens with it. */
 const contents = new WeakMap();
+const NONE = new Set();
 
 function toggle(element) {
   const content = contents.get(element);
@@ -97,7 +98,7 @@ function toggle(element) {
   element.setAttribute("aria-expanded", String(!isOpen));
   if (isOpen) {
     element.querySelector(":scope > ul").remove();
-    content.depth = 0;
+    content.opened = NONE;
     return;
   }
   const group = element.appendChild(document.createElement("ul"));
@@ -105,8 +106,8 @@ function toggle(element) {
   addPortion(group, content, 0);
 }
 
-function addPortion(group, { value, level, depth }, from) {
-  group.append(...members(value, from, PORTION).map(([key, member]) => item(key, member, level + 1, depth - 1)));
+function addPortion(group, { value, level, opened }, from) {
+  group.append(...members(value, from, PORTION).map(([key, member]) => item(key, member, level + 1, opened)));
   const left = sizeOf(value) - from - PORTION;
   if (left <= 0) return;
   const holder = group.appendChild(document.createElement("li"));
@@ -115,7 +116,7 @@ function addPortion(group, { value, level, depth }, from) {
   holder.append(
     moreButton(t("json.more", { count, formatted: formatCount(count), left: formatCount(left) }), () => {
       holder.remove();
-      addPortion(group, { value, level, depth: 0 }, from + PORTION);
+      addPortion(group, { value, level, opened: NONE }, from + PORTION);
     }),
   );
 }

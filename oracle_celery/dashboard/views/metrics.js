@@ -26,7 +26,6 @@ export function Metrics(element) {
 
   function update({ state, now }) {
     element.hidden = state.route.page !== "tasks";
-    if (element.hidden) return;
     const summary = state.summary ?? {};
     const day = lively(state);
     const { previous = null } = day ?? {};

@@ -1,6 +1,7 @@
 /** The bar of a running task, with its words; without a known share only the words. Hidden where it has told nothing. */
 
-import { formatPercent } from "../format.js";
+import { formatCount } from "../format.js";
+import { t } from "../locale.js";
 import { barOf } from "../progress.js";
 
 /** @param {HTMLElement} element */
@@ -18,8 +19,7 @@ export function Progress(element) {
     track.hidden = share.hidden = fraction === null;
     words.textContent = text;
     if (fraction === null) return;
-    const { value, unit } = formatPercent(Math.floor(fraction * 100));
-    share.textContent = `${value}\u00a0${unit}`;
+    share.textContent = `${formatCount(Math.floor(fraction * 100))}\u00a0${t("unit.percent")}`;
     fill.style.inlineSize = `${fraction * 100}%`;
     track.setAttribute("aria-valuenow", String(Math.floor(fraction * 100)));
     track.setAttribute("aria-valuetext", `${share.textContent} ${text}`.trim());

@@ -94,6 +94,7 @@ function EntryRow() {
     words.textContent = text;
     words.classList.toggle("is-code", isCode);
     notes.textContent = noteOf(entry);
+    element.classList.toggle("is-idle", !isAlive);
     drawLine(entry, now);
     showLast(entry, now);
     next.textContent = nextTold;

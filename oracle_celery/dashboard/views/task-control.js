@@ -48,8 +48,6 @@ export function TaskControl(element) {
     }
     say(why, may.whyNot);
     showNotice(taskNotice(command, task));
-    // a hidden button would lose the focus to nowhere
-    if (focused?.hidden) (undo.hidden ? title : undo).focus({ preventScroll: true });
     const asked = control?.cancel_requested ?? null;
     say(requested, asked && t(asked.reason ? "control.requested.reason" : "control.requested", {
       by: asked.by, at: formatTime(asked.at), reason: asked.reason,
@@ -58,6 +56,8 @@ export function TaskControl(element) {
     say(pool, isAtWork && control.cancel.interruptible === false ? t("control.not_interruptible") : null);
     for (const link of links) showLink(link, control?.[link.dataset.link] ?? null, control);
     place.hidden = [...place.children].every((child) => child.hidden);
+    // a hidden button would lose the focus to nowhere
+    if (focused?.hidden) (undo.hidden ? title : undo).focus({ preventScroll: true });
   }
 
   function showNotice(told) {
@@ -66,6 +66,7 @@ export function TaskControl(element) {
     notice.classList.toggle("is-refusal", Boolean(told?.error));
     say(text, told && t(told.key, { message: told.error ? errorText(told.error) : "" }));
     undo.hidden = !told?.canUndo;
+    undo.textContent = undo.hidden ? "" : t("control.undo");
     link.hidden = !told?.taskId;
     if (told?.taskId) aim(link, told.taskId);
   }

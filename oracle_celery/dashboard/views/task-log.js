@@ -20,7 +20,7 @@ const SEARCH_PAUSE = 150; // ms
 export function TaskLog(element) {
   const part = (name) => element.querySelector(`.task-log__${name}`);
   const [lines, run, level, search, wrap, follow] = ["lines", "run", "level", "search", "wrap", "follow"].map(part);
-  const [count, note, live, download, said] = ["count", "note", "live", "download", "said"].map(part);
+  const [count, note, live, download, said, tools] = ["count", "note", "live", "download", "said", "tools"].map(part);
   let drawn = { rows: [], signature: "" };
   let log = null;
   let matches = [];
@@ -109,6 +109,7 @@ export function TaskLog(element) {
     note.textContent = texts.join(" ");
     note.hidden = texts.length === 0;
     lines.hidden = log.lines.length === 0;
+    tools.hidden = download.hidden = log.lines.length === 0 && log.level === 0 && log.run === null;
   }
 
   function updateLines() {

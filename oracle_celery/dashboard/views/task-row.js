@@ -8,6 +8,7 @@ import { waitOf } from "../columns.js";
 import { currentLanguage, t } from "../locale.js";
 import { showStatus } from "./glyph.js";
 import { showName } from "./task-name.js";
+import { valueButton } from "./value-clicks.js";
 
 /** Steps that every task takes: the status says as much, so a row is silent about them. */
 const USUAL_REASONS = new Set(["sent", "received", "started"]);
@@ -78,14 +79,15 @@ export function TaskRow(template) {
     box.setAttribute("aria-label", t("selection.row", { id: shortId(task.task_id) }));
     showName(link, task.name);
     link.title = task.name ?? "";
+    Object.assign(link.dataset, { termField: "name", termValue: task.name ?? "" });
     const isTelling = Boolean(task.reason) && !USUAL_REASONS.has(task.reason);
     say(tag, isTelling ? task.reason : "");
     tag.hidden = !isTelling;
     showStatus(status, word, task.status);
     if (element.dataset.status !== task.status) element.dataset.status = task.status;
-    showText(user, task.user_id);
-    showText(queue, task.queue);
-    showText(worker, task.worker);
+    showText(user, task.user_id, "user");
+    showText(queue, task.queue, "queue");
+    showText(worker, task.worker, "worker");
     say(retries, task.retries > 0 ? formatCount(task.retries) : UNKNOWN);
     say(wait, formatDuration(waitOf(task)));
     say(time, formatTime(task.created_at));
@@ -110,9 +112,9 @@ export function TaskRow(template) {
     return commands.some((button) => button.dataset.rowCommand === command && !button.hidden);
   }
 
-  function showText(cell, text) {
+  function showText(cell, text, field) {
     if (cell.title === (text ?? "") && cell.textContent === (text ?? UNKNOWN)) return;
-    cell.textContent = text ?? UNKNOWN;
+    cell.replaceChildren(text ? valueButton(field, text) : UNKNOWN);
     cell.title = text ?? "";
     cell.classList.toggle("is-unknown", !text);
   }

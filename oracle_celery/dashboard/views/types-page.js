@@ -3,7 +3,7 @@
  * Asks with `arrangeTypes` {sort, name}, and with `addTerm` for the tasks of a type.
  */
 
-import { UNKNOWN, formatCount, formatDuration, formatPercent, formatRate } from "../format.js";
+import { UNKNOWN, formatCount, formatDuration, formatPercent, formatRate, formatSeconds } from "../format.js";
 import { t } from "../locale.js";
 import { arranged, arrangementOf, decades, nextTypeSort, placeOn, scaleOf } from "../types.js";
 import { KeyedList, copyOf } from "./keyed-list.js";
@@ -13,8 +13,9 @@ import { shape } from "./svg.js";
 import { showName } from "./task-name.js";
 
 const TYPING_PAUSE = 250; // ms without a key after which the list is arranged
-const WIDTH = 200; // units of a row's scale
+const WIDTH = 240; // units of a row's scale
 const HEIGHT = 22;
+const MANY_PERCENT = 2; // failures from which a type is loud
 
 /** @param {HTMLElement} element */
 export function TypesPage(element) {
@@ -78,7 +79,7 @@ export function TypesPage(element) {
   }
 
   function drawAxis() {
-    const marks = decades(scale).map(({ at, seconds }) => ({ at, text: formatDuration(seconds).replace(/[.,]0+(?=\D)/, "") }));
+    const marks = decades(scale).map(({ at, seconds }) => ({ at, text: formatSeconds(seconds) }));
     const told = marks.map(({ text }) => text).join(" ");
     if (axis.dataset.told === told) return;
     axis.dataset.told = told;
@@ -96,12 +97,13 @@ export function TypesPage(element) {
 
 function TypeRow() {
   const element = copyOf("type-row");
-  const [name, perMinute, finished, line, failure, durations, p50, p95, wait] = element.cells;
+  const [name, perMinute, finished, trend, failure, durations, p50, p95, wait] = element.cells;
   const link = name.querySelector("button");
-  const spark = Sparkline(line.querySelector("svg"));
+  const spark = Sparkline(trend.querySelector("svg"));
   const bar = failure.querySelector("meter");
   const picture = durations.querySelector("svg");
   let type = null;
+  let line = null;
 
   picture.setAttribute("viewBox", `0 0 ${WIDTH} ${HEIGHT}`);
   link.addEventListener("click", () => {
@@ -116,10 +118,11 @@ function TypeRow() {
     link.disabled = type.name === null;
     perMinute.textContent = formatRate(type.per_minute);
     finished.textContent = formatCount(type.finished);
-    spark.update(type.half_hours);
+    if (line !== type.half_hours) spark.update(type.half_hours.slice(0, -1)); // the last one is not over yet
+    line = type.half_hours;
     const { value, unit } = formatPercent(type.failure_percent);
     failure.querySelector("span").textContent = unit ? `${value}\u00a0${unit}` : value;
-    failure.classList.toggle("is-failing", type.failure_percent > 0);
+    failure.classList.toggle("is-failing", type.failure_percent >= MANY_PERCENT);
     failure.title = t("types.failed", { failed: formatCount(type.failed), cancelled: formatCount(type.cancelled) });
     bar.value = type.failure_percent ?? 0;
     bar.setAttribute("aria-label", t("types.failure"));

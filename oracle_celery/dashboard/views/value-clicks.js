@@ -16,3 +16,11 @@ export function ValueClicks(root) {
     element.dispatchEvent(new CustomEvent("addTerm", { bubbles: true, detail }));
   });
 }
+
+/** A value as such a button. By keyboard the task's own view offers the same. @param {string} field @param {string} text */
+export function valueButton(field, text) {
+  const button = document.createElement("button");
+  Object.assign(button, { type: "button", className: "value", tabIndex: -1, textContent: text });
+  button.dataset.termField = field;
+  return button;
+}
