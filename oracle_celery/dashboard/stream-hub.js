@@ -15,7 +15,7 @@
 
 import { TaskStream } from "./stream.js";
 
-const TOLD = ["facts", "summary", "bulk", "queues", "resync", "bye", "refused", "connection"];
+const TOLD = ["facts", "summary", "bulk", "queues", "progress", "resync", "bye", "refused", "connection"];
 const ENDING = new Set(["resync", "bye"]); // after these only a `start` leads on
 const KEPT = new Set(["summary", "connection"]); // what somebody who joins is told at once, as it was told last
 

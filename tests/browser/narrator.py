@@ -15,7 +15,7 @@ import psycopg
 
 from oracle_celery.database.store import Slice, Store
 from oracle_celery.kept_message import Envelope, encode_envelope
-from oracle_celery.records import LogLine, Transition, encode_line
+from oracle_celery.records import LogLine, Progress, Transition, encode_line
 from oracle_celery.settings import Settings
 from oracle_celery.states import Rank, Status
 
@@ -83,6 +83,13 @@ class Narrator:
             if message is not None
         ]
         self._store.ingest_logs([self._slice(b"".join(map(encode_line, lines)).rstrip(b"\n"), NODE, "7@shop-1")])
+
+    def progressed(self, task_id: str, meta: object, state: str = "PROGRESS") -> None:
+        """The task's current run says how far it is."""
+        told = msgspec.Raw(msgspec.json.encode(meta))
+        at = time.monotonic_ns()
+        word = Progress(task_id=task_id, run_id=self._runs[task_id][0], at=at, state=state, meta=told)
+        self._store.ingest_logs([self._slice(encode_line(word).rstrip(b"\n"), NODE, "7@shop-1")])
 
     def kept(self, task_id: str, name: str = "shop.orders.charge_card", *, is_chord_member: bool = False) -> None:
         """A worker has kept the task's message: it can be sent again."""

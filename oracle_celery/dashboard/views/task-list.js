@@ -10,6 +10,7 @@
 
 import { formatCount } from "../format.js";
 import { t } from "../locale.js";
+import { progressOf } from "../progress.js";
 import { NEWEST_FIRST, sortColumn } from "../query.js";
 import { placesOf } from "../rows.js";
 import { isTicked, tickedRows } from "../selection.js";
@@ -95,6 +96,7 @@ export function TaskList(element) {
     const range = rows.draw(state.rows, places.get(current) ?? -1, (row, id) => {
       row.update(id, tasks.get(id), {
         now, mayCommand, isOpen: id === opened, isFresh: isTinted && fresh.has(id), isTicked: isTicked(selection, id), isCurrent: id === current,
+        progress: tasks.has(id) ? progressOf(state.progress, tasks.get(id)) : null,
       });
     });
     table.setAttribute("aria-rowcount", String(state.list.nextPage === null ? state.rows.length + HEAD_ROWS : -1));

@@ -6,6 +6,7 @@
 import { UNKNOWN, formatCount, formatDuration, formatElapsed, formatFullTime, formatTime, shortId } from "../format.js";
 import { waitOf } from "../columns.js";
 import { currentLanguage, t } from "../locale.js";
+import { barOf } from "../progress.js";
 import { showStatus } from "./glyph.js";
 import { showName } from "./task-name.js";
 import { valueButton } from "./value-clicks.js";
@@ -33,7 +34,7 @@ export function TaskRow(template) {
   const commands = [...created.querySelectorAll("[data-row-command]")];
   let shown = NOTHING;
 
-  function update(taskId, task, { now, isOpen, isFresh, isTicked, isCurrent, mayCommand }) {
+  function update(taskId, task, { now, isOpen, isFresh, isTicked, isCurrent, mayCommand, progress }) {
     const isNew = shown.taskId !== taskId;
     if (isNew || shown.isTicked !== isTicked) {
       element.classList.toggle("task-row--ticked", isTicked);
@@ -55,7 +56,15 @@ export function TaskRow(template) {
     if (differs || shown.mayCommand !== mayCommand) {
       for (const button of commands) button.hidden = !mayCommand || !COMMANDS[button.dataset.rowCommand].has(task?.status);
     }
-    shown = { taskId, task, language, isTicked, isOpen, isCurrent, mayCommand };
+    if (isNew || shown.progress !== progress) showProgress(progress);
+    shown = { taskId, task, language, isTicked, isOpen, isCurrent, mayCommand, progress };
+  }
+
+  /** A thin bar under the runtime; a word without a known share has none. */
+  function showProgress(progress) {
+    const fraction = progress === null ? null : barOf(progress).fraction;
+    runtime.classList.toggle("has-progress", fraction !== null);
+    if (fraction !== null) runtime.style.setProperty("--done", String(fraction));
   }
 
   /** It is of no task any more. */
