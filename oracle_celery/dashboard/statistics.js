@@ -10,7 +10,6 @@ export const RANGES = Object.freeze(["1h", "24h", "7d", "30d"]);
 export const DEFAULT_RANGE = "24h";
 const MINUTE = 60_000; // ms
 const HOUR = 60 * MINUTE;
-const LENGTH = Object.freeze({ "1h": HOUR, "24h": 24 * HOUR, "7d": 7 * 24 * HOUR, "30d": 30 * 24 * HOUR });
 
 export const NO_STATISTICS = Object.freeze({ range: DEFAULT_RANGE, answers: Object.freeze({}), types: null, error: null, typesError: null });
 
@@ -117,14 +116,21 @@ export function barPath(series, { base, height, gap = 0.2, top = peak(series) })
 
 const MINIMUM_BAR = 1.5; // px
 
-/** Times for the axis: `count` of them at whole distances, the first at 0. @returns {{at: number, time: number}[]} `at`: part of the width */
-export function axisTimes({ start, seconds, completed }, count) {
+/** Round times of the reader's clock for the axis, none where "now" stands. @returns {{at: number, time: number}[]} `at`: part of the width */
+export function axisTimes({ range, start, seconds, completed }) {
   const begin = Date.parse(start);
-  return Array.from({ length: count }, (_, number) => {
-    const at = Math.round((number * completed.length) / count);
-    return { at: at / completed.length, time: begin + at * seconds * 1_000 };
-  });
+  const length = completed.length * seconds * 1_000;
+  const zone = new Date(begin).getTimezoneOffset() * MINUTE;
+  const step = AXIS_STEP[range];
+  const times = [];
+  for (let time = Math.ceil((begin - zone) / step) * step + zone; time < begin + length * AXIS_END; time += step) {
+    times.push({ at: (time - begin) / length, time });
+  }
+  return times;
 }
+
+const AXIS_STEP = Object.freeze({ "1h": 10 * MINUTE, "24h": 4 * HOUR, "7d": 24 * HOUR, "30d": 5 * 24 * HOUR });
+const AXIS_END = 0.92;
 
 // -- the brush: a part of the range as a term of the query
 
@@ -168,11 +174,6 @@ export function movedSpan(span, end, at, count) {
 export function draggedSpan(begin, end, count) {
   if (Math.abs(end - begin) < 0.5) return null;
   return { from: clamp(Math.floor(Math.min(begin, end)), 0, count - 1), to: clamp(Math.ceil(Math.max(begin, end)), 1, count) };
-}
-
-/** Which range shows most of a time ago. @param {number} age ms */
-export function rangeFor(age) {
-  return RANGES.find((range) => LENGTH[range] >= age) ?? RANGES.at(-1);
 }
 
 function isOfSameMinute(answer, summary) {

@@ -54,6 +54,8 @@ def test_what_is_not_known_is_a_gap_and_never_nought(modules: Page) -> None:
       barPath([0, null, 4, 1000], { base: 40, height: 40, gap: 0 }),
       failureSeries({ completed: [1, 0, 0], failed: [1, 0, 2] }),
       [change(3, 1), change(3, null), change(undefined, 1)],
+      statistics.axisTimes({ range: "1h", start: "2026-03-14T14:04:00Z", seconds: 60, completed: Array(60).fill(0) })
+        .map(({ at, time }) => [at.toFixed(2), new Date(time).toISOString().slice(11, 16)]),
       [anHourAgo(Array.from({ length: 30 }, (_, at) => at), 300), anHourAgo([null, 4], 300), anHourAgo(null, 300)],
     ];
     """
@@ -63,6 +65,7 @@ def test_what_is_not_known_is_a_gap_and_never_nought(modules: Page) -> None:
         "M2 40h1v-1.5h-1zM3 40h1v-40h-1z",
         [50, None, 100],
         [2, None, None],
+        [["0.10", "14:10"], ["0.27", "14:20"], ["0.43", "14:30"], ["0.60", "14:40"], ["0.77", "14:50"]],
         [17, None, None],
     ]
 

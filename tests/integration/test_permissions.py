@@ -459,6 +459,35 @@ async def test_numbers_are_of_what_is_seen(
             assert (status, preview["error"]["code"]) == (403, "read_only")
 
 
+async def test_numbers_over_time_are_of_what_is_seen(
+    sidecar: Sidecar, session: aiohttp.ClientSession, feeder: Feeder
+) -> None:
+    """Of charts and task types: own for owners, all for admins and readers; how queues filled is not for owners."""
+    feeder.tell(
+        *(transition(f"ann-{number}", Status.COMPLETED, user_id="ann", name="shop.pay") for number in range(3)),
+        *(transition(f"bob-{number}", Status.FAILED, user_id="bob", name="shop.mail") for number in range(2)),
+        transition("nobody-0", Status.COMPLETED, name="shop.nobody"),
+    )
+    everything = ((4, 2), {"shop.pay", "shop.mail", "shop.nobody"})
+    for person, (counts, names) in (
+        (ANN, ((3, 0), {"shop.pay"})),
+        (BOB, ((0, 2), {"shop.mail"})),
+        (BLIND_READER, everything),
+        (ADMIN, everything),
+        (Person("stranger", "zoe"), ((0, 0), set())),
+    ):
+        client = Client(session, sidecar.address, person.headers)
+        for wanted in ("1h", "24h", "7d", "30d"):
+            told = await client.ok("/api/statistics", range=wanted)
+            assert (sum(told["completed"]), sum(told["failed"])) == counts, (person, wanted)
+        listed = await client.ok("/api/task-types")
+        assert ({one["name"] for one in listed["types"]}, listed["total"]) == (names, len(names)), person
+        status, body = await client.get("/api/statistics/queues", range="1h")
+        assert status == (200 if person.sees_everything else 403), body
+    status, body = await Client(session, sidecar.address, ADMIN.headers).get("/api/statistics", range="1y")
+    assert (status, body["error"]["parameter"], body["error"]["allowed"]) == (400, "range", ["1h", "24h", "7d", "30d"])
+
+
 async def test_the_summary_says_nothing_of_who_looks(
     sidecar: Sidecar, session: aiohttp.ClientSession, feeder: Feeder
 ) -> None:

@@ -12,7 +12,6 @@ import { setPath, shape } from "./svg.js";
 
 const UP = 40; // units of height for what finished
 const DOWN = 16; // and for what failed
-const TICKS = 6;
 const TABLE_ROWS = 24;
 
 /** @param {HTMLElement} element */
@@ -62,7 +61,7 @@ export function ThroughputChart(element) {
     drawn = { answer, language };
     element.classList.toggle("is-unknown", answer === null);
     per.textContent = answer === null ? "" : t(`throughput.per.${answer.range}`);
-    const times = answer === null ? [] : axisTimes(answer, TICKS);
+    const times = answer === null ? [] : axisTimes(answer);
     axis.replaceChildren(...times.map(({ at, time }) => tick(at, formatMoment(time, answer.seconds))), ...(answer ? [tick(1, t("throughput.now"))] : []));
     table.replaceChildren(...(answer === null ? [] : rows(answer)));
   }
