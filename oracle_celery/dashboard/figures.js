@@ -10,6 +10,7 @@ import { DEFAULT_RANGE, isOutdated } from "./statistics.js";
 const INTERVAL = 15_000; // ms between two reads of the same
 const MINUTE_END = 2_000; // ms: no more often, however fast minutes end
 const LOOK = 1_000; // ms
+const USUAL_INTERVAL = 300_000; // ms: how long tasks usually run, for the gauges of rows that run
 
 /** @param {{dispatch: Function, state: () => object}} page */
 export function Figures({ dispatch, state }) {
@@ -24,6 +25,9 @@ export function Figures({ dispatch, state }) {
     if (document.hidden || session.phase !== "in") return;
     if (route.page === "types") readDue("types", () => getTaskTypes(), "taskTypes");
     if (route.page !== "tasks") return;
+    const { rows, window, tasks } = state();
+    const isAnyRunning = rows.slice(window.first, window.last).some((id) => tasks.get(id)?.status === "in_progress");
+    if (isAnyRunning) readDue("types", () => getTaskTypes(), "taskTypes", USUAL_INTERVAL);
     for (const range of new Set([DEFAULT_RANGE, statistics.range])) {
       const interval = isOutdated(statistics.answers[range], summary) ? MINUTE_END : INTERVAL;
       readDue(range, () => getStatistics(range), "statistics", interval);

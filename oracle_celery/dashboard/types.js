@@ -83,3 +83,17 @@ export function decades(scale) {
   for (let power = scale.low; power <= scale.high; power += step) marks.push({ at: (power - scale.low) / (scale.high - scale.low), seconds: 10 ** power });
   return marks;
 }
+
+const NOTHING_USUAL = new Map();
+/** Once for each answer. */
+const usual = new WeakMap();
+
+/** Seconds within which 95 of 100 tasks of a type end, by its name, where it is known. */
+export function usualRuntimes(answer) {
+  if (!answer) return NOTHING_USUAL;
+  if (!usual.has(answer)) {
+    const known = answer.types.filter(({ runtime }) => runtime !== null);
+    usual.set(answer, new Map(known.map(({ name, runtime }) => [name, runtime.p95])));
+  }
+  return usual.get(answer);
+}

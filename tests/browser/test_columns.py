@@ -80,6 +80,24 @@ def test_a_row_offers_what_can_be_done_with_its_task(page: Page, narrator: Narra
     expect(row.locator(".status-word")).to_have_text("Cancelled")
 
 
+def test_a_running_row_tells_how_far_it_is(
+    sidecar: LocalSidecar, narrator: Narrator, open_page: Callable[..., Page]
+) -> None:
+    """Against what tasks of its type usually take; one that takes longer is told apart, and an end ends it."""
+    page = open_page("about:blank")
+    types = {"types": [{"name": "shop.orders.charge_card", "runtime": {"p50": 20.0, "p95": 3_600.0, "counted": 9}}]}
+    page.route("**/api/task-types", lambda route: route.fulfill(json=types))
+    for task_id, ago in (("quick", 60.0), ("late", 5_000.0)):
+        narrator.sent(task_id, ago=ago + 1)
+        narrator.started(task_id, ago=ago)
+    page.goto(sidecar.url)
+    expect(_row(page, "quick").locator(".column-runtime")).to_have_attribute("data-gauge", "usual")
+    expect(_row(page, "quick").locator(".column-runtime")).to_have_attribute("title", "Usually within 1\u00a0h")
+    expect(_row(page, "late").locator(".column-runtime")).to_have_attribute("data-gauge", "late")
+    narrator.completed("late")
+    expect(_row(page, "late").locator(".column-runtime")).not_to_have_attribute("data-gauge", "late")
+
+
 def test_who_may_change_nothing_is_offered_nothing(
     sidecar: LocalSidecar, narrator: Narrator, open_page: Callable[..., Page]
 ) -> None:

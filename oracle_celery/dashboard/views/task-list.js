@@ -15,6 +15,7 @@ import { NEWEST_FIRST, sortColumn } from "../query.js";
 import { placesOf } from "../rows.js";
 import { isTicked, tickedRows } from "../selection.js";
 import { mayControl } from "../session.js";
+import { usualRuntimes } from "../types.js";
 import { WAITING_LIMIT, emptiness } from "../state.js";
 import { LongPress } from "./long-press.js";
 import { TaskRow } from "./task-row.js";
@@ -92,10 +93,11 @@ export function TaskList(element) {
     if (!isChosen && !places.has(current)) current = state.rows[0] ?? null;
     const { selection, opened, fresh, tasks } = state;
     const mayCommand = mayControl(state);
+    const usual = usualRuntimes(state.statistics.types);
     const isTinted = fresh.size <= TINTED_LIMIT;
     const range = rows.draw(state.rows, places.get(current) ?? -1, (row, id) => {
       row.update(id, tasks.get(id), {
-        now, mayCommand, isOpen: id === opened, isFresh: isTinted && fresh.has(id), isTicked: isTicked(selection, id), isCurrent: id === current,
+        now, mayCommand, usual: usual.get(tasks.get(id)?.name) ?? null, isOpen: id === opened, isFresh: isTinted && fresh.has(id), isTicked: isTicked(selection, id), isCurrent: id === current,
         progress: tasks.has(id) ? progressOf(state.progress, tasks.get(id)) : null,
       });
     });

@@ -34,7 +34,7 @@ export function TaskRow(template) {
   const commands = [...created.querySelectorAll("[data-row-command]")];
   let shown = NOTHING;
 
-  function update(taskId, task, { now, isOpen, isFresh, isTicked, isCurrent, mayCommand, progress }) {
+  function update(taskId, task, { now, isOpen, isFresh, isTicked, isCurrent, mayCommand, usual, progress }) {
     const isNew = shown.taskId !== taskId;
     if (isNew || shown.isTicked !== isTicked) {
       element.classList.toggle("task-row--ticked", isTicked);
@@ -53,18 +53,19 @@ export function TaskRow(template) {
     if (differs && task === undefined) showNothing();
     else if (differs) show(task);
     if (task !== undefined && (differs || task.status === "in_progress")) say(runtime, formatRuntime(task, now));
+    const done = progress === null ? null : barOf(progress).fraction; // told by the task itself: better than what is usual
+    if (differs || task?.status === "in_progress") showGauge(task, now, done === null ? usual : null);
     if (differs || shown.mayCommand !== mayCommand) {
       for (const button of commands) button.hidden = !mayCommand || !COMMANDS[button.dataset.rowCommand].has(task?.status);
     }
-    if (isNew || shown.progress !== progress) showProgress(progress);
+    if (isNew || shown.progress !== progress) showProgress(done);
     shown = { taskId, task, language, isTicked, isOpen, isCurrent, mayCommand, progress };
   }
 
   /** A thin bar under the runtime; a word without a known share has none. */
-  function showProgress(progress) {
-    const fraction = progress === null ? null : barOf(progress).fraction;
-    runtime.classList.toggle("has-progress", fraction !== null);
-    if (fraction !== null) runtime.style.setProperty("--done", String(fraction));
+  function showProgress(done) {
+    runtime.classList.toggle("has-progress", done !== null);
+    if (done !== null) runtime.style.setProperty("--done", String(done));
   }
 
   /** It is of no task any more. */
@@ -102,6 +103,17 @@ export function TaskRow(template) {
     say(time, formatTime(task.created_at));
     time.dateTime = task.created_at ?? "";
     time.title = formatFullTime(task.created_at);
+  }
+
+  /** How far a run has come of what its type usually takes; full, and of another colour, once it takes longer. */
+  function showGauge(task, now, usual) {
+    const isRunning = task?.status === "in_progress" && Boolean(task.started_at) && usual > 0;
+    const share = isRunning ? (now - Date.parse(task.started_at)) / 1000 / usual : null;
+    if (isRunning) runtime.dataset.gauge = share > 1 ? "late" : "usual";
+    else delete runtime.dataset.gauge;
+    if (isRunning) runtime.style.setProperty("--share", `${Math.max(0, Math.min(100, Math.round(share * 100)))}%`);
+    const told = isRunning ? t("row.usual", { duration: formatDuration(usual) }) : "";
+    if (runtime.title !== told) runtime.title = told;
   }
 
   /** A row that was scrolled to before its task has been read. */

@@ -19,6 +19,7 @@ const ONE_COLUMN = matchMedia("(max-width: 720px)");
  *   `scroller` is what scrolls, but on a narrow screen, where the page does
  */
 export function VirtualRows({ body, scroller, head, make }) {
+  const bar = document.querySelector("#bar"); // it may stay on top where the page scrolls
   const rows = new Map(); // id → {part, place}
   const spare = [];
   let height = USUAL_HEIGHT;
@@ -94,7 +95,7 @@ export function VirtualRows({ body, scroller, head, make }) {
   /** The edges of what can be seen, from the first row's upper edge. */
   function viewport() {
     const start = body.getBoundingClientRect().top;
-    if (ONE_COLUMN.matches) return { top: -start, bottom: innerHeight - DOCK - start };
+    if (ONE_COLUMN.matches) return { top: Math.max(0, bar.getBoundingClientRect().bottom) - start, bottom: innerHeight - DOCK - start };
     const frame = scroller.getBoundingClientRect();
     return { top: frame.top + head.offsetHeight - start, bottom: frame.bottom - start };
   }
