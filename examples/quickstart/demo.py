@@ -1,4 +1,4 @@
-"""Runs the whole shop on this machine: PostgreSQL, dashboard, worker, customers. Ctrl-C stops it and tidies up.
+"""Runs the whole shop on this machine: PostgreSQL, dashboard, worker, beat, customers. Ctrl-C stops it and tidies up.
 
     python demo.py [--port 5556] [--folder .demo] [--pace 1.0]
 
@@ -173,6 +173,7 @@ def _open_shop(parts: list[Part], folder: Path, wanted_port: int, pace: float, e
     options = ("-c", str(CONCURRENCY), "-Q", QUEUES, "-n", "shop@%h", "-l", "INFO", "--without-gossip")
     worker = start("worker", *celery, "worker", *options)
     worker.wait_until(lambda: " ready." in worker.log)
+    start("beat", *celery, "beat", "-s", str(folder / "beat-schedule"), "-l", "INFO")
     start("traffic", str(HERE / "traffic.py"), "--pace", str(pace))
     link = re.search(rf"http://{re.escape(HOST)}:{port}/#/login/\S+", sidecar.log)  # it logs in once
     say(f"\n  The shop is open. Watch it on\n\n      {link[0] if link else f'http://{HOST}:{port}/'}\n")

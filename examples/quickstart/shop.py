@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from celery import Celery, Task
+from celery.schedules import crontab
 from celery.utils.log import get_task_logger
 
-from oracle_celery import Oracle, embedded_broker
+from oracle_celery import Oracle, embedded_broker, progress
 
 folder = Path(os.environ.get("SHOP_FOLDER") or Path(tempfile.gettempdir()) / f"oracle-shop-{os.getuid()}")
 results = folder / "results"
@@ -30,6 +31,15 @@ app.conf.update(
     task_ignore_result=True,
     result_backend=f"file://{results}",  # chords need the results of their parts
     broker_connection_retry_on_startup=True,
+    beat_schedule={
+        "carts: expire stale ones": {"task": "carts.expire_stale", "schedule": 20.0, "args": (0, 30)},
+        "reports: build the month": {
+            "task": "reports.build_monthly",
+            "schedule": crontab(minute="*/2"),
+            "args": ("2026-01", 5),
+        },
+        "search: reindex the bestseller": {"task": "search.reindex", "schedule": crontab(minute=20), "args": (1,)},
+    },
     worker_pool_putlocks=False,  # the file broker has no event loop: a busy pool must not keep commands waiting
     oracle_url=os.environ.get("SHOP_DATABASE_URL") or None,
     oracle_state_dir=os.environ.get("SHOP_FOLDER") or None,
@@ -142,10 +152,11 @@ def sync_invoice(self: Task, invoice: str) -> None:
 
 @app.task(name="reports.build_monthly", soft_time_limit=20, time_limit=25)
 def build_monthly(month: str, pages: int) -> str:
-    """Slow, with a log line a page."""
+    """Slow, with a log line a page, and how far it is."""
     for page in range(1, pages + 1):
         _work(0.5, 1.0, month, page)
         log.info("Report %s: page %d of %d", month, page, pages)
+        progress(page, pages)
     return f"report-{month}.pdf, {pages} pages"
 
 

@@ -140,6 +140,11 @@ export async function getStatistics(range) {
   return JSON.parse(await answer(`/api/statistics?${new URLSearchParams({ range })}`));
 }
 
+/** @returns {Promise<{queues: {queue: string, waiting: (number | null)[]}[]}>} not for owners */
+export async function getQueueStatistics(range) {
+  return JSON.parse(await answer(`/api/statistics/queues?${new URLSearchParams({ range })}`));
+}
+
 /** @returns {Promise<{types: object[], total: number, since: string}>} of the last 24 hours */
 export async function getTaskTypes() {
   return JSON.parse(await answer("/api/task-types"));

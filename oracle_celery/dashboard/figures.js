@@ -1,10 +1,11 @@
 /**
  * Reads numbers over time on their own cadence, while somebody looks: the last 24 hours for the header, the range that is
- * chosen for the chart, and task types where they are shown. The minute's end is read at once: what came after the last
+ * chosen for the chart, task types where they are shown or measured by, and how queues filled. The minute's end is read at once: what came after the last
  * read in it is known to nobody else.
  */
 
-import { getStatistics, getTaskTypes } from "./api.js";
+import { getQueueStatistics, getStatistics, getTaskTypes } from "./api.js";
+import { seesEverything } from "./session.js";
 import { DEFAULT_RANGE, isOutdated } from "./statistics.js";
 
 const INTERVAL = 15_000; // ms between two reads of the same
@@ -23,7 +24,8 @@ export function Figures({ dispatch, state }) {
   function look() {
     const { session, route, statistics, summary } = state();
     if (document.hidden || session.phase !== "in") return;
-    if (route.page === "types") readDue("types", () => getTaskTypes(), "taskTypes");
+    if (route.page === "types" || route.page === "workers") readDue("types", () => getTaskTypes(), "taskTypes");
+    if (route.page === "queues" && seesEverything(state())) readDue("queues", () => getQueueStatistics("1h"), "queueTrends");
     if (route.page !== "tasks") return;
     const { rows, window, tasks } = state();
     const isAnyRunning = rows.slice(window.first, window.last).some((id) => tasks.get(id)?.status === "in_progress");

@@ -4,7 +4,14 @@
  * A read replaces what was known as a whole; a read that failed leaves it and says so, and what is not known is null.
  */
 
-export const NO_FLEET = Object.freeze({ queues: null, everythingPaused: null, workers: null, error: null });
+export const NO_FLEET = Object.freeze({
+  queues: null,
+  everythingPaused: null,
+  workers: null,
+  /** How many waited, minute by minute of the last hour, by queue. */
+  trends: new Map(),
+  error: null,
+});
 
 export const fleetActions = {
   queuesArrived(fleet, { answer }) {
@@ -12,6 +19,12 @@ export const fleetActions = {
   },
   workersArrived(fleet, { answer }) {
     return { ...fleet, workers: answer.workers, error: null };
+  },
+  queueTrendsArrived(fleet, { answer }) {
+    return { ...fleet, trends: new Map(answer.queues.map(({ queue, waiting }) => [queue, waiting])) };
+  },
+  queueTrendsFailed(fleet) {
+    return fleet; // a line that is missing for a moment is no news
   },
   fleetFailed(fleet, { error }) {
     return { ...fleet, error };
@@ -99,6 +112,12 @@ export function usualVersions(workers) {
 export function oddVersions({ state, versions }, usual) {
   if (state !== "alive" && state !== "silent") return [];
   return Object.entries(versions ?? {}).filter(([name, version]) => usual.has(name) && usual.get(name) !== version);
+}
+
+/** Seconds that 95 of 100 tasks of a name take at most. @param {object | null} answer of /api/task-types @returns {Map<string, number>} */
+export function usualRuntimes(answer) {
+  const known = (answer?.types ?? []).filter(({ name, runtime }) => name !== null && runtime !== null);
+  return new Map(known.map(({ name, runtime }) => [name, runtime.p95]));
 }
 
 /** Seconds that a running task has taken so far. @param {number} now */

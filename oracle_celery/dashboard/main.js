@@ -35,6 +35,7 @@ import {
 import { Renewable } from "./renewal.js";
 import { hashOf, pagesFor, routeFromHash } from "./route.js";
 import { RowTasks } from "./row-tasks.js";
+import { builtInViews, storedViews } from "./saved-views.js";
 import { isSelecting } from "./selection.js";
 import { mayControl, seesEverything, takeLoginToken, viewerKey } from "./session.js";
 import { SharedStream } from "./shared-stream.js";
@@ -578,8 +579,11 @@ function copyTaskId() {
 
 /** What the palette offers now. */
 function offers() {
+  const { viewer } = state.session;
+  const named = ({ key, q }) => ({ name: t(`view.${key}`), q, sort: NEWEST_FIRST });
   return paletteEntries(state, {
     pages: pagesFor(seesEverything(state)),
+    views: [...builtInViews(viewer, Date.now() + clockSkew).map(named), ...storedViews(viewer?.user_id ?? "")],
     commands: ["retryTask", "cancelTask"].filter((name) => taskDetail.canCommand(name)),
     languages: LANGUAGES.map((language) => ({ language, name: t(`language.${language}`) })),
   });

@@ -17,7 +17,7 @@ const WORD_START = /[\s._\-/:@]/;
 
 /**
  * @param {object} state
- * @param {{pages: readonly string[], commands: string[], views: {name: string, address: string}[],
+ * @param {{pages: readonly string[], commands: string[], views: {name: string, q: string, sort: string}[],
  *   languages: {language: string, name: string}[]}} offers `commands`: events that the open task's panel would send
  * @returns {Entry[]} in the order in which they are shown where nothing is typed
  */
@@ -33,12 +33,13 @@ export function paletteEntries(state, { pages, commands, views = [], languages }
       words: page,
       ask: ["goTo", { hash: hashOf(page) }],
     })),
-    ...views.map(({ name, address }) => ({
-      id: `view ${address}`,
+    ...views.map(({ name, q, sort }) => ({
+      id: `view ${name} ${q}`,
       group: "views",
       text: name,
-      icon: "icon-tasks",
-      ask: ["showView", { address }],
+      icon: "icon-bookmark",
+      words: q,
+      ask: ["openView", { q, sort }],
     })),
     ...queueEntries(state),
     { id: "theme", group: "page", text: t("palette.theme"), icon: "icon-theme", keys: ["t"], words: "theme dark light", ask: ["changeTheme"] },
@@ -56,7 +57,7 @@ export function paletteEntries(state, { pages, commands, views = [], languages }
 }
 
 /**
- * The entries that a text finds, the best first, and what the text itself may be: a task's id, a part of a name.
+ * The entries that a text finds, the best first, and what the text itself may be: a task's id, a query of the list.
  * @param {Entry[]} entries @param {string} text @returns {Entry[]}
  */
 export function found(entries, text) {
@@ -65,7 +66,7 @@ export function found(entries, text) {
   const scored = entries.map((entry) => ({ entry, score: scoreOf(entry, wanted) })).filter(({ score }) => score > 0);
   const best = scored.sort((a, b) => b.score - a.score).map(({ entry }) => entry);
   const byId = { id: "by id", group: "task", text: t("palette.open", { id: wanted }), icon: "icon-tasks", ask: ["goTo", { hash: hashOf("tasks", wanted) }] };
-  const byName = { id: "by name", group: "task", text: t("palette.find", { name: wanted }), icon: "icon-search", ask: ["showTasks", { name: wanted }] };
+  const byName = { id: "by name", group: "task", text: t("palette.find", { q: wanted }), icon: "icon-search", ask: ["filterTasks", { q: wanted }] };
   return TASK_ID.test(wanted) ? [byId, ...best] : [...best, byName, ...(/\s/.test(wanted) ? [] : [byId])];
 }
 

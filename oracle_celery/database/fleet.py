@@ -111,6 +111,7 @@ def _queue(
     pause: str | None,
     workers: str,
     finished: float,
+    arrived: float | None,
 ) -> QueueFacts:
     at_queue = _workers_of(workers)
     consumers = sum(worker.is_consuming for worker in at_queue)
@@ -120,7 +121,7 @@ def _queue(
         waiting=waiting,
         oldest_waiting_at=oldest_at,
         oldest_waiting_id=oldest_id,
-        flow=QueueFlow(finished=finished, arrived=None),
+        flow=QueueFlow(finished=finished, arrived=arrived),
         paused=None if pause is None else _pause_of(pause),
         workers=at_queue,
         is_stranded=waiting > 0 and consumers == 0 and pause is None,

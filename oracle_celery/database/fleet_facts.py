@@ -76,7 +76,7 @@ class QueueFlow(msgspec.Struct, frozen=True, kw_only=True):
     """How a queue's tasks come and go: the viewer's, a minute, over the last few whole minutes."""
 
     finished: float
-    arrived: float | None  # None: the queue has not been watched for long enough
+    arrived: float | None  # None: nobody has watched for long enough, or it is not for this viewer
 
 
 class QueueFacts(msgspec.Struct, frozen=True, kw_only=True):

@@ -45,7 +45,7 @@ class Demo(LocalProcess):
         found = {}
         for pid in children:
             words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
-            for name, word in {"sidecar": "oracle", "worker": "worker"}.items():
+            for name, word in {"sidecar": "oracle", "worker": "worker", "beat": "beat"}.items():
                 if word in words:
                     found[name] = int(pid)
             if any(word.endswith("traffic.py") for word in words):
@@ -96,7 +96,7 @@ def test_shows_tasks_of_every_kind_and_stops_with_one_interrupt(demo: Demo) -> N
         time.sleep(POLL_SECONDS)
         seen |= _statuses(browser, demo.link)
     parts = demo.parts()
-    assert set(parts) == {"sidecar", "worker", "traffic"}
+    assert set(parts) == {"sidecar", "worker", "beat", "traffic"}
     demo.send_signal(signal.SIGINT)
     assert demo.wait() == 0, demo.log
     _assert_nothing_is_left(demo, parts)

@@ -17,6 +17,7 @@ from playwright.sync_api import Page, expect
 
 from oracle_celery.states import Status
 from tests.browser.crew import MINUTE_NS, Crew
+from tests.browser.filtering import type_query
 from tests.browser.narrator import Narrator
 from tests.control_commands import Archive
 from tests.factories import Feeder, transition
@@ -25,16 +26,20 @@ from tests.local_processes import LocalSidecar
 #: Of every page: what is there once its content is.
 PAGES = {
     "tasks": ".task-row >> nth=3",
+    "failures": ".failure",
+    "types": "#types-page tbody tr",
     "queues": ".queue-card >> nth=1",
     "workers": ".worker-row >> nth=3",
+    "schedule": "#schedule-page tbody tr",
     "bulk": "#bulks-page tbody tr",
     "audit": "#audit-page tbody tr",
 }
+CONTENT_MS = 30_000  # the leader folds failures and types in its own time
 BLOCKING = ("serious", "critical")
 #: What stands in the way of somebody, as one line each.
 RUN_AXE = """
-async (levels) => {
-  const { violations } = await axe.run(document, { resultTypes: ["violations"], elementRef: false });
+async ([levels, within]) => {
+  const { violations } = await axe.run(within, { resultTypes: ["violations"], elementRef: false });
   return violations.filter(({ impact }) => levels.includes(impact))
     .flatMap(({ id, nodes }) => nodes.map((node) => `${id}: ${node.target.join(" ")} ${node.any[0]?.message ?? ""}`));
 }
@@ -45,6 +50,7 @@ Promise.all(document.getAnimations()
   .filter((animation) => animation.effect.getComputedTiming().endTime !== Infinity)
   .map((animation) => animation.finished.catch(() => {})))
 """
+CRONTAB_FIELDS = ("minute", "hour", "day_of_month", "month_of_year", "day_of_week")
 BULK_ID = str(uuid.UUID(int=7))
 
 
@@ -68,14 +74,14 @@ class Inspector:
         self.found: list[str] = []
         self.places: list[str] = []
 
-    def check(self, place: str) -> None:
-        """Twice in one place there is nothing new."""
+    def check(self, place: str, within: str = "html") -> None:
+        """`within`: what is new there."""
         assert place not in self.places
         self.places.append(place)
         if self.page.evaluate("typeof axe") == "undefined":
             self.page.evaluate(AXE_SCRIPT)
         self.page.evaluate(SETTLE)
-        self.found += [f"{place}: {line}" for line in self.page.evaluate(RUN_AXE, list(BLOCKING))]
+        self.found += [f"{place}: {line}" for line in self.page.evaluate(RUN_AXE, [BLOCKING, within])]
 
     def go(self, place: str) -> None:
         self.page.evaluate("place => (location.hash = `#/${place}`)", place)
@@ -114,6 +120,19 @@ def shop(database: str, narrator: Narrator, sidecar: LocalSidecar) -> None:
             " FROM entry"
         )
         archive.run(
+            "WITH beat AS (INSERT INTO oracle.beat (beat_id, origin, node, scheduler, started_at, beat_at)"
+            " VALUES (gen_random_uuid(), '1@host', NULL, 'x', now(), now()) RETURNING beat_id)"
+            " INSERT INTO oracle.schedule_entry"
+            " (name, beat_id, task, schedule, zone, arguments, queue, total_runs, due)"
+            " SELECT 'sweep', beat_id, 'shop.sweep', %s, 'UTC', '{}', 'default', 3,"
+            " ARRAY[now() - interval '1 hour', now() + interval '1 hour'] FROM beat",
+            json.dumps({"kind": "crontab"} | dict.fromkeys(CRONTAB_FIELDS, "*")),
+        )
+        archive.run(
+            "INSERT INTO oracle.schedule_run (name, ran_at, task_id) VALUES ('sweep', now() - interval '2 hours', %s)",
+            "failed-1",
+        )
+        archive.run(
             "INSERT INTO oracle.bulk (bulk_id, action, entry_id, actor, is_admin, via, options, total, done, outcomes,"
             " created_at, finished_at) VALUES (%s, 'retry', 0, 'anna', true, 'http', %s, 2, 2, %s, now(), now())",
             BULK_ID,
@@ -136,6 +155,7 @@ def test_nothing_stands_in_anybodys_way(look: Look, sidecar: LocalSidecar, open_
     page.locator('.connection[data-connection="live"]').wait_for()
     inspector = Inspector(page)
     _check_pages(inspector)
+    _check_list(inspector)
     _check_tasks(inspector)
     _check_dialogs(inspector)
     page.locator("#logout-button").click()
@@ -145,7 +165,7 @@ def test_nothing_stands_in_anybodys_way(look: Look, sidecar: LocalSidecar, open_
     page.keyboard.press("Enter")
     expect(page.locator(".login__problem")).to_be_visible()
     inspector.check("login refused")
-    assert inspector.found == []
+    assert not inspector.found, "\n".join(inspector.found)
 
 
 def test_an_empty_page_and_a_lost_connection(sidecar: LocalSidecar, open_page: Callable[..., Page]) -> None:
@@ -167,7 +187,7 @@ def test_an_empty_page_and_a_lost_connection(sidecar: LocalSidecar, open_page: C
     expect(page.locator('.connection[data-connection="reconnecting"]')).to_be_visible()
     expect(page.get_by_role("status").filter(has_text="The server does not answer")).to_be_visible()
     inspector.check("disconnected")
-    assert inspector.found == []
+    assert not inspector.found, "\n".join(inspector.found)
 
 
 PAGES_OF = """
@@ -184,15 +204,40 @@ def _check_pages(inspector: Inspector) -> None:
     assert set(listed) == set(PAGES), "say in PAGES what shows that the new page's content has come"
     for place in listed:
         inspector.go(place)
-        expect(page.locator(PAGES[place]).first).to_be_visible()
+        expect(page.locator(PAGES[place]).first).to_be_visible(timeout=CONTENT_MS)
         inspector.check(place)
     inspector.go("workers")
     page.locator(".worker-row__toggle").first.click()
     page.locator(".workers__fold").click()
-    inspector.check("workers, opened")
+    inspector.check("workers, opened", "#workers-page")
+    inspector.go("failures")
+    page.locator(".failure__what").first.click()
+    expect(page.locator(".failure-tasks li").first).to_be_visible()
+    inspector.check("one failure", "#failures-page")
     inspector.go(f"bulk/{BULK_ID}")
     expect(page.locator("#bulk-page tbody tr")).to_have_count(2)
-    inspector.check("one bulk action")
+    inspector.check("one bulk action", "#bulk-page")
+
+
+def _check_list(inspector: Inspector) -> None:
+    page = inspector.page
+    inspector.go("tasks")
+    page.locator("#column-chooser button").first.evaluate("button => button.click()")
+    inspector.check("columns", "#column-chooser")
+    page.keyboard.press("Escape")
+    page.locator(".saved-views button").first.click()
+    expect(page.locator(".saved-views__panel")).to_be_visible()
+    inspector.check("saved views", "#filters")
+    page.keyboard.press("Escape")
+    query = page.locator('#filters [name="q"]')
+    query.fill("status:c")
+    expect(page.locator(".query__options")).to_be_visible()
+    inspector.check("completion", "#filters")
+    type_query(page, "user:nobody colour:blue")
+    expect(page.locator(".task-list__empty-title")).to_be_visible()
+    inspector.check("nothing matches", "#task-list")
+    page.locator(".filters__clear").click()
+    expect(page.locator(".task-row").first).to_be_visible()
 
 
 def _check_tasks(inspector: Inspector) -> None:
@@ -203,7 +248,7 @@ def _check_tasks(inspector: Inspector) -> None:
         expect(page.locator('.task-detail[aria-busy="false"]')).to_be_visible()
         for details in page.locator(".task-detail details:visible").all():
             details.evaluate("one => (one.open = true)")
-        inspector.check(f"the task {task_id}")
+        inspector.check(f"the task {task_id}", "#task-detail")
 
 
 def _check_dialogs(inspector: Inspector) -> None:
@@ -214,22 +259,22 @@ def _check_dialogs(inspector: Inspector) -> None:
         expect(page.locator(selector)).to_be_visible()
         for details in page.locator(f"{selector} details").all():
             details.evaluate("one => (one.open = true)")
-        inspector.check(selector)
+        inspector.check(selector, selector)
         page.keyboard.press("Escape")
         expect(page.locator(selector)).to_be_hidden()
 
     inspector.go("tasks/failed-1")
     expect(page.locator('[data-command="retryTask"]')).to_be_visible()
-    ask("retryTask", "#retry-dialog")
+    ask("askRetry", "#retry-dialog")
     inspector.go("tasks/pending-1")
     expect(page.locator('[data-command="cancelTask"]')).to_be_visible()
-    ask("cancelTask", "#cancel-dialog")
+    ask("askCancel", "#cancel-dialog")
     ask("showPalette", "#palette")
     ask("showKeys", "#key-help")
     ask("pauseQueue", "#queue-dialog", queue="lonely")
     inspector.go("tasks")
     page.evaluate("document.querySelectorAll('.task-row .tick').forEach((tick) => tick.click())")
-    expect(page.locator("#selection-bar")).to_be_visible()
-    inspector.check("selection")
+    expect(page.locator("#selection-bar > div")).to_be_visible()
+    inspector.check("selection", "#task-list")
     ask("commandMany", "#bulk-dialog", action="cancel")
     page.keyboard.press("Escape")

@@ -22,7 +22,7 @@ WORDS = {
     "English": ("Cancelled", "Sent again, as a new task:", "Pause {}", "Resume {}", "confirmed", "consuming"),
     "Русский": (
         "Отменена",
-        "Отправлена снова, новой задачей:",
+        "Отправлена снова, новая задача:",
         "Приостановить {}",
         "Возобновить {}",
         "подтвердил",
@@ -60,14 +60,14 @@ def test_the_shop_is_run_by_keys_alone(station: Station, open_page: Callable[...
         cancelled, sent_again, pause, resume, confirmed, consuming = words
 
         _open(page, running)
-        _command(page, "c", "#cancel-dialog")
+        _command(page, "c", "#cancel-dialog", asks=language == "English")
         expect(page.locator(".task-detail__status strong")).to_have_text(cancelled, timeout=WORKER_MS)
         page.keyboard.press("Escape")
         expect(page.locator(".task-detail")).to_be_hidden()
 
         _open(page, failed)
-        _command(page, "r", "#retry-dialog")
-        expect(page.locator(".task-control__notice")).to_contain_text(sent_again)
+        _command(page, "r", "#retry-dialog", asks=language == "English")
+        expect(page.locator(".task-control__notice")).to_contain_text(sent_again, timeout=WORKER_MS)
         page.keyboard.press("Escape")
         expect(page.locator(".task-detail")).to_be_hidden()
 
@@ -99,10 +99,12 @@ def _open(page: Page, task_id: str) -> None:
     expect(page.locator(".task-detail__id code")).to_have_text(task_id)
 
 
-def _command(page: Page, key: str, dialog: str) -> None:
-    expect(page.locator("[data-command]:visible")).to_have_count(1)
-    page.keyboard.press(key)
-    _confirm(page, dialog)
+def _command(page: Page, key: str, dialog: str, *, asks: bool) -> None:
+    """At once, or with Shift by the dialog that takes a reason."""
+    expect(page.locator("[data-command]:visible").first).to_be_visible()
+    page.keyboard.press(key.upper() if asks else key)
+    if asks:
+        _confirm(page, dialog)
 
 
 def _confirm(page: Page, dialog: str) -> None:

@@ -39,14 +39,14 @@ def test_everything_is_a_few_letters_away(page: Page, narrator: Narrator) -> Non
     expect(page.locator(".task-detail__id code")).to_have_text(TASK_ID)
     expect(page.locator('[data-command="cancelTask"]')).to_be_visible()
     choose(page, "cancel", "Cancel shop.orders.charge_card")
-    expect(page.get_by_role("dialog", name="Cancel the task?")).to_be_visible()
-    page.keyboard.press("Escape")
+    page.locator(".task-control__notice").get_by_role("button", name="Undo").press("Enter")
+    expect(page.locator('[data-command="cancelTask"]')).to_be_visible()
 
     page.keyboard.press("Control+k")
     field.fill("retry")
     expect(options.filter(has_text="Retry shop")).to_have_count(0)  # it is pending
     field.fill("qqqq")
-    expect(options).to_have_text(["Find tasks named qqqqTask", "Open the task qqqqTask"])
+    expect(options).to_have_text(["Find in the list: qqqqTask", "Open the task qqqqTask"])
     page.keyboard.press("ArrowDown")
     expect(options.nth(1)).to_have_attribute("aria-selected", "true")
     assert field.get_attribute("aria-activedescendant") == options.nth(1).get_attribute("id")
@@ -54,6 +54,8 @@ def test_everything_is_a_few_letters_away(page: Page, narrator: Narrator) -> Non
     expect(options.nth(0)).to_have_attribute("aria-selected", "true")
     page.keyboard.press("Escape")
 
+    choose(page, "failed", "Failed today")
+    expect(page.locator(".task-row")).to_have_count(0)
     choose(page, "pause emails", "Pause emails")
     expect(page.get_by_role("dialog", name="Pause emails?")).to_be_visible()
     page.keyboard.press("Escape")

@@ -260,6 +260,28 @@ async def test_how_fast_a_queue_is_emptied(shop: Shop, is_folded: bool) -> None:
     assert (await shop.queues(Viewer("")))["mail"].flow.finished == 0.0
 
 
+async def test_how_fast_a_queue_fills(shop: Shop) -> None:
+    """By what ended and by how much it has grown meanwhile, once the leader has written that down for long enough;
+    others' tasks are in it, so an owner is not told."""
+    shop.worker("celery@a", "mail")
+    at = time.monotonic_ns() - 150 * 1_000_000_000
+    shop.feeder.tell(*(transition(f"t{n}", Status.COMPLETED, at=at, queue="mail", user_id="ann") for n in range(10)))
+
+    def sample(minutes: int, queued: int) -> None:
+        when = f"date_trunc('minute', now()) - interval '{minutes} minutes'"
+        shop.sql(f"INSERT INTO oracle.gauge_sample SELECT {when}, %s, 1, true, true, ''", queued)
+        shop.sql(f"INSERT INTO oracle.queue_sample SELECT {when}, %s, 1, 'mail' WHERE %s > 0", queued, queued)
+
+    sample(1, 30)
+    assert (await shop.queues())["mail"].flow.arrived is None
+    sample(6, 10)
+    flow = (await shop.queues())["mail"].flow
+    assert (flow.finished, flow.arrived) == (2.0, 2.0 + 20 / 5)
+    assert (await shop.queues(ANN))["mail"].flow.arrived is None
+    shop.sql("UPDATE oracle.queue_sample SET queued = 200 WHERE queued = 10")
+    assert (await shop.queues())["mail"].flow.arrived == 0.0
+
+
 async def test_pauses(shop: Shop) -> None:
     """Of a queue's own word and the word on all queues the newer one counts; a paused queue is not stranded."""
     shop.worker("celery@a", "mail", "slow", "fast", consuming="'{}'")

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import pytest
 
 from oracle_celery.broker_queues import Depth, measured
-from oracle_celery.database.fleet_facts import QueueFacts, QueueList
+from oracle_celery.database.fleet_facts import QueueFacts, QueueFlow, QueueList
 from oracle_celery.sidecar import depths as depths_module
 from oracle_celery.sidecar.depths import Depths
 from oracle_celery.situation import PauseInForce
@@ -123,6 +123,7 @@ def test_what_the_broker_and_the_records_say_together(
         waiting=waiting,
         oldest_waiting_at=None,
         oldest_waiting_id=None,
+        flow=QueueFlow(finished=0.0, arrived=None),
         paused=pause,
         workers=[],
         is_stranded=False,

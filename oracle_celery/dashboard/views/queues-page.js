@@ -11,6 +11,7 @@ import { hashOf } from "../route.js";
 import { isAdmin, seesEverything } from "../session.js";
 import { KeyedList, copyOf } from "./keyed-list.js";
 import { Page } from "./page.js";
+import { Sparkline } from "./sparkline.js";
 
 /** Glyphs of a worker's word on a pause or a resume. */
 const GLYPHS = Object.freeze({ confirmed: "completed", waiting: "pending", unreachable: "failed", gone: "cancelled" });
@@ -40,7 +41,7 @@ export function QueuesPage(element) {
       const isMeant = button.dataset.everything === "resume" ? everythingPaused !== null : everythingPaused === null;
       button.hidden = !isAdmin(state) || !isMeant || queues === null;
     }
-    cards.update(ordered(queues ?? []).map((queue) => [queue.name, queue, { now, mayPause: isAdmin(state), seesAll: seesEverything(state) }]));
+    cards.update(ordered(queues ?? []).map((queue) => [queue.name, queue, { now, mayPause: isAdmin(state), seesAll: seesEverything(state), waited: state.fleet.trends.get(queue.name) ?? null }]));
   }
 
   return { update, focus: page.focus };
@@ -51,6 +52,7 @@ function QueueCard() {
   const button = element.querySelector("header > .button");
   const title = element.querySelector(".queue-card__tasks");
   const note = element.querySelector(".queue-card__note");
+  const line = Sparkline(element.querySelector("svg.queue-card__line"));
   const stranded = element.querySelector(".queue-card__stranded");
   const workers = KeyedList(element.querySelector(".queue-card__workers"), QueueWorker);
   let queue = null;
@@ -62,11 +64,11 @@ function QueueCard() {
   });
 
   title.addEventListener("click", () => {
-    const detail = { queue: queue.name, status: ["pending"] };
+    const detail = { queue: queue.name, status: "pending" };
     element.dispatchEvent(new CustomEvent("showTasks", { bubbles: true, detail }));
   });
 
-  function update(shown, { now, mayPause, seesAll }) {
+  function update(shown, { now, mayPause, seesAll, waited }) {
     queue = shown;
     element.dataset.state = queue.paused ? "paused" : queue.is_stranded ? "stranded" : "flowing";
     title.textContent = queue.name;
@@ -77,6 +79,7 @@ function QueueCard() {
     button.querySelector("span").textContent = t(queue.paused ? "queue.resume" : "queue.pause");
     button.setAttribute("aria-label", `${button.textContent.trim()}: ${queue.name}`);
     showFigures(now);
+    line.update(waited);
     note.hidden = !queue.paused;
     if (queue.paused) showPause();
     stranded.hidden = !queue.is_stranded;

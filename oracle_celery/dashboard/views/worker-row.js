@@ -25,8 +25,8 @@ export function WorkerRow() {
   const odd = head.querySelector(".tag");
   const more = WorkerDetail(detail.querySelector(".worker-detail"));
 
-  /** @param {{isOpen: boolean, usual: Map<string, string>, runtimes: Map<string, number>}} page */
-  function update(worker, now, { isOpen, usual, runtimes }) {
+  /** @param {Map<string, string>} usual versions by name @param {Map<string, number>} runtimes seconds, of most by name */
+  function update(worker, now, isOpen, usual, runtimes) {
     element.dataset.state = worker.state;
     element.dataset.workerId = worker.worker_id;
     toggle.querySelector("span").textContent = worker.node;
@@ -118,7 +118,7 @@ function showLongest(cell, worker, now, runtimes) {
   fate.classList.toggle("is-overdue", isFateful);
   button.hidden = !(lost > 0);
   button.textContent = lost > 0 ? t("worker.fate.lost", { count: lost, formatted: formatCount(lost) }) : "";
-  button.dataset.show = JSON.stringify({ worker: node, status: ["failed"] });
+  button.dataset.show = JSON.stringify({ worker: node, status: "failed" });
 }
 
 function elapsedText(task, now) {

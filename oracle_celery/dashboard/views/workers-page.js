@@ -6,14 +6,12 @@
  * Whoever may not see every task is told of their own tasks alone, and of no worker's load.
  */
 
-import { capacity, foldedWorkers, orderedWorkers, usualVersions } from "../fleet.js";
+import { capacity, foldedWorkers, orderedWorkers, usualRuntimes, usualVersions } from "../fleet.js";
 import { formatCount } from "../format.js";
 import { t } from "../locale.js";
 import { KeyedList } from "./keyed-list.js";
 import { Page } from "./page.js";
 import { WorkerRow, versionText } from "./worker-row.js";
-
-const NO_USUAL_RUNTIMES = new Map();
 
 /** @param {HTMLElement} element */
 export function WorkersPage(element) {
@@ -24,6 +22,10 @@ export function WorkersPage(element) {
   const common = element.querySelector(".workers__versions");
   const opened = new Set();
   let areGoneShown = false;
+  let known = null;
+  let usual = new Map();
+  let types = null;
+  let runtimes = new Map();
   let latest = null;
 
   fold.addEventListener("click", () => {
@@ -56,15 +58,21 @@ export function WorkersPage(element) {
     page.empty.textContent = t("workers.none");
     element.querySelector(".page__table").hidden = !workers?.length;
     element.classList.toggle("is-load-withheld", !(workers ?? []).some(isLoadTold));
-    const usual = usualVersions(workers ?? []);
+    if (workers !== known) {
+      known = workers;
+      usual = usualVersions(workers ?? []);
+    }
+    if (state.statistics.types !== types) {
+      types = state.statistics.types;
+      runtimes = usualRuntimes(types);
+    }
     common.textContent = usual.size === 0 ? "" : t("workers.versions", { versions: versionText(usual) });
     const { shown: near, folded } = foldedWorkers(orderedWorkers(workers ?? []), now);
     showFold(folded.length);
-    const runtimes = state.types?.usual ?? NO_USUAL_RUNTIMES;
-    rows.update([...near, ...(areGoneShown ? folded : [])].map((worker) => {
-      const odd = { usual, runtimes };
-      return [worker.worker_id, worker, now, { isOpen: opened.has(worker.worker_id), ...odd }];
-    }));
+    const drawn = [...near, ...(areGoneShown ? folded : [])];
+    rows.update(drawn.map((worker) => [
+      worker.worker_id, worker, now, opened.has(worker.worker_id), usual, runtimes,
+    ]));
   }
 
   function showFold(count) {

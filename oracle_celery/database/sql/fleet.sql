@@ -69,6 +69,18 @@ ended AS MATERIALIZED (
     ) AS x
     GROUP BY queue
 ),
+-- By how much a queue has grown in them, waiting and running together, as the leader has written it down.
+grown AS MATERIALIZED (
+    SELECT s.queue, sum((s.queued + s.active) * CASE WHEN s.at < whole.since THEN -1 ELSE 1 END) AS tasks
+    FROM whole, oracle.queue_sample AS s
+    WHERE %(everyone)s AND s.at IN (whole.since - interval '1 minute', whole.until - interval '1 minute')
+    GROUP BY s.queue
+),
+watched AS MATERIALIZED (
+    SELECT count(*) = 2 AS is_so FROM whole, oracle.gauge_sample AS s
+    WHERE %(everyone)s AND s.everyone AND s.user_id = ''
+        AND s.at IN (whole.since - interval '1 minute', whole.until - interval '1 minute')
+),
 name AS (
     SELECT '' COLLATE "C" AS queue
     UNION SELECT queue FROM counted
@@ -81,10 +93,13 @@ SELECT name.queue, coalesce(counted.waiting, 0), oracle.instant(oldest.created_a
     (SELECT coalesce(json_agg(json_build_object('node', l.node, 'state', l.state, 'slots', l.slots,
             'is_consuming', name.queue = ANY (l.consuming)) ORDER BY l.node), '[]')::text
         FROM living AS l WHERE name.queue = ANY (l.queues) OR name.queue = ANY (l.consuming)),
-    coalesce(ended.a_minute, 0)
-FROM name
+    coalesce(ended.a_minute, 0),
+    CASE WHEN watched.is_so
+        THEN greatest(0, coalesce(ended.a_minute, 0) + coalesce(grown.tasks, 0) / %(flow_minutes)s::float8) END
+FROM name CROSS JOIN watched
 LEFT JOIN counted USING (queue)
 LEFT JOIN ended USING (queue)
+LEFT JOIN grown USING (queue)
 LEFT JOIN LATERAL (
     SELECT p.* FROM oracle.queue_pause AS p WHERE p.queue IN (name.queue, '') ORDER BY p.seq DESC LIMIT 1
 ) AS word ON true
