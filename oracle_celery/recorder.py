@@ -65,6 +65,9 @@ CLOCK_TOLERANCE = 5_000_000
 #: Seconds between two flushes where tasks wait for their commit.
 COMMITTED_FLUSH_INTERVAL = 0.005
 
+#: Spreads reconnects, keeps no secret. Its own: the process's `random` belongs to the tasks, which may have seeded it.
+_dice = random.Random()  # noqa: S311
+
 
 class RecorderCounts(msgspec.Struct):
     """What the recorder has done since it started; part of every beat."""
@@ -179,7 +182,7 @@ class Recorder:
                 if is_last:
                     self._deadline = min(self._deadline, time.monotonic() + AWAY_FLUSH_TIMEOUT)
                 is_steady = False
-                pause = backoff * random.uniform(0.5, 1.0)  # noqa: S311  # spreads reconnects, keeps no secret
+                pause = backoff * _dice.uniform(0.5, 1.0)
                 backoff = min(backoff * 2, BACKOFF_LONGEST)
             except Exception:
                 self._disconnect()

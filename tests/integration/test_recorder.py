@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -302,6 +303,20 @@ def test_everything_arrives_after_postgresql_was_away(
         desk.wait_for_facts(2_001)
         assert sorted(desk.facts()) == sorted([*ids, "before"])
         assert caplog.text.count("until PostgreSQL is back") == 1
+    finally:
+        desk.stop()
+
+
+def test_random_numbers_of_the_process_are_left_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A task that has seeded `random` gets its own sequence, however often the recorder tries to reach PostgreSQL."""
+    desk = Desk("host=127.0.0.1 port=1 dbname=nobody", tmp_path)
+    tell(desk.journal(), "kept")
+    before = random.getstate()
+    desk.recorder()
+    try:
+        eventually(lambda: "until PostgreSQL is back" in caplog.text, "it has tried")
+        time.sleep(0.3)  # some tries more
+        assert random.getstate() == before
     finally:
         desk.stop()
 
