@@ -11,6 +11,18 @@ from playwright.sync_api import Locator, Page, expect
 from tests.browser.narrator import Narrator
 from tests.local_processes import LocalSidecar
 
+#: By so many pixels, from the end back to the beginning, and until it has been drawn.
+SCROLL = """
+([selector, by]) => new Promise((resolve) => {
+  const scroller = document.querySelector(selector);
+  const before = scroller.scrollTop;
+  scroller.scrollBy(0, by);
+  const isWhole = document.querySelector(".task-list__older").hidden;
+  if (scroller.scrollTop === before && isWhole) scroller.scrollTo(0, 0);
+  requestAnimationFrame(() => requestAnimationFrame(resolve));
+})
+"""
+
 
 def test_a_task_appears_and_changes_status_without_a_reload(page: Page, narrator: Narrator) -> None:
     """From publish to outcome the page is the same document."""
@@ -117,15 +129,12 @@ def test_a_long_list_is_scrolled_and_walked(page: Page, narrator: Narrator) -> N
     page.keyboard.press("j")
     seen: dict[str, str] = {}
     while len(seen) < len(wanted):
-        before = len(seen)
         rows = page.locator(".task-row:not([aria-busy])").evaluate_all(
             "rows => rows.map((row) => [row.getAttribute('aria-rowindex'), row.dataset.taskId])"
         )
         seen |= dict(rows)
         assert len(rows) < 120
-        page.locator(".task-list__scroll").evaluate("(scroller) => scroller.scrollBy(0, 1_500)")
-        if len(seen) == before:
-            page.wait_for_timeout(20)
+        page.evaluate(SCROLL, [".task-list__scroll", 1_500])
     assert [seen[str(place + 2)] for place in range(len(wanted))] == wanted
     assert _focused(page) == wanted[0]
     expect(page.locator("#task-list table")).to_have_attribute("aria-rowcount", "1501")
@@ -154,8 +163,7 @@ def test_the_page_of_a_phone_is_the_list(
     expect(_row(page, "p-349")).to_be_in_viewport()
     for task_id in ("p-300", "p-200", "p-000"):
         while _row(page, task_id).count() == 0:
-            page.evaluate("scrollBy(0, 800)")
-            page.wait_for_timeout(20)
+            page.evaluate(SCROLL, ["html", 800])
     _row(page, "p-000").scroll_into_view_if_needed()
     expect(_row(page, "p-000")).to_be_in_viewport()
     assert page.locator(".task-row").count() < 80
