@@ -215,6 +215,7 @@ function empty() {
   for (const view of [rail, taskDetail, palette, ...Object.values(otherPages)]) view.renew();
   control.renew();
   tab.forget();
+  firstPage = null;
   announcer.textContent = "";
 }
 

@@ -87,7 +87,7 @@ def test_every_number_leads_to_its_tasks(page: Page, narrator: Narrator, shop: N
     expect(disk.locator(".failure-tasks li").first).to_contain_text("disk-2")
     fail(narrator, "bank-9")
     expect(bank.locator(".failure__count").first).to_have_text("3", timeout=PATIENCE_MS)
-    page.locator('[data-range="7d"]').click()
+    page.locator('#failures-page [data-range="7d"]').click()
     expect(page.locator("#failures-page .page__summary")).to_contain_text("8 failures within 7 days")
     expect(disk.locator(".failure__what")).to_have_attribute("aria-expanded", "true")
     page.get_by_role("button", name="Русский").click()

@@ -79,7 +79,7 @@ def test_attempts_are_told_apart_and_sections_are_a_press_away(page: Page, narra
     attempts.nth(1).locator("summary").click()
     expect(attempts.nth(1).locator("dl")).to_contain_text("celery@shop-1")
     jumps = page.locator(".task-detail__jumps button")
-    expect(jumps).to_have_text(["History", "Error", "Attempts", "Arguments", "Lineage"])
+    expect(jumps).to_have_text(["History", "Error", "Attempts", "Arguments", "Logs", "Lineage"])
     page.get_by_role("button", name="Attempts").press("Enter")
     expect(page.get_by_role("heading", name="Attempts")).to_be_focused()
     expect(jumps.nth(2)).to_have_attribute("aria-current", "true")

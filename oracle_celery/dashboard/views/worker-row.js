@@ -8,7 +8,7 @@ import { KeyedList, copyOf } from "./keyed-list.js";
 import { showName } from "./task-name.js";
 
 const DRAWN_SLOTS = 32; // squares; a larger pool is told as a number
-const VERSION_NAMES = Object.freeze({ python: "Python", celery: "Celery", oracle: "Oracle" });
+const VERSION_NAMES = Object.freeze({ __proto__: null, python: "Python", celery: "Celery", oracle: "Oracle" });
 
 /** @param {Iterable<[string, string]>} versions @returns {string} "Python 3.13.1, Celery 5.7.0" */
 export function versionText(versions) {
