@@ -28,7 +28,7 @@ from oracle_celery.sidecar import events
 from oracle_celery.sidecar.auth import viewer_of
 from oracle_celery.sidecar.parameters import Parameters, task_id_of
 from oracle_celery.sidecar.seats import Seats
-from oracle_celery.sidecar.stream import RETRY_MILLISECONDS, begin, heartbeat_seconds, in_pieces, write
+from oracle_celery.sidecar.stream import RETRY_MILLISECONDS, begin, heartbeat_seconds, in_pieces, streaming, write
 from oracle_celery.viewer import Viewer
 
 __all__ = ["LogStreams"]
@@ -200,7 +200,7 @@ class LogStreams:
         self, request: web.Request, response: EventSourceResponse, follower: Follower
     ) -> web.StreamResponse:
         viewer = follower.viewer
-        try:
+        async with streaming(request, response):
             await write(response, events.retry(random.randint(*RETRY_MILLISECONDS)))  # noqa: S311  # spreads load
             if not follower.closed:
                 await write(response, events.heartbeat(follower.cursor))
@@ -220,11 +220,4 @@ class LogStreams:
             elif not viewer.sees_payloads:
                 await write(response, events.bye("payloads_withheld"))
             await response.write_eof()
-        except TimeoutError:
-            if request.transport is not None:
-                request.transport.abort()  # it drains nothing, so there is no graceful way
-        except ConnectionError:
-            pass  # the client went away
-        finally:
-            response.stop_streaming()
         return response

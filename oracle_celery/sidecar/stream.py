@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 
 from aiohttp import web
 from aiohttp_sse import EventSourceResponse
@@ -31,7 +32,7 @@ from oracle_celery.sidecar.subscription import Subscription
 from oracle_celery.sidecar.summaries import Summaries
 from oracle_celery.viewer import Viewer
 
-__all__ = ["Streams", "begin", "heartbeat_seconds", "in_pieces", "write"]
+__all__ = ["Streams", "begin", "heartbeat_seconds", "in_pieces", "streaming", "write"]
 
 HEARTBEAT_SECONDS = 15.0
 HEARTBEAT_SPREAD = 0.2
@@ -79,7 +80,7 @@ class Streams:
     async def _serve(
         self, request: web.Request, response: EventSourceResponse, subscription: Subscription, cursor: str | None
     ) -> web.StreamResponse:
-        try:
+        async with streaming(request, response):
             await write(response, events.retry(random.randint(*RETRY_MILLISECONDS)))  # noqa: S311  # spreads load
             viewer = subscription.viewer
             async for blocks in self._resume.blocks(subscription, cursor):
@@ -95,13 +96,6 @@ class Streams:
             if viewer.seconds_left <= 0:
                 await write(response, events.bye("token_expired"))
             await response.write_eof()
-        except TimeoutError:
-            if request.transport is not None:
-                request.transport.abort()  # it drains nothing, so there is no graceful way
-        except ConnectionError:
-            pass  # the client went away
-        finally:
-            response.stop_streaming()
         return response
 
     async def _first_summary(self, viewer: Viewer) -> bytes:
@@ -121,6 +115,20 @@ async def begin(request: web.Request) -> EventSourceResponse:
     response.headers["Cache-Control"] = "no-store, no-transform"
     await response.prepare(request)
     return response
+
+
+@asynccontextmanager
+async def streaming(request: web.Request, response: EventSourceResponse) -> AsyncIterator[None]:
+    """The life of a stream's answer: a client that goes away, or takes nothing any more, ends it without a word."""
+    try:
+        yield
+    except TimeoutError:
+        if request.transport is not None:
+            request.transport.abort()  # it drains nothing, so there is no graceful way
+    except ConnectionError:
+        pass  # the client went away
+    finally:
+        response.stop_streaming()
 
 
 async def write(response: web.StreamResponse, data: bytes) -> None:
