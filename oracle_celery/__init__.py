@@ -9,21 +9,35 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from oracle_celery.correlations import correlation, correlation_id, set_correlation_id
     from oracle_celery.extension import Oracle
     from oracle_celery.ownership import owner
     from oracle_celery.task_cancelled import TaskCancelled, raise_if_cancelled
     from oracle_celery.task_progress import progress
 
-__all__ = ["Oracle", "TaskCancelled", "__version__", "owner", "progress", "raise_if_cancelled"]
+__all__ = [
+    "Oracle",
+    "TaskCancelled",
+    "__version__",
+    "correlation",
+    "correlation_id",
+    "owner",
+    "progress",
+    "raise_if_cancelled",
+    "set_correlation_id",
+]
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "Oracle": "oracle_celery.extension",
     "TaskCancelled": "oracle_celery.task_cancelled",
+    "correlation": "oracle_celery.correlations",
+    "correlation_id": "oracle_celery.correlations",
     "owner": "oracle_celery.ownership",
     "progress": "oracle_celery.task_progress",
     "raise_if_cancelled": "oracle_celery.task_cancelled",
+    "set_correlation_id": "oracle_celery.correlations",
 }
 
 

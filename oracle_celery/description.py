@@ -9,8 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 from oracle_celery import message
+from oracle_celery.correlations import correlation_of
 from oracle_celery.payload import cut_text, encode_arguments, error_message, identifier, type_name
 from oracle_celery.redaction import Redaction
+from oracle_celery.trace_context import trace_of_message
 
 __all__ = ["describe_error", "describe_message", "describe_rejection"]
 
@@ -19,7 +21,8 @@ def describe_message(headers: Any, args: Any, kwargs: Any, limit: int, redaction
     """All but name, owner and queue, whichever run it is; `limit` is that of the arguments, in bytes."""
     return {
         "arguments": encode_arguments(args, kwargs, limit, redaction),
-        "trace_id": message.trace_id(headers.get("traceparent")),
+        **trace_of_message(headers),
+        "correlation_id": correlation_of(headers),
         "eta": message.seconds_since_epoch(headers.get("eta")),
         "expires": message.seconds_since_epoch(headers.get("expires")),
         "root_id": identifier(headers.get("root_id")),

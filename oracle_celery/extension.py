@@ -27,6 +27,7 @@ from celery.signals import beat_init
 
 from oracle_celery import task_logs, task_progress
 from oracle_celery.console import Console
+from oracle_celery.correlations import Correlations
 from oracle_celery.desired_state import DesiredState
 from oracle_celery.errors import ConfigurationError
 from oracle_celery.guest import Guest
@@ -87,6 +88,7 @@ class Oracle(Console):
         self._is_flushed_at_exit = False
         self._degraded_until = 0.0
         self.guest = Guest(self)
+        self.correlations = Correlations()
         self.signals = TaskSignals(self)
         self.signals.connect()
         self.publishing = Publishing(self)

@@ -1,4 +1,4 @@
-"""What a task message says, read from its headers: both of Celery's protocols, queue, times, trace."""
+"""What a task message says, read from its headers: both of Celery's protocols, queue, times."""
 
 from __future__ import annotations
 
@@ -9,16 +9,12 @@ from typing import Any, NamedTuple
 
 from oracle_celery.payload import identifier
 
-__all__ = ["DELAYED_PREFIX", "Sent", "queue_name", "seconds_since_epoch", "sent", "trace_id", "was_delayed"]
+__all__ = ["DELAYED_PREFIX", "Sent", "queue_name", "seconds_since_epoch", "sent", "was_delayed"]
 
 #: kombu's exchange for messages that RabbitMQ itself delays, behind a prefix where one is set; the real routing key
 #: follows 28 binary digits.
 DELAYED_EXCHANGE = "celery_delayed_delivery"
 DELAYED_PREFIX = re.compile(r"^(?:[01]\.){28}")
-
-#: https://www.w3.org/TR/trace-context/: version, trace id, parent id, flags.
-TRACEPARENT = re.compile(r"^[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
-NO_TRACE = "0" * 32
 
 
 class Sent(NamedTuple):
@@ -73,11 +69,3 @@ def seconds_since_epoch(moment: Any) -> float | None:
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=datetime.UTC)
     return float(moment.timestamp())
-
-
-def trace_id(traceparent: Any) -> str | None:
-    """The trace id of a W3C ``traceparent`` header; None where there is none or it is malformed."""
-    if type(traceparent) is not str:
-        return None
-    match = TRACEPARENT.match(traceparent)
-    return match[1] if match and match[1] != NO_TRACE else None

@@ -54,6 +54,7 @@ class Publishing:
             del headers[key]  # a retry copies the headers of its run
         sent = message.sent(headers, body)
         self.oracle.owners.stamp(headers, None if sent is None else sent.headers.get("id"), sender)
+        self.oracle.correlations.stamp(headers)
         headers[SENT_BY_ORACLE] = True
         _handed_at.set(time.monotonic_ns())
 

@@ -51,6 +51,8 @@ class Transition(
         "error_message": "f",
         "traceback": "b",
         "trace_id": "t",
+        "span": "w",
+        "correlation_id": "co",
         "runtime": "d",
         "eta": "h",
         "expires": "x",
@@ -78,6 +80,8 @@ class Transition(
     error_message: str | None = None
     traceback: str | None = None
     trace_id: str | None = None  # 32 hex digits
+    span: str | None = None  # and where in the trace: trace_context.TraceContext
+    correlation_id: str | None = None
     runtime: float | None = None  # seconds
     eta: float | None = None  # seconds since the epoch
     expires: float | None = None  # seconds since the epoch
@@ -92,7 +96,16 @@ class LogLine(
     kw_only=True,
     omit_defaults=True,
     gc=False,
-    rename={"task_id": "i", "run_id": "v", "at": "m", "number": "z", "level": "l", "logger": "g", "message": "f"},
+    rename={
+        "task_id": "i",
+        "run_id": "v",
+        "at": "m",
+        "number": "z",
+        "level": "l",
+        "logger": "g",
+        "message": "f",
+        "span_id": "si",
+    },
 ):
     """One line that a running task logged; without a message, that as many lines were not kept as numbers are missing
     up to its own, and in the logger's place the setting that says why."""
@@ -104,6 +117,7 @@ class LogLine(
     level: int  # logging's number
     logger: str
     message: str | None = None
+    span_id: str | None = None  # 16 hex digits: the span in which it was logged
 
 
 class Progress(

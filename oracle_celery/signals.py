@@ -25,6 +25,7 @@ from celery.exceptions import Reject, SoftTimeLimitExceeded
 from celery.states import IGNORED, REJECTED
 
 from oracle_celery import message, task_logs
+from oracle_celery.correlations import correlation_of, forget_correlation
 from oracle_celery.description import describe_error, describe_message, describe_rejection
 from oracle_celery.payload import encode_value, identifier, type_name
 from oracle_celery.records import Transition
@@ -41,6 +42,7 @@ from oracle_celery.run import (
 )
 from oracle_celery.states import Rank, Status
 from oracle_celery.task_cancelled import TaskCancelled, revoke_result
+from oracle_celery.trace_context import trace_of_message
 
 if TYPE_CHECKING:
     from oracle_celery.extension import Oracle
@@ -99,6 +101,7 @@ class TaskSignals:
         if not self.has_main_process:
             self._runs[request.id] = request
         self.oracle.owners.receive(request)
+        self.oracle.correlations.receive(request)
         is_told = SENT_BY_ORACLE in fields
         if not is_told or fields["delivery_info"]["redelivered"] or len(self._waiting) >= WAITING_LIMIT:
             self._tell_received(request)
@@ -220,8 +223,11 @@ class TaskSignals:
         description, delivery = _NOTHING, fields.get("delivery_info") or _NOTHING
         if RUN_ID not in fields:  # nobody received it: it runs eagerly, in place
             self._mint.mint(fields)
-            description = self._describe(fields, args, kwargs)
             owners.stamp_eager(fields, task_id, sender.name)
+            self.oracle.correlations.stamp_eager(fields)
+            description = self._describe(fields, args, kwargs)
+        else:
+            forget_correlation()
         now = fields[STARTED_AT] = time.monotonic_ns()
         record = Transition(
             task_id=identifier(task_id) or "",
@@ -356,11 +362,12 @@ class TaskSignals:
         if is_written and rank == REPORTED:
             self.oracle.wait_until_committed()
 
-    def _record(self, task_id: Any, *, status: int, at: int | None = None, **fields: Any) -> bool:
+    def _record(self, task_id: Any, *, status: int, **fields: Any) -> bool:
         task_id = identifier(task_id)
         if task_id is None:
             return False
-        record = Transition(task_id=task_id, status=status, at=at or time.monotonic_ns(), **fields)
+        fields.setdefault("at", time.monotonic_ns())
+        record = Transition(task_id=task_id, status=status, **fields)
         return self.oracle.record(record)
 
     def _describe(self, headers: Any, args: Any, kwargs: Any) -> dict[str, Any]:
@@ -385,10 +392,11 @@ class TaskSignals:
             reason="chord_header_failed",
             name=identifier(body.get("task")),
             user_id=self.oracle.owners.of(fields, task_id),
-            trace_id=message.trace_id(fields.get("traceparent")),
+            correlation_id=correlation_of(fields),
             root_id=identifier(fields.get("root_id")),
             error_type=None if exception is None else type_name(type(exception)),
             error_message=f"Task {identifier(task_id)} of this chord's header failed, so its body never runs.",
+            **trace_of_message(fields),
         )
 
     # -- whose signal, which run ---------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ const DURATION = /^(\d{1,9}(?:\.\d{1,6})?)(ms|s|m|h|d)?$/;
 const COUNT = /^\d{1,10}$/;
 const MOMENT =
   /^(\d{4})-(\d{2})-(\d{2})(?:T(\d{2}):(\d{2})(?::(\d{2})(?:\.(\d{1,6}))?)?(?:(Z)|([+-])(\d{2}):(\d{2}))?)?$/;
+const TRACE_ID = /^[0-9a-f]{32}$/;
 const COMPARISON = /^(>=|<=|>|<)(.*)$/s;
 
 /** A value that is none of its kind; the code is the server's too, and `query.wrong.<code>` what to say. */
@@ -42,6 +43,7 @@ export const FIELDS = Object.freeze({
   reason: text((task) => task.reason),
   error: text((task) => task.error_type),
   trace: text((task) => task.trace_id),
+  correlation: text((task) => task.correlation_id),
   fingerprint: undecided(),
   runtime: duration(runtime),
   wait: duration(wait),
@@ -101,7 +103,10 @@ function beginning(of) {
   };
 }
 
-/** The beginning of an id or a part of a name; with an asterisk one of them as a whole. */
+/**
+ * The beginning of an id or a part of a name; with an asterisk one of them as a whole. What has the form of a trace's id
+ * is no name's part.
+ */
 function word() {
   return {
     narrows: true,
@@ -109,6 +114,7 @@ function word() {
     meets(wanted, task) {
       const name = task.name ?? null;
       if (wanted.includes("*")) return isLike(wanted, task.task_id) || (name !== null && isLike(wanted, name));
+      if (TRACE_ID.test(wanted)) return task.task_id.startsWith(wanted) || task.trace_id === wanted;
       return task.task_id.startsWith(wanted) || (name !== null && name.includes(wanted));
     },
   };

@@ -56,7 +56,11 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     runtime: float | None
     eta: Instant | None
     expires: Instant | None
-    trace_id: str | None
+    trace_id: str | None  # of the run's span where it is known, else of the message
+    span_id: str | None  # likewise
+    trace_sampled: bool | None  # null: not known
+    parent_trace_id: str | None  # of the message, where the run has a trace of its own
+    correlation_id: str | None
     root_id: str | None
     parent_id: str | None
     group_id: str | None
@@ -89,6 +93,8 @@ class HistoryEntry(msgspec.Struct, frozen=True, kw_only=True):
     duration: float | None  # until the next entry
     error_type: str | None
     error_message: str | None
+    trace_id: str | None = None  # of the run's span, where it is known
+    span_id: str | None = None
 
 
 class TaskDetail(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,6 +117,7 @@ class TaskLogLine(msgspec.Struct, frozen=True, kw_only=True):
     message: str | None  # None: no line, but a word about lines before it that were not kept
     run_id: str | None
     number: int  # within its run, from 0: lines that were not kept have taken theirs, too
+    span_id: str | None = None  # in which it was logged
 
 
 class LogRun(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,6 +128,8 @@ class LogRun(msgspec.Struct, frozen=True, kw_only=True):
     lines: int
     not_kept: int  # lines that were logged and are not there
     reasons: list[str]  # the settings by which that is so, as far as the run could say
+    trace_id: str | None = None  # of the run's span, where it is known
+    span_id: str | None = None
 
 
 class LogPage(msgspec.Struct, frozen=True, kw_only=True):

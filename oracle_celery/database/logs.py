@@ -126,8 +126,16 @@ class LogQueries:
         }
         query = statement("log_runs").format(visible=visible(viewer, parameters))
         return [
-            LogRun(run_id=run_id, attempt=attempt, lines=lines, not_kept=max(0, not_kept), reasons=reasons)
-            for run_id, attempt, lines, not_kept, reasons in await self._fetch(query, parameters)
+            LogRun(
+                run_id=run_id,
+                attempt=attempt,
+                lines=lines,
+                not_kept=max(0, not_kept),
+                reasons=reasons,
+                trace_id=trace_id,
+                span_id=span_id,
+            )
+            for run_id, attempt, lines, not_kept, reasons, trace_id, span_id in await self._fetch(query, parameters)
         ]
 
 
@@ -153,9 +161,16 @@ def _news(following: Following, snapshot: Snapshot, found: list[Any], limit: int
 
 
 def _line(row: Sequence[Any]) -> TaskLogLine:
-    line_id, at, level, logger, message, run_id, number = row
+    line_id, at, level, logger, message, run_id, number, span_id = row
     return TaskLogLine(
-        line_id=line_id, at=_time(at), level=level, logger=logger, message=message, run_id=run_id, number=number
+        line_id=line_id,
+        at=_time(at),
+        level=level,
+        logger=logger,
+        message=message,
+        run_id=run_id,
+        number=number,
+        span_id=span_id,
     )
 
 

@@ -200,11 +200,15 @@ def _task_fields(row: Sequence[Any]) -> dict[str, Any]:
         "eta": _optional_time(row[13]),
         "expires": _optional_time(row[14]),
         "trace_id": row[15],
-        "root_id": row[16],
-        "parent_id": row[17],
-        "group_id": row[18],
-        "error_type": row[19],
-        "version": (row[7], (row[20] - _EPOCH) // _MICROSECOND, row[21]),
+        "span_id": row[16],
+        "trace_sampled": row[17],
+        "parent_trace_id": row[18],
+        "correlation_id": row[19],
+        "root_id": row[20],
+        "parent_id": row[21],
+        "group_id": row[22],
+        "error_type": row[23],
+        "version": (row[7], (row[24] - _EPOCH) // _MICROSECOND, row[25]),
     }
 
 

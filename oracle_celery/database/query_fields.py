@@ -29,7 +29,7 @@ WAIT = (
 )
 
 FIELDS: Mapping[str, Kind] = {
-    BARE: Word("t.task_id", "t.name"),
+    BARE: Word("t.task_id", "t.name", "t.trace_id"),
     "id": Beginning("t.task_id"),
     "name": Text("t.name"),
     "status": Code("t.status", {status.word: int(status) for status in Status}),
@@ -39,6 +39,7 @@ FIELDS: Mapping[str, Kind] = {
     "reason": Text("t.reason"),
     "error": Text("t.error_type"),
     "trace": Text("t.trace_id"),
+    "correlation": Text("t.correlation_id"),
     "fingerprint": Text(
         "f.fingerprint", within="EXISTS (SELECT FROM oracle.task_failure AS f WHERE f.task_id = t.task_id AND {})"
     ),

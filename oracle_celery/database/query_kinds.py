@@ -48,6 +48,7 @@ _MOMENT = re.compile(
     r"(?:T([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:\.([0-9]{1,6}))?)?(?:(Z)|([+-])([0-9]{2}):([0-9]{2}))?)?",
     re.ASCII,
 )
+_TRACE_ID = re.compile(r"[0-9a-f]{32}")
 _COMPARISON = re.compile(r"(>=|<=|>|<)(.*)", re.DOTALL)
 
 DURATION_ALLOWED = "a number with ms, s, m, h or d after >, >=, < or <=, or two of them with .. between: >30s, 1m..5m"
@@ -169,10 +170,12 @@ class Beginning(msgspec.Struct, frozen=True):
 
 
 class Word(msgspec.Struct, frozen=True):
-    """A word of no field: the beginning of an id or a part of a name; with an asterisk one of them as a whole."""
+    """A word of no field: the beginning of an id or a part of a name; with an asterisk one of them as a whole. What has
+    the form of a trace's id is no name's part: an index knows where it is."""
 
     id_expression: str
     name_expression: str
+    trace_expression: str
     narrows: bool = True
 
     def read(self, text: str) -> str:
@@ -184,8 +187,11 @@ class Word(msgspec.Struct, frozen=True):
             if "*" in value:
                 pattern = bind(like(value))
                 tests += [f"{self.id_expression} LIKE {pattern}", f"{self.name_expression} LIKE {pattern}"]
+                continue
+            tests.append(_begins(self.id_expression, value, bind))
+            if _TRACE_ID.fullmatch(value):
+                tests.append(f"{self.trace_expression} = {bind(value)}")
             else:
-                tests.append(_begins(self.id_expression, value, bind))
                 tests.append(f"{self.name_expression} LIKE {bind(like(f'*{value}*'))}")
         return _either(tests)
 

@@ -23,6 +23,7 @@ from oracle_celery.database.sql import statement
 from oracle_celery.database.store import Slice, Store
 from oracle_celery.records import Transition
 from oracle_celery.states import FINAL, Rank, Status
+from oracle_celery.trace_context import TraceContext
 from tests.ledger import DAWN, MICROSECOND, Source
 
 NODES = (None, "one@host", "two@host")
@@ -38,7 +39,8 @@ ENDS = [
     (Rank.LOST, Status.FAILED, "worker_lost"),
     (Rank.INTERRUPTED, Status.PENDING, "interrupted"),
 ]
-DESCRIPTIVE = ("name", "queue", "user_id", "arguments", "trace_id", "root_id", "parent_id", "group_id")
+DESCRIPTIVE = ("name", "queue", "user_id", "arguments", "root_id", "parent_id", "group_id", "correlation_id")
+TRACES = ["a" * 32, "b" * 32]
 
 Fact = tuple[Transition, str | None]  # and the node that tells it
 
@@ -79,6 +81,11 @@ def _fact(draw: st.DrawFn, task_id: str, rank: Rank, status: Status, at: int, **
     for name in DESCRIPTIVE:
         if draw(st.integers(0, 2)) == 0:
             fields[name] = draw(st.sampled_from(["a", "b", "B", "ä"]))
+    if draw(st.booleans()):
+        is_of_run = rank >= Rank.STARTED and draw(st.booleans())
+        span_id, parent = f"{draw(st.integers(0, 3)):016x}", draw(st.sampled_from(TRACES)) if is_of_run else None
+        context = TraceContext(draw(st.sampled_from(TRACES)), span_id, draw(st.booleans()), is_of_run, parent)
+        fields |= context.fields() if draw(st.integers(0, 4)) else {"trace_id": context.trace_id}
     if "arguments" in fields:
         fields["arguments"] = msgspec.Raw(json.dumps({"args": [fields["arguments"]]}).encode())
     if status is Status.COMPLETED:
@@ -186,7 +193,9 @@ def _expected(facts: list[Fact]) -> dict[str, Any]:
     arguments = min((bytes(fact.arguments) for fact, _ in facts if fact.arguments is not None), default=None)
     expected = {name: least(name, facts) for name in DESCRIPTIVE if name != "arguments"}
     eta = max((fact.eta for fact, _ in facts if fact.eta is not None), default=None)
+    traced = max((fact for fact, _ in facts if fact.trace_id is not None), key=_trace_version, default=None)
     return expected | {
+        "trace_id": None if traced is None else traced.trace_id,
         "arguments": None if arguments is None else json.loads(arguments),
         "eta": None if eta is None else datetime.fromtimestamp(eta, UTC),
         "created_at": _moment(min(fact.at for fact, _ in facts)),
@@ -206,6 +215,12 @@ def _expected(facts: list[Fact]) -> dict[str, Any]:
         "error_message": newest.error_message,
         "result_payload": None if newest.result_payload is None else int(bytes(newest.result_payload)),
     }
+
+
+def _trace_version(fact: Transition) -> tuple[Any, ...]:
+    """The run's own span outranks the message, the newer run the older; equals are told apart by all they say."""
+    word = fact.span or "0" + "-" * 17
+    return (fact.retries, -1 if fact.run_at is None else fact.run_at, word[:18], fact.trace_id, word[18:])
 
 
 def _moment(reading: int | None) -> datetime | None:

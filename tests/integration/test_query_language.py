@@ -15,12 +15,26 @@ from oracle_celery.database.control import ControlStore
 from oracle_celery.database.control_facts import BulkOptions
 from oracle_celery.database.fetching import over
 from oracle_celery.database.queries import Queries, TaskFilter
-from oracle_celery.database.query_language import parse_query
+from oracle_celery.database.query_language import parse_query, query_condition
 from oracle_celery.states import Status
 from oracle_celery.viewer import LOCAL_ADMIN, Actor, Viewer
 from tests.query_cases import CASES
 
-COLUMNS = ("task_id", "name", "user_id", "queue", "worker", "reason", "error_type", "trace_id", "parent_id", "runtime")
+COLUMNS = (
+    *(
+        "task_id",
+        "name",
+        "user_id",
+        "queue",
+        "worker",
+        "reason",
+        "error_type",
+        "trace_id",
+        "correlation_id",
+        "parent_id",
+    ),
+    "runtime",
+)
 MOMENTS = ("created", "started", "finished")
 
 
@@ -69,6 +83,30 @@ async def test_it_narrows_the_other_filters_and_the_owner_down(database: str, qu
     assert await ids(queries, "shop", user=("anna",)) == {"7c1e4f92", "b1"}
     assert await ids(queries, "user:igor,anna", Viewer("igor")) == {"7c88"}
     assert await ids(queries, "-user:igor", Viewer("igor")) == set()
+    by_trace, by_correlation = CASES["tasks"][1]["trace_id"], "correlation:order-1042"
+    assert await ids(queries, by_trace, Viewer("igor")) == await ids(queries, f"trace:{by_trace}") == {"7c88"}
+    assert await ids(queries, by_trace, Viewer("anna")) == await ids(queries, by_correlation, Viewer("igor")) == set()
+
+
+@pytest.mark.parametrize("q", ["0123456789abcdef" * 2, "correlation:order-1042"])
+async def test_an_index_finds_a_trace(database: str, q: str) -> None:
+    """What is typed in to find one request's tasks reads those alone, however many others there are."""
+    parameters: dict[str, Any] = {}
+    condition = query_condition(parse_query(q), LOCAL_ADMIN, parameters)
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute(
+            """INSERT INTO oracle.task_state_record (created_at, changed_at, run_at, retries, status, rank, task_id,
+                name, trace_id, correlation_id)
+            SELECT now(), now(), now(), 0, 2, 80, md5(n::text), 'x', md5('t' || n), 'order-' || n
+            FROM generate_series(1, 20000) AS n"""
+        )
+        connection.execute("ANALYZE oracle.task_state_record")
+        plan = connection.execute(
+            f"EXPLAIN SELECT * FROM oracle.task_state_record AS t WHERE {condition} ORDER BY created_at DESC LIMIT 50",
+            parameters,
+        ).fetchall()
+    assert "Seq Scan" not in str(plan)
+    assert "task_created" not in str(plan)
 
 
 async def test_an_action_on_many_is_about_what_the_list_shows(database: str) -> None:

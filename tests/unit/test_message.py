@@ -12,8 +12,6 @@ from kombu import Exchange, Queue
 
 from oracle_celery import message
 
-TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
-
 
 def test_both_protocols() -> None:
     """The newer one has the task in the headers, the older one in the body."""
@@ -52,22 +50,6 @@ def test_a_countdown_counts_from_now() -> None:
     """Celery gives `task_retry` seconds."""
     before = time.time()
     assert before + 10 <= (message.seconds_since_epoch(10) or 0) <= time.time() + 10
-
-
-@pytest.mark.parametrize(
-    ("header", "expected"),
-    [
-        (f"00-{TRACE}-00f067aa0ba902b7-01", TRACE),
-        (f"00-{'0' * 32}-00f067aa0ba902b7-01", None),
-        (f"00-{TRACE.upper()}-00f067aa0ba902b7-01", None),
-        (TRACE, None),
-        (b"00", None),
-        (None, None),
-    ],
-)
-def test_trace_id(header: Any, expected: str | None) -> None:
-    """Only a well-formed ``traceparent`` has one."""
-    assert message.trace_id(header) == expected
 
 
 def test_queue_names() -> None:

@@ -7,7 +7,8 @@
 -- task without lines, with nulls; none where the viewer may not see the task. {position} says from where, {order} which
 -- way.
 {snapshot}
-SELECT s.*, last.txid::text::bigint, l.line_id, l.at AT TIME ZONE 'UTC', l.level, l.logger, l.message, l.run_id, l.number
+SELECT s.*, last.txid::text::bigint, l.line_id, l.at AT TIME ZONE 'UTC', l.level, l.logger, l.message, l.run_id, l.number,
+    l.span_id
 FROM snapshot AS s CROSS JOIN oracle.task_state_record AS t
 LEFT JOIN LATERAL (SELECT max(g.txid) AS txid FROM oracle.task_log AS g WHERE g.task_id = t.task_id) AS last ON true
 LEFT JOIN LATERAL (
@@ -35,10 +36,11 @@ ORDER BY l.txid, l.line_id;
 -- The runs of a task that have begun, in their order: which attempt each is, the lines that are there of each, and how many
 -- are not: a run gives every line a number, kept or not.
 SELECT r.run_id, r.attempt, coalesce(l.lines, 0), coalesce(l.numbers - l.lines, 0),
-    coalesce(l.reasons, '{{}}'::text[])
+    coalesce(l.reasons, '{{}}'::text[]), r.trace_id, r.span_id
 FROM oracle.task_state_record AS t
 CROSS JOIN LATERAL (
-    SELECT h.run_id, max(h.retries) + 1 AS attempt, min(h.run_at) AS run_at
+    SELECT h.run_id, max(h.retries) + 1 AS attempt, min(h.run_at) AS run_at,
+        max(h.trace_id) AS trace_id, max(h.span_id) AS span_id
     FROM oracle.task_transition AS h
     WHERE h.task_id = t.task_id AND h.run_id IS NOT NULL AND h.rank >= 20
     GROUP BY h.run_id
@@ -63,7 +65,7 @@ SELECT s.*, n.*
 FROM snapshot AS s
 LEFT JOIN (
     SELECT w.follower, l.txid::text::bigint, l.line_id, l.at AT TIME ZONE 'UTC', l.level, l.logger, l.message, l.run_id,
-        l.number
+        l.number, l.span_id
     FROM unnest(%(followers)s::integer[], %(task_ids)s::text[], %(owners)s::text[], %(see_payloads)s::boolean[],
             %(xmaxs)s::text[], %(xips)s::text[]) AS w (follower, task_id, owner, sees_payloads, xmax, xip)
     JOIN oracle.task_state_record AS t

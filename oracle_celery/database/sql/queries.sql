@@ -21,7 +21,10 @@ WITH snapshot AS MATERIALIZED (
 t.task_id, t.name, t.status, t.reason, t.user_id, t.queue, t.worker, t.retries,
 t.created_at AT TIME ZONE 'UTC', coalesce(t.received_at, CASE WHEN t.run_id IS NOT NULL THEN t.run_at END) AT TIME ZONE 'UTC', t.started_at AT TIME ZONE 'UTC',
 t.finished_at AT TIME ZONE 'UTC', t.runtime, t.eta AT TIME ZONE 'UTC', t.expires AT TIME ZONE 'UTC',
-t.trace_id, t.root_id, t.parent_id, t.group_id, t.error_type, t.run_at AT TIME ZONE 'UTC', t.rank
+t.trace_id, nullif(substr(t.trace_word, 27, 16), '----------------'),
+CASE substr(t.trace_word, 26, 1) WHEN '1' THEN true WHEN '0' THEN false END,
+nullif(split_part(t.trace_word, chr(31), 2), ''), t.correlation_id,
+t.root_id, t.parent_id, t.group_id, t.error_type, t.run_at AT TIME ZONE 'UTC', t.rank
 
 -- name: start_cursor
 -- The cursor of now.
@@ -71,7 +74,7 @@ SELECT s.*, (SELECT max(txid)::text::bigint FROM oracle.task_transition),
         SELECT json_build_array(h.history_id, h.status, h.reason,
             to_char(h.at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), h.retries, h.run_id, h.worker, h.origin,
             extract(epoch FROM lead(h.at) OVER told - h.at), h.error_type,
-            CASE WHEN %(sees_payloads)s THEN h.error_message END)::text
+            CASE WHEN %(sees_payloads)s THEN h.error_message END, h.trace_id, h.span_id)::text
         FROM (
             SELECT DISTINCT ON (retries, run_at, rank, status, reason) *
             FROM oracle.task_transition WHERE task_id = t.task_id
