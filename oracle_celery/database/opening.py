@@ -14,6 +14,7 @@ import psycopg
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from oracle_celery.database import schema
+from oracle_celery.database.untraced import untraced
 from oracle_celery.errors import ConfigurationError, DatabaseUnavailable
 
 __all__ = ["blocking_pool", "direct_connection", "migrate_schema", "open_pool", "require_schema"]
@@ -94,7 +95,7 @@ def _configure_blocking(connection: psycopg.Connection[Any]) -> None:
 
 async def _configure(connection: psycopg.AsyncConnection[Any]) -> None:
     # not a start-up option: pgbouncer refuses those it does not know
-    await connection.execute(f"SET statement_timeout = {STATEMENT_TIMEOUT_MILLISECONDS}")
+    await untraced(connection).execute(f"SET statement_timeout = {STATEMENT_TIMEOUT_MILLISECONDS}")
 
 
 @contextmanager

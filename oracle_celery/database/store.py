@@ -19,6 +19,7 @@ from psycopg import errors as pg
 
 from oracle_celery.database.schema import require_current
 from oracle_celery.database.sql import statement
+from oracle_celery.database.untraced import untraced
 from oracle_celery.errors import DatabaseUnavailable, OracleError, SchemaMissing
 
 __all__ = [
@@ -316,12 +317,12 @@ class Store:
         }
         options = f"-c statement_timeout={STATEMENT_TIMEOUT} -c lock_timeout={LOCK_TIMEOUT}"
         try:
-            return psycopg.connect(self._dsn, options=options, **settings)
+            return untraced(psycopg.connect(self._dsn, options=options, **settings))
         except psycopg.OperationalError as error:
             if "startup parameter" not in str(error):
                 raise
         # pgbouncer passes no options on; in its transaction mode a prepared statement may meet another server
-        return psycopg.connect(self._dsn, prepare_threshold=None, **settings)
+        return untraced(psycopg.connect(self._dsn, prepare_threshold=None, **settings))
 
 
 class _LimitExceeded(BadBatch):

@@ -18,6 +18,7 @@ import psycopg
 from oracle_celery.database.cursor import Cursor, CursorUnusable, Snapshot
 from oracle_celery.database.failure_fold import fold_failures, trim_failures
 from oracle_celery.database.sql import statement
+from oracle_celery.database.untraced import untraced
 from oracle_celery.errors import DatabaseUnavailable
 
 __all__ = ["LostTask", "SilentWorker", "Upkeep"]
@@ -213,7 +214,7 @@ class Upkeep:
                     keepalives_idle=10,
                     application_name="oracle-upkeep",
                 )
-                await self._connection.execute(f"SET statement_timeout = {STATEMENT_TIMEOUT}")
+                await untraced(self._connection).execute(f"SET statement_timeout = {STATEMENT_TIMEOUT}")
             return self._connection
 
     @asynccontextmanager
