@@ -43,6 +43,7 @@ __all__ = [
     "Segment",
     "UnsafeFolder",
     "boot_id",
+    "folder_size",
     "open_folder",
     "segments",
 ]

@@ -34,6 +34,7 @@ from oracle_celery.journal import (
     FolderLock,
     Segment,
     boot_id,
+    folder_size,
     open_folder,
     segments,
 )
@@ -77,6 +78,18 @@ class RecorderCounts(msgspec.Struct):
     quarantined: int = 0
     dropped: int = 0
     torn: int = 0
+    #: Bytes on disk of the journals that it reads, when a duty was last performed.
+    journal_bytes: int = 0
+    #: Since the last beat: seconds from a task's fact to its commit, at most, and what was sent in how many batches.
+    lag: float = 0.0
+    recent_batches: int = 0
+    recent_bytes: int = 0
+    recent_records: int = 0
+
+    def begin_interval(self) -> None:
+        """What is told since the last beat has been told."""
+        self.lag = 0.0
+        self.recent_batches = self.recent_bytes = self.recent_records = 0
 
 
 class Duty(Protocol):
@@ -243,11 +256,22 @@ class Recorder:
             largest = max(largest, BATCH_SIZE - room)
             if batch:
                 self._send(store, kind, [part for _, part in batch])
+                self._measure(batch)
                 for segment, part in batch:
                     segment.position = part.end
                     self._publish_position(segment)
         self._retire_segments(store)
         return largest
+
+    def _measure(self, batch: list[tuple[Segment, Slice]]) -> None:
+        """What has just been committed."""
+        counts = self.counts
+        counts.recent_batches += 1
+        for segment, part in batch:
+            counts.recent_bytes += len(part.body)
+            counts.recent_records += part.body.count(b"\n")
+            if segment.header.kind == TRANSITIONS and segment.header.boot_id == boot_id():
+                counts.lag = max(counts.lag, _age(part.body))
 
     def _send(self, store: Store, kind: str, slices: list[Slice]) -> None:
         """One transaction, or, where the database refuses a record, as many as it takes to find it."""
@@ -378,7 +402,7 @@ class Recorder:
         now = time.monotonic()
         for number, (interval, duty) in enumerate(self._duties):
             if now >= self._due.get(number, 0.0):
-                self._count_drops()
+                self._read_folders()
                 self._due[number] = now + interval  # before: who wakes the recorder meanwhile is heard afterwards
                 try:
                     duty.perform(self._store, self.counts)
@@ -386,10 +410,11 @@ class Recorder:
                     self._due.pop(number, None)
                     raise
 
-    def _count_drops(self) -> None:
-        dropped = 0
+    def _read_folders(self) -> None:
+        dropped = size = 0
         for folder, lock in self._locks.items():
             if lock.is_held:
+                size += folder_size(folder)
                 with contextlib.suppress(OSError):
                     for path in folder.glob(f"*{DROPS_SUFFIX}"):
                         with contextlib.suppress(ValueError):
@@ -399,6 +424,7 @@ class Recorder:
                 "Oracle has dropped %d records in all for lack of room: see oracle_journal_quota and the disk.", dropped
             )
         self.counts.dropped = dropped
+        self.counts.journal_bytes = size
 
     def _complain(self, error: OracleError) -> None:
         """Once per kind of trouble: a database that is away for an hour is one line in the log."""
@@ -445,3 +471,20 @@ class Recorder:
         for lock in self._locks.values():
             lock.release()
         self._locks.clear()
+
+
+class _Fact(msgspec.Struct):
+    """The time of a line, of all that is in it."""
+
+    m: int  # monotonic ns
+
+
+_fact_of = msgspec.json.Decoder(_Fact).decode
+
+
+def _age(lines: bytes) -> float:
+    """Seconds since the first of them, which is the oldest; 0 for what is no record."""
+    try:
+        return max(0.0, (time.monotonic_ns() - _fact_of(lines[: lines.find(b"\n")]).m) / 1e9)
+    except msgspec.MsgspecError:
+        return 0.0

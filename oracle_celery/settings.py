@@ -127,6 +127,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     hosts: tuple[str, ...] = ()
     #: Port of this machine's loopback on which ``/metrics`` answers without a token; None: only with one.
     metrics_port: int | None = None
+    #: Secret by which a program reads ``/metrics`` and nothing else; None: there is none.
+    metrics_token: str | None = None
     #: How tokens are checked: by a shared secret, a file with a secret or a public key, or an address of public keys.
     jwt_key: str | None = None
     jwt_key_file: str | None = None
@@ -164,7 +166,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, dict=True):
             if setting.startswith(PREFIX):
                 name = setting.removeprefix(PREFIX)
                 if name not in _CHECKS:
-                    shown = "***" if re.search("key|url|secret|password", name) else value
+                    shown = "***" if re.search("key|url|secret|password|token", name) else value
                     raise ConfigurationError(setting=setting, value=shown, expected=_suggestion(setting))
                 fields[name] = _CHECKS[name](setting, value)
         settings = cls(app_name=app_name, **fields)
@@ -382,6 +384,21 @@ def _token_secret(setting: str, value: object) -> str | None:
     return value
 
 
+def _scrape_secret(setting: str, value: object) -> str | None:
+    """The value itself is a secret: an error does not tell it."""
+    if value is None:
+        return None
+    is_text = isinstance(value, str) and re.fullmatch(r"[!-~]{1,4096}", value)
+    if not is_text or not is_strong_secret(str(value).encode()):
+        raise ConfigurationError(
+            setting=setting,
+            value="***",
+            expected=f"write a random secret of at least {SECRET_SIZE} characters without spaces, as "
+            "secrets.token_urlsafe(32) gives",
+        )
+    return str(value)
+
+
 def is_strong_secret(secret: bytes) -> bool:
     """Long enough, and not the same few characters over and over."""
     return len(secret) >= SECRET_SIZE and len(set(secret)) >= SECRET_VARIETY
@@ -579,6 +596,7 @@ _CHECKS: dict[str, Callable[[str, object], Any]] = {
     "trace_url": _trace_url,
     "hosts": _host_names,
     "metrics_port": _optional_port,
+    "metrics_token": _scrape_secret,
     "jwt_key": _token_secret,
     "jwt_key_file": _optional_text,
     "jwt_jwks_url": _key_set_url,

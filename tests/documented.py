@@ -15,6 +15,7 @@ import msgspec
 
 from oracle_celery.settings import Settings
 from oracle_celery.sidecar.connections import Connections
+from oracle_celery.sidecar.meter import Meter
 from oracle_celery.sidecar.metrics import Metrics
 from oracle_celery.sidecar.openapi import document
 from oracle_celery.sidecar.server import Sidecar
@@ -30,7 +31,8 @@ def _router() -> Any:
     """A sidecar's, which need not run for that."""
     settings = Settings.from_mapping({"oracle_url": "postgresql://", **TOKEN_SETTINGS})
     sidecar = Sidecar(settings)
-    return sidecar._application(Metrics(sidecar._backend, Connections(1, 1)), Tokens(settings)).router
+    meter = Meter(sidecar._backend, Connections(1, 1))
+    return sidecar._application(Metrics(meter), Tokens(settings)).router
 
 
 ROUTER = _router()

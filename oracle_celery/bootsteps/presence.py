@@ -62,6 +62,7 @@ class Beat:
         if not self.is_registered:
             store.register_worker(self._registration())
             self.is_registered = self._tell(store, counts)
+        counts.begin_interval()
 
     def end(self, store: Store) -> None:
         if self.is_registered:

@@ -46,6 +46,12 @@ DURATIONS_LIMIT = 20_000
 SHORTEST, LONGEST = 1e-4, 1e7
 #: Buckets of the histogram from one duration to its double.
 BUCKETS_PER_OCTAVE = 6
+#: Names of tasks, and queues, that metrics count by themselves; all others are counted together.
+METRIC_LABELS = 100
+#: What metrics call those others: a task or a queue of this name is one of them.
+OTHERS = "other"
+#: Characters of the longest name that is a label.
+LABEL_LENGTH = 200
 #: Seconds after a task's last moment in which a worker may still say that it has it.
 EXPIRY_GRACE = 30.0
 #: Tasks cancelled at once: bounds the transaction after a long absence.
@@ -117,7 +123,8 @@ class Upkeep:
 
     async def fold_statistics(self) -> int:
         """How many deltas became part of minutes: fold again at once where it is FOLD_LIMIT."""
-        [(folded,)] = await self._fetch("fold_statistics", {"limit": FOLD_LIMIT})
+        labels = {"labels": METRIC_LABELS, "others": OTHERS, "length": LABEL_LENGTH}
+        [(folded,)] = await self._fetch("fold_statistics", {"limit": FOLD_LIMIT, **labels})
         return int(folded)
 
     async def fold_failures(self) -> bool:
@@ -135,6 +142,12 @@ class Upkeep:
         async with self._translated():
             connection = await self._connect()
             await connection.execute(statement("trim_statistics"), {"age": age, "day": min(age, DAY_AGE)})
+
+    async def trim_metrics(self, age: float = DAY_AGE) -> None:
+        """Makes room among the labels of metrics, where there is none, by those unused for `age` seconds."""
+        async with self._translated():
+            connection = await self._connect()
+            await connection.execute(statement("trim_metrics"), {"age": age, "labels": METRIC_LABELS})
 
     async def sample_gauges(self) -> None:
         """Writes down how many tasks wait and run now."""

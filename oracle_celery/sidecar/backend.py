@@ -19,6 +19,7 @@ from oracle_celery.database.fetching import over
 from oracle_celery.database.fleet import FleetQueries
 from oracle_celery.database.lineage import LineageQueries
 from oracle_celery.database.logs import LogQueries
+from oracle_celery.database.metrics import MetricQueries
 from oracle_celery.database.opening import migrate_schema, open_pool, require_schema
 from oracle_celery.database.progress import ProgressQueries
 from oracle_celery.database.queries import Queries
@@ -47,6 +48,8 @@ __all__ = ["Backend", "Parts"]
 
 #: Milliseconds after which a count within a query, or what may be proposed, is not known.
 COUNTING_PATIENCE = 500
+#: The same for each part of the metrics.
+METRICS_PATIENCE = 2_000
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +73,7 @@ class Parts(NamedTuple):
     logs: LogQueries
     log_streams: LogStreams
     progress: ProgressBulletins
+    metrics: MetricQueries
 
 
 class Backend:
@@ -156,6 +160,7 @@ class Backend:
             logs=logs,
             log_streams=log_streams,
             progress=progress,
+            metrics=MetricQueries(over(pool, METRICS_PATIENCE), self._settings.worker_timeout),
         )
 
     def close_streams(self) -> None:

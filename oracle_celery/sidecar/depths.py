@@ -27,6 +27,10 @@ class Depths:
         self._known: dict[str, tuple[float, Depth]] = {}
         self._asking: asyncio.Task[None] | None = None
 
+    @property
+    def has_broker(self) -> bool:
+        return self._broker is not None
+
     async def of(self, names: Collection[str]) -> dict[str, Depth]:
         """One answer for each name, at most `FRESH_SECONDS` old."""
         if self._broker is None:

@@ -126,6 +126,7 @@ class Maintenance:
                 self._trim_at = now + TRIM_SECONDS
                 await self._upkeep.trim_statistics()
                 await self._upkeep.trim_schedule()
+                await self._upkeep.trim_metrics()
                 while await self._upkeep.trim_failures():
                     await asyncio.sleep(0)
             if now >= self._forget_at:

@@ -541,7 +541,9 @@ OPERATIONS: Mapping[str, Operation] = {
         summary="Read the sidecar's metrics",
         answers={
             200: Answer(
-                description="In Prometheus' text format. What the database would tell is missing while it is away.",
+                description="In Prometheus' text format, or in OpenMetrics where `Accept` asks for it. What cannot be "
+                "read is missing, and `oracle_metrics_part_up` says so. `oracle_metrics_token` is taken in a token's "
+                "place.",
                 kind={"type": "string"},
                 example='# TYPE oracle_tasks gauge\noracle_tasks{status="pending"} 12\n',
                 media_type="text/plain",

@@ -36,6 +36,7 @@ from oracle_celery.sidecar.health import Health
 from oracle_celery.sidecar.hosts import LOOPBACK_NAMES, names_of, only_hosts
 from oracle_celery.sidecar.limits import limit_commands, limit_failed_logins
 from oracle_celery.sidecar.log_api import LogApi
+from oracle_celery.sidecar.meter import Meter
 from oracle_celery.sidecar.metrics import Metrics
 from oracle_celery.sidecar.openapi import OpenApi
 from oracle_celery.sidecar.origins import refuse_other_sites
@@ -83,6 +84,7 @@ class Sidecar:
         self._opening: asyncio.Task[None] | None = None
         self._tokens: Tokens | None = None
         self._link: LoginLink | None = None
+        self._meter: Meter | None = None
 
     @property
     def address(self) -> str:
@@ -116,7 +118,8 @@ class Sidecar:
                 "address."
             )
         connections = Connections(capacity.connections, capacity.waiting)
-        metrics = Metrics(self._backend, connections)
+        self._meter = Meter(self._backend, connections)
+        metrics = Metrics(self._meter)
         try:
             self._runner = _runner(self._application(metrics, self._tokens), connections)
             await self._listen(self._runner, self._host, self._port, "--port")
@@ -146,6 +149,8 @@ class Sidecar:
         for runner in (self._metrics_runner, self._runner):
             if runner is not None:
                 await runner.cleanup()
+        if self._meter is not None:
+            await self._meter.stop()
         if self._tokens is not None:
             await self._tokens.close()
         await self._backend.close()
@@ -159,7 +164,7 @@ class Sidecar:
                 explain_errors,
                 refuse_other_sites(self._settings.public_url),
                 check_body,
-                identify(tokens, cookie, is_public),
+                identify(tokens, cookie, is_public, self._settings.metrics_token),
                 permit,
                 limit_commands(),
             ],

@@ -122,5 +122,5 @@ def _row(page: Page, task_id: str) -> Any:
 def _streams(sidecar: LocalSidecar, page: Page) -> int:
     """How many clients the sidecar keeps up to date, as it says itself."""
     answer = page.context.request.get(f"{sidecar.url}/metrics", headers=bearer("meter", "admin"))
-    [found] = re.findall(r"^oracle_streams (\d+)$", answer.text(), re.MULTILINE)
+    [found] = re.findall(r"^oracle_streams (\d+)\.0$", answer.text(), re.MULTILINE)
     return int(found)

@@ -245,6 +245,30 @@ async def test_metrics_are_for_who_sees_everything(client: Client) -> None:
         assert response.status == 401
 
 
+async def test_a_secret_opens_the_metrics_alone(database: str) -> None:
+    """Only the whole of it, in the header, and no other route; tokens go on."""
+    secret = "Zf9-".join("abcdefgh")
+    values = {"oracle_url": database, "oracle_metrics_token": secret, **TOKEN_SETTINGS}
+    sidecar = Sidecar(Settings.from_mapping(values), port=0)
+    await sidecar.start()
+    try:
+        async with aiohttp.ClientSession() as session:
+            client = Client(session, sidecar.address)
+            for path, headers, expected in (
+                ("/metrics", {"Authorization": f"Bearer {secret}"}, 200),
+                ("/metrics", ADMIN, 200),
+                ("/metrics", bearer("ann"), 403),
+                ("/metrics", {"Authorization": f"Bearer {secret[:-1]}"}, 401),
+                ("/metrics", {"Authorization": f"Basic {secret}"}, 401),
+                ("/api/tasks", {"Authorization": f"Bearer {secret}"}, 401),
+                (f"/metrics?token={secret}", {"Authorization": "Bearer "}, 401),
+            ):
+                status, *_ = await _send(client, "GET", path, headers=headers)
+                assert status == expected, (path, headers)
+    finally:
+        await sidecar.stop()
+
+
 async def test_metrics_have_a_port_of_their_own(database: str) -> None:
     """Of the loopback, without a token, and with nothing else on it."""
     with socket.socket() as probe:
@@ -259,7 +283,7 @@ async def test_metrics_have_a_port_of_their_own(database: str) -> None:
             async with session.get(f"{own}/metrics") as response:
                 assert response.status == 200
                 assert response.headers["Content-Type"].startswith("text/plain; version=0.0.4")
-                assert "oracle_database_up 1\n" in await response.text()
+                assert "oracle_database_up 1.0\n" in await response.text()
             for path, headers, expected in (
                 ("/api/tasks", ADMIN, 404),
                 ("/metrics", {"Host": "evil.example"}, 421),

@@ -72,7 +72,7 @@ SELECT i.applied FROM told, oracle.ingest(ARRAY[%(file)s::uuid], '{0}', '{0}', '
     '{oracle}', told.body, 'transactional') AS i;
 
 -- name: fold_statistics
--- Deltas become minutes, for their users and for everyone, and what minutes add up to.
+-- Deltas become minutes, for their users and for everyone, what minutes add up to, and the counters of metrics.
 WITH gone AS (
     DELETE FROM oracle.statistic_delta WHERE ctid = ANY (ARRAY(
         SELECT ctid FROM oracle.statistic_delta LIMIT %(limit)s FOR UPDATE SKIP LOCKED))
@@ -105,6 +105,41 @@ half_hours AS (
     ORDER BY 6, 7, 1, 8, 5
     ON CONFLICT (everyone, user_id, start, name, status) DO UPDATE
     SET runtime = m.runtime + excluded.runtime, tasks = m.tasks + excluded.tasks, timed = m.timed + excluded.timed
+),
+-- What metrics count never falls: a correction takes nothing off, but where it meets what it corrects.
+finished AS MATERIALIZED (
+    SELECT kind, label, status, sum(tasks) AS tasks
+    FROM (
+        SELECT minute, name, queue, status, sum(tasks) AS tasks FROM gone WHERE minute > 'epoch' AND status > 1
+        GROUP BY minute, name, queue, status HAVING sum(tasks) > 0
+    ) AS x, LATERAL (VALUES ('name' COLLATE "C", x.name), ('queue', x.queue)) AS l (kind, label)
+    GROUP BY kind, label, status
+),
+-- Labels that are new, those with most tasks first, as long as there is room.
+admitted AS (
+    INSERT INTO oracle.metric_label (kind, label)
+    SELECT kind, label FROM (
+        SELECT f.kind, f.label, row_number() OVER (PARTITION BY f.kind ORDER BY sum(f.tasks) DESC, f.label) AS place
+        FROM finished AS f WHERE f.label NOT IN ('', %(others)s) AND length(f.label) <= %(length)s
+            AND NOT EXISTS (SELECT FROM oracle.metric_label AS l WHERE (l.kind, l.label) = (f.kind, f.label))
+        GROUP BY f.kind, f.label
+    ) AS n
+    WHERE n.place <= %(labels)s - (SELECT count(*) FROM oracle.metric_label AS l WHERE l.kind = n.kind AND l.label <> '')
+    ON CONFLICT DO NOTHING
+    RETURNING kind, label
+),
+used AS (
+    UPDATE oracle.metric_label AS l SET used_at = now() FROM finished AS f
+    WHERE (l.kind, l.label) = (f.kind, f.label) AND l.used_at < now() - interval '10 minutes'
+),
+counters AS (
+    INSERT INTO oracle.metric_finished AS m (tasks, status, kind, label)
+    SELECT sum(f.tasks), f.status, f.kind, coalesce(l.label, '')
+    FROM finished AS f
+    LEFT JOIN (SELECT kind, label FROM oracle.metric_label UNION SELECT kind, label FROM admitted) AS l
+        ON (l.kind, l.label) = (f.kind, f.label)
+    GROUP BY f.kind, coalesce(l.label, ''), f.status ORDER BY 3, 4, 2
+    ON CONFLICT (kind, label, status) DO UPDATE SET tasks = m.tasks + excluded.tasks
 )
 SELECT count(*) FROM gone;
 
@@ -165,7 +200,8 @@ UPDATE oracle.duration_cursor SET cursor = %(cursor)s;
 
 -- name: fold_durations
 -- Of what a cursor has not seen, whole transactions in order of txid, the runs that ended and are their tasks' current
--- version. A wait is that for the first run, from when it was sent or was to begin.
+-- version; for the histogram of the day, and for that of metrics, which never falls. A wait is that for the first run,
+-- from when it was sent or was to begin.
 {snapshot},
 unseen AS MATERIALIZED (
     SELECT * FROM (
@@ -195,6 +231,18 @@ told AS (
     WHERE seconds IS NOT NULL
     GROUP BY 1, 3, is_wait, name ORDER BY 1, 5, 4, 3
     ON CONFLICT (hour, name, is_wait, bucket) DO UPDATE SET tasks = m.tasks + excluded.tasks
+),
+counters AS (
+    INSERT INTO oracle.metric_duration AS m (tasks, seconds, octave, is_wait, label)
+    SELECT count(*), sum(greatest(seconds, 0)),
+        floor(ln(least(greatest(seconds, %(shortest)s), %(longest)s)) / ln(2::float8))::smallint,
+        is_wait, coalesce(l.label, '')
+    FROM ended LEFT JOIN oracle.metric_label AS l ON l.kind = 'name' AND l.label = ended.name,
+        LATERAL (VALUES (false, runtime), (true, wait::float8)) AS x (is_wait, seconds)
+    WHERE seconds IS NOT NULL
+    GROUP BY 3, is_wait, coalesce(l.label, '') ORDER BY 5, 4, 3
+    ON CONFLICT (label, is_wait, octave) DO UPDATE
+    SET tasks = m.tasks + excluded.tasks, seconds = m.seconds + excluded.seconds
 )
 SELECT s.*, (SELECT count(*) FROM unseen), (SELECT max(txid::text::bigint) FROM unseen) FROM snapshot AS s;
 
@@ -235,3 +283,16 @@ durations AS (
 DELETE FROM oracle.statistic_minute
 WHERE minute = 'epoch' AND tasks = 0
     OR minute > 'epoch' AND minute < now() - make_interval(secs => %(age)s);
+
+-- name: trim_metrics
+-- Where all labels of a kind are taken, those unused for a day give way; their counters begin anew should they return.
+WITH gone AS (
+    DELETE FROM oracle.metric_label AS l
+    WHERE l.label <> '' AND l.used_at < now() - make_interval(secs => %(age)s)
+        AND (SELECT count(*) FROM oracle.metric_label AS k WHERE k.kind = l.kind AND k.label <> '') >= %(labels)s
+    RETURNING l.kind, l.label
+),
+durations AS (
+    DELETE FROM oracle.metric_duration AS m USING gone WHERE gone.kind = 'name' AND m.label = gone.label
+)
+DELETE FROM oracle.metric_finished AS m USING gone WHERE (m.kind, m.label) = (gone.kind, gone.label);
