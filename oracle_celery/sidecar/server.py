@@ -45,6 +45,7 @@ from oracle_celery.sidecar.schedule import ScheduleRoutes
 from oracle_celery.sidecar.session import Environment, LoginLink, Session
 from oracle_celery.sidecar.session_cookie import SessionCookie
 from oracle_celery.sidecar.statistics import Statistics
+from oracle_celery.sidecar.telemetry import Telemetry
 from oracle_celery.sidecar.tokens import Tokens
 from oracle_celery.sidecar.values import Values
 from oracle_celery.trace_link import TraceLink
@@ -85,6 +86,7 @@ class Sidecar:
         self._tokens: Tokens | None = None
         self._link: LoginLink | None = None
         self._meter: Meter | None = None
+        self._telemetry: Telemetry | None = None
 
     @property
     def address(self) -> str:
@@ -119,6 +121,7 @@ class Sidecar:
             )
         connections = Connections(capacity.connections, capacity.waiting)
         self._meter = Meter(self._backend, connections)
+        self._telemetry = Telemetry(self._meter)
         metrics = Metrics(self._meter)
         try:
             self._runner = _runner(self._application(metrics, self._tokens), connections)
@@ -132,6 +135,7 @@ class Sidecar:
             except DatabaseUnavailable as error:
                 logger.warning("%s Oracle goes on trying.", error)
                 self._opening = asyncio.create_task(self._open_later(), name="oracle-opening")
+            await self._telemetry.start()
         except BaseException:
             await self.stop()
             raise
@@ -149,6 +153,8 @@ class Sidecar:
         for runner in (self._metrics_runner, self._runner):
             if runner is not None:
                 await runner.cleanup()
+        if self._telemetry is not None:
+            await self._telemetry.stop()
         if self._meter is not None:
             await self._meter.stop()
         if self._tokens is not None:
