@@ -23,13 +23,13 @@ from psycopg.conninfo import make_conninfo
 from oracle_celery import recorder as module
 from oracle_celery.database import schema
 from oracle_celery.journal import LOGS, Journal, segments
-from oracle_celery.recorder import Recorder
+from oracle_celery.recorder import Recorder, RecorderCounts
 from oracle_celery.records import LogLine, SegmentHeader, encode_line
 from oracle_celery.settings import Settings
 from tests.faults.proxy import CuttingProxy
 from tests.ledger import SECOND, life, sent
 from tests.local_processes import REPOSITORY
-from tests.polling import eventually
+from tests.polling import DEADLINE, eventually
 from tests.postgresql_fixtures import PostgresServer
 
 QUOTA = 64 * 1024 * 1024
@@ -215,6 +215,33 @@ def test_log_lines_arrive(desk: Desk) -> None:
         "five lines have arrived",
     )
     assert rows == [(f"m{number}",) for number in range(5)]
+
+
+def test_it_knows_how_far_it_is_behind(desk: Desk) -> None:
+    """The age of the oldest fact when it was committed, what was in the batch, and what lies on disk."""
+    journal = desk.journal()
+    journal.append(encode_line(sent("old", time.monotonic_ns() - 90 * SECOND)))
+    tell(journal, "a", "b")
+    recorder = Recorder(desk.settings, desk.folder())
+    desk.recorders.append(recorder)
+    beats: list[tuple[float, int, int]] = []
+
+    class Beat:
+        def perform(self, store: Any, counts: RecorderCounts) -> None:
+            beats.append((counts.lag, counts.recent_records, counts.journal_bytes))
+            counts.begin_interval()
+
+        def end(self, store: Any) -> None: ...
+
+    recorder.add_duty(0.05, Beat())
+    recorder.start()
+    desk.wait_for_facts(3)
+    eventually(lambda: any(records for _, records, _ in beats), "a beat has told of the batch")
+    told = [beat for beat in beats if beat[1]]
+    assert sum(records for _, records, _ in told) >= 3
+    assert 90 <= max(lag for lag, *_ in told) < 90 + DEADLINE
+    assert all(size > 0 for *_, size in told)
+    eventually(lambda: beats[-1][:2] == (0.0, 0), "an interval without facts has nothing to tell")
 
 
 def test_another_boots_facts_are_read_by_their_wall_clock(desk: Desk) -> None:
@@ -404,7 +431,7 @@ PRODUCER = """
 import sys, time, uuid
 from pathlib import Path
 from oracle_celery.journal import Journal
-from oracle_celery.recorder import Recorder
+from oracle_celery.recorder import Recorder, RecorderCounts
 from oracle_celery.records import encode_line
 from oracle_celery.settings import Settings
 from tests.ledger import sent
