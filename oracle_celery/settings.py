@@ -121,7 +121,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     streams_per_user: int = 32
     #: Where browsers reach the sidecar through a proxy, like ``https://oracle.example.org``.
     public_url: str | None = None
-    #: Where a task's trace is shown: an address with ``{trace_id}`` in it. None: there is no link.
+    #: Where a task's trace is shown: a tool's name and address, or an address with placeholders (see `trace_link`).
+    #: None: there is no link.
     trace_url: str | None = None
     #: Further names by which the sidecar may be asked, without a port.
     hosts: tuple[str, ...] = ()

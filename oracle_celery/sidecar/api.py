@@ -7,11 +7,14 @@ names the parameter and what it may be.
 from __future__ import annotations
 
 import asyncio
+import time
+from datetime import datetime
 
 import msgspec
 from aiohttp import web
 
 from oracle_celery.database.control_facts import AuditEntry, TaskControl
+from oracle_celery.database.facts import Task
 from oracle_celery.database.failure_facts import SimilarFailures
 from oracle_celery.database.lineage import Lineage
 from oracle_celery.database.queries import SORT_KEYS, TaskDetail, TaskFilter
@@ -21,7 +24,7 @@ from oracle_celery.sidecar.auth import viewer_of
 from oracle_celery.sidecar.backend import Backend
 from oracle_celery.sidecar.parameters import Parameters, bad, task_id_of
 from oracle_celery.states import Status
-from oracle_celery.trace_link import TraceLink
+from oracle_celery.trace_link import Trace, TraceLink
 from oracle_celery.waiting import Waiting
 
 __all__ = ["Api", "TaskAnswer"]
@@ -43,7 +46,7 @@ class TaskAnswer(TaskDetail, frozen=True, kw_only=True):
     waiting: Waiting | None  # of a pending task
     similar: SimilarFailures | None  # of a failed one
     lineage: Lineage
-    trace_url: str | None = None  # where its trace is shown
+    trace_url: str | None = None  # where its trace is shown; null for one that was not sampled
 
 
 class Api:
@@ -96,9 +99,15 @@ class Api:
                 waiting=await parts.fleet.waiting(viewer, detail.task),
                 similar=similar,
                 lineage=lineage,
-                trace_url=None if self._trace_link is None else self._trace_link.address(detail.task.trace_id),
+                trace_url=self._trace_url(detail.task),
             )
         )
+
+    def _trace_url(self, task: Task) -> str | None:
+        if self._trace_link is None or task.trace_id is None or task.trace_sampled is False:
+            return None
+        end = _moment(task.finished_at) if task.finished_at else time.time()
+        return self._trace_link.address(Trace(task.trace_id, task.span_id, _moment(task.created_at), end))
 
     async def _summary(self, request: web.Request) -> web.Response:
         Parameters(request, ())
@@ -106,3 +115,8 @@ class Api:
 
     async def _subscribe(self, request: web.Request) -> web.StreamResponse:
         return await self._backend.parts.streams.subscribe(request)
+
+
+def _moment(instant: str) -> float:
+    """Seconds since the epoch."""
+    return datetime.fromisoformat(instant).timestamp()

@@ -17,5 +17,6 @@ app.conf.update(
     oracle_state_dir=os.environ["PAGE_APP_STATE"],
     oracle_environment=os.environ.get("PAGE_APP_ENVIRONMENT"),
     oracle_environment_color=os.environ.get("PAGE_APP_COLOR"),
+    oracle_trace_url=os.environ.get("PAGE_APP_TRACE_URL"),
     **TOKEN_SETTINGS,
 )

@@ -82,7 +82,7 @@ export function TaskDetail(element) {
   function updateContent(state, now) {
     const { detail, commands, opened } = state;
     const { task, history: entries, phase } = detail;
-    updateStatus(task, detail.traceUrl);
+    updateStatus(task, task.trace_sampled === false ? null : detail.traceUrl);
     progress.update(progressOf(state.progress, task));
     facts.update({ task, entries, now });
     history.update({ entries, now, isKnown: phase === "ready" || entries.length > 0 });

@@ -1,4 +1,7 @@
-/** What a task is, in pairs: a value that can be filtered by is a button, everything else text. See value-clicks.js. */
+/**
+ * What a task is, in pairs: a value that can be filtered by is a button, everything else text. See value-clicks.js.
+ * A trace that was not sampled is said to be so: nobody has kept it.
+ */
 
 import { formatDuration, formatFullTime, formatTime, UNKNOWN } from "../format.js";
 import { t } from "../locale.js";
@@ -16,7 +19,9 @@ export function TaskFacts(element) {
       ["fact.runtime", formatRuntime(task, now)],
       ...optional("fact.eta", task.eta && formatTime(task.eta), { title: formatFullTime(task.eta) }),
       ...optional("fact.expires", task.expires && formatTime(task.expires), { title: formatFullTime(task.expires) }),
-      ...optional("fact.trace", task.trace_id, { copy: "copy.trace" }),
+      ...optional("fact.trace", task.trace_id, { field: "trace", copy: "copy.trace", note: task.trace_sampled === false ? "trace.unsampled" : null }),
+      ...optional("fact.parent_trace", task.parent_trace_id, { copy: "copy.trace" }),
+      ...optional("fact.correlation", task.correlation_id, { field: "correlation", copy: "copy.correlation" }),
     ];
     while (element.childElementCount > wanted.length) element.lastElementChild.remove();
     while (element.childElementCount < wanted.length) {
@@ -39,8 +44,8 @@ function waited(entries) {
   return waits.length === 0 ? null : waits.reduce((sum, entry) => sum + entry.duration, 0);
 }
 
-/** `copy`: an id, in a line of its own, to be taken along. */
-function showFact(pair, key, text, { field, copy = null, title = "" }) {
+/** `copy`: an id, in a line of its own, to be taken along. `note`: what is to be known of it. */
+function showFact(pair, key, text, { field, copy = null, note = null, title = "" }) {
   const [term, definition] = pair.children;
   term.textContent = t(key);
   pair.classList.toggle("is-wide", copy !== null);
@@ -53,9 +58,22 @@ function showFact(pair, key, text, { field, copy = null, title = "" }) {
   }
   if (value.textContent !== (text ?? UNKNOWN)) value.textContent = text ?? UNKNOWN;
   value.title = title || (kind === "button" ? text : "");
+  value.classList.toggle("is-code", copy !== null);
   if (kind === "button") value.dataset.termField = field;
   if (copy) showCopy(definition, text, copy);
   else definition.querySelector("[data-copy]")?.remove();
+  showNote(definition, note);
+}
+
+function showNote(definition, key) {
+  let note = definition.querySelector(".tag");
+  if (key === null) {
+    note?.remove();
+    return;
+  }
+  note ??= Object.assign(document.createElement("span"), { className: "tag" });
+  note.textContent = t(key);
+  definition.append(note);
 }
 
 function showCopy(definition, text, label) {
