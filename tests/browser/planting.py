@@ -100,6 +100,7 @@ def _facts(planted: Planted, narrator: Narrator, number: int) -> Iterator[Transi
         reason=name,
         arguments=arguments,
         trace_id=name,
+        correlation_id=name,
         root_id=name,
         parent_id=name,
         group_id=name,

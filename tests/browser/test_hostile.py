@@ -401,7 +401,8 @@ def _check_row(row: dict[str, str], planted: Planted, number: int) -> None:
 def _check_panel(shown: dict[str, Any], planted: Planted, number: int, text: str) -> None:
     name, status, facts = identifier(text), planted.status(number), shown["facts"]
     assert shown["name"] == name
-    assert [facts["User"], facts["Trace ID"], shown["parent"], shown["group"]] == [name] * 4
+    assert [facts["User"], facts["Correlation ID"], shown["parent"], shown["group"]] == [name] * 4
+    assert facts["Trace ID"] == name.partition("\x1f")[0]  # which is in no trace's id: the database's words end there
     assert facts["Queue"] == planted.queue(number)
     assert _json(shown["arguments"]) == {"args": [text[:20_000]], "kwargs": planted.payload(number)}
     assert [shown["actor"], shown["reason"], shown["detail"]] == [name, text[:REASON_LIMIT], text[:REASON_LIMIT]]
