@@ -14,10 +14,12 @@ if TYPE_CHECKING:
     from oracle_celery.ownership import owner
     from oracle_celery.task_cancelled import TaskCancelled, raise_if_cancelled
     from oracle_celery.task_progress import progress
+    from oracle_celery.trace_filter import TraceFilter
 
 __all__ = [
     "Oracle",
     "TaskCancelled",
+    "TraceFilter",
     "__version__",
     "correlation",
     "correlation_id",
@@ -32,6 +34,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Oracle": "oracle_celery.extension",
     "TaskCancelled": "oracle_celery.task_cancelled",
+    "TraceFilter": "oracle_celery.trace_filter",
     "correlation": "oracle_celery.correlations",
     "correlation_id": "oracle_celery.correlations",
     "owner": "oracle_celery.ownership",

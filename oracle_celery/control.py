@@ -139,11 +139,11 @@ class Control:
         )
         try:
             with self.resender() as resender:
-                resender.resend(claim.envelope, claim.key_id, new_id, changes)
+                trace = resender.resend(claim.envelope, claim.key_id, new_id, changes)
         except (PublishFailed, NotAllowed) as error:
             self._store.fail_retry(new_id, str(error))
             raise
-        self._store.confirm_retry([new_id])
+        self._store.confirm_retry([new_id], {new_id: trace})
         return Retried(task_id=task_id, new_task_id=new_id, audit_id=claim.entry_id)
 
     def pause(

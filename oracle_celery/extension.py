@@ -31,6 +31,7 @@ from oracle_celery.correlations import Correlations
 from oracle_celery.desired_state import DesiredState
 from oracle_celery.errors import ConfigurationError
 from oracle_celery.guest import Guest
+from oracle_celery.instrumentation import Instrumentation, require
 from oracle_celery.journal import COMMITTED_SUFFIX, LOGS, MESSAGES, PRODUCERS, TRANSITIONS, Journal
 from oracle_celery.kept_message import MessageKeeper
 from oracle_celery.ownership import Owners
@@ -89,6 +90,7 @@ class Oracle(Console):
         self._degraded_until = 0.0
         self.guest = Guest(self)
         self.correlations = Correlations()
+        self.instrumentation = Instrumentation(self)
         self.signals = TaskSignals(self)
         self.signals.connect()
         self.publishing = Publishing(self)
@@ -136,6 +138,12 @@ class Oracle(Console):
     def owners(self) -> Owners:
         """Whose this app's tasks are."""
         return Owners(self.settings, self.guest)
+
+    def start_tracing(self) -> None:
+        """For a producer that has spans before its first message, such as a web application: sets OpenTelemetry up now,
+        where the settings or the environment want it. Raises ConfigurationError where it is not installed."""
+        require(self.settings)
+        self.instrumentation.begin()
 
     # -- writing -------------------------------------------------------------------------------------------------
 

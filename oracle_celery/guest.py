@@ -30,6 +30,10 @@ class Guest:
         """Connects `handler` for good: Celery holds handlers weakly, and a bound method is gone at once."""
         signal.connect(self.guarded(handler), weak=False, dispatch_uid=f"oracle-{id(self)}-{signal.name}")
 
+    def disconnect(self, signal: Any) -> None:
+        """The handler that was connected last."""
+        signal.disconnect(dispatch_uid=f"oracle-{id(self)}-{signal.name}")
+
     def guarded(self, handler: Callable[..., None]) -> Callable[..., None]:
         """The handler as Celery calls it; it does nothing where Oracle records nothing."""
 

@@ -43,7 +43,7 @@ class Publishing:
     def connect(self) -> None:
         self.oracle.guest.connect(signals.before_task_publish, self.on_before_publish)
         self.oracle.guest.connect(signals.after_task_publish, self.on_published)
-        _watch_sending(self.app)
+        _watch_sending(self.oracle)
 
     def on_before_publish(
         self, sender: Any, *, headers: dict[str, Any] | None = None, body: Any = None, **_: Any
@@ -103,13 +103,15 @@ def announce(app: Any) -> None:
         _sending.set(app)
 
 
-def _watch_sending(app: Any) -> None:
+def _watch_sending(oracle: Oracle) -> None:
+    app = oracle.app
     instead = app.__dict__.get("send_task")
 
     @functools.wraps(app.send_task)
     def send_task(*args: Any, **options: Any) -> Any:
         token = _sending.set(app)
         try:
+            oracle.instrumentation.begin()
             # looked up at every call: others, too, replace the method of the class, and may come after us
             return type(app).send_task(app, *args, **options) if instead is None else instead(*args, **options)
         finally:

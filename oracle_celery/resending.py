@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 from typing import Any, Self
 
+import msgspec
 from amqp.exceptions import MessageNacked
 from kombu import compression
 from kombu.messaging import Producer
@@ -24,6 +25,7 @@ from oracle_celery.kept_message import Envelope, decode_envelope
 from oracle_celery.owner_signature import Signatures
 from oracle_celery.retried_message import retried_message
 from oracle_celery.settings import Settings
+from oracle_celery.trace_context import trace_of_message
 
 __all__ = ["Resender", "resend"]
 
@@ -70,13 +72,21 @@ class Resender:
             with contextlib.suppress(Exception), _bounded(connection, CONFIRM_TIMEOUT):
                 connection.release()
 
-    def resend(self, envelope: bytes, key_id: str | None, new_id: str, changes: RetryChanges | None = None) -> None:
-        """Raises NotAllowed where this message cannot be sent from here, PublishFailed or PublishUnknown."""
+    def resend(
+        self, envelope: bytes, key_id: str | None, new_id: str, changes: RetryChanges | None = None
+    ) -> dict[str, str]:
+        """Returns which trace the message is of, as fields of a `records.Transition`. Raises NotAllowed where this
+        message cannot be sent from here, PublishFailed or PublishUnknown."""
         kept = decode_envelope(envelope, key_id, self.settings)
         message = retried_message(kept, self.app, new_id, changes, Signatures(self.settings))
+        oracle = getattr(self.app, "oracle", None)
+        if oracle is not None:
+            headers = oracle.instrumentation.resent(dict(message.headers), new_id)
+            message = msgspec.structs.replace(message, headers=headers)
         self.connect()
         self._require_route(message)
         self._publish(message, _compression(kept))
+        return trace_of_message(message.headers)
 
     def connect(self) -> None:
         """Connects unless connected. Raises BrokerUnavailable."""

@@ -21,6 +21,7 @@ __all__ = [
     "RUN_AT",
     "RUN_ID",
     "SENT_BY_ORACLE",
+    "SPAN_TOLD",
     "STARTED_AT",
     "RunMint",
     "run_fields",
@@ -35,7 +36,9 @@ STARTED_AT = "oracle_started_at"
 REPLACED = "oracle_replaced"
 #: It was told that it has been cancelled.
 CANCEL_RAISED = "oracle_cancel_raised"
-OF_A_RUN = frozenset({RUN_ID, RUN_AT, STARTED_AT, REPLACED, CANCEL_RAISED})
+#: A fact of it has said in which span it runs.
+SPAN_TOLD = "oracle_span_told"
+OF_A_RUN = frozenset({RUN_ID, RUN_AT, STARTED_AT, REPLACED, CANCEL_RAISED, SPAN_TOLD})
 
 #: Header of a message whose sender has recorded what it says: receivers need not tell it again.
 SENT_BY_ORACLE = "oracle_sent"

@@ -121,6 +121,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     streams_per_user: int = 32
     #: Where browsers reach the sidecar through a proxy, like ``https://oracle.example.org``.
     public_url: str | None = None
+    #: Whether Oracle sets OpenTelemetry up in workers and producers; None: where the environment names an exporter.
+    tracing: bool | None = None
     #: Where a task's trace is shown: a tool's name and address, or an address with placeholders (see `trace_link`).
     #: None: there is no link.
     trace_url: str | None = None
@@ -271,6 +273,12 @@ def _slug(name: str) -> str:
 def _boolean(setting: str, value: object) -> bool:
     if not isinstance(value, bool):
         raise ConfigurationError(setting=setting, value=value, expected="write True or False")
+    return value
+
+
+def _optional_boolean(setting: str, value: object) -> bool | None:
+    if value is not None and not isinstance(value, bool):
+        raise ConfigurationError(setting=setting, value=value, expected="write True, False or None")
     return value
 
 
@@ -594,6 +602,7 @@ _CHECKS: dict[str, Callable[[str, object], Any]] = {
     "streams_limit": _count(1, 100_000, "streams"),
     "streams_per_user": _count(1, 100_000, "streams"),
     "public_url": _origin,
+    "tracing": _optional_boolean,
     "trace_url": _trace_url,
     "hosts": _host_names,
     "metrics_port": _optional_port,

@@ -91,6 +91,11 @@ class TaskSignals:
         ):
             self.oracle.guest.connect(signal, handler)
 
+    def move_behind_others(self) -> None:
+        """Of the handlers of a run's start: then what others do there, such as to begin its span, is done."""
+        self.oracle.guest.disconnect(signals.task_prerun)
+        self.oracle.guest.connect(signals.task_prerun, self.on_started)
+
     # -- a worker's main process ---------------------------------------------------------------------------------
 
     def on_received(self, sender: Any, *, request: Any, **_: Any) -> None:
@@ -150,11 +155,12 @@ class TaskSignals:
         fields = run_fields(self._runs.get(request.id, request))
         delivery = fields.get("delivery_info") or _NOTHING
         run_at = fields.get(RUN_AT) or time.monotonic_ns()
+        reason = self._why_revoked(request.id, terminated=terminated, expired=expired)
         self._record(
             request.id,
             status=Status.CANCELLED,
             rank=Rank.CANCELLED,
-            reason=self._why_revoked(request.id, terminated=terminated, expired=expired),
+            reason=reason,
             retries=fields.get("retries") or 0,
             run_id=fields.get(RUN_ID),
             run_at=run_at,
@@ -163,6 +169,7 @@ class TaskSignals:
             queue=message.queue_name(self.app, delivery.get("exchange"), delivery.get("routing_key")),
             **self._describe(fields, fields.get("args"), fields.get("kwargs")),
         )
+        self.oracle.instrumentation.tell_outcome(fields, request.id, sender.name, Status.CANCELLED.word, reason)
         self._fail_chord_body(request, request.id, None)
 
     def _why_revoked(self, task_id: str, *, terminated: bool, expired: bool) -> str:
@@ -241,7 +248,7 @@ class TaskSignals:
             name=identifier(sender.name),
             user_id=owners.of(fields, task_id),
             queue=message.queue_name(self.app, delivery.get("exchange"), delivery.get("routing_key")),
-            **description,
+            **(description | self.oracle.instrumentation.of_run(fields)),
         )
         self.oracle.record(record)
 
@@ -260,6 +267,7 @@ class TaskSignals:
             run_at=fields.get(RUN_AT),
             result_payload=encode_value(result, settings.result_limit, settings.redaction),
             runtime=runtime,
+            **self.oracle.instrumentation.of_run(fields),
         )
         if self.oracle.record(record) and settings.durability == "committed":
             self.oracle.wait_until_committed()
@@ -293,6 +301,10 @@ class TaskSignals:
             reason=reason,
             **error,
         )
+        if is_inferred:
+            self.oracle.instrumentation.tell_outcome(
+                run_fields(request), task_id, sender.name, Status.FAILED.word, reason or "failed"
+            )
         self._fail_chord_body(request, task_id, exception)
 
     def on_retry(self, sender: Any, *, request: Any, reason: Any = None, einfo: Any = None, **_: Any) -> None:
@@ -349,6 +361,8 @@ class TaskSignals:
         now = time.monotonic_ns()
         if "runtime" not in fields and STARTED_AT in known:
             fields["runtime"] = (now - known[STARTED_AT]) / NANOSECONDS
+        if STARTED_AT in known:
+            fields |= self.oracle.instrumentation.of_run(known)
         is_written = self._record(
             task_id,
             status=status,

@@ -98,6 +98,7 @@ class TaskLogHandler(logging.Handler):
             level=record.levelno,
             logger=scrub(record.name)[:255],
             message=cut_head(message, settings.log_line_limit, settings.redaction),
+            span_id=self.oracle.instrumentation.span_id(),
         )
         encoded = encode_line(line)
         if self.oracle.log_journal.append(encoded):

@@ -31,6 +31,7 @@ class RecorderStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery shi
         if oracle is not None and self.enabled:
             oracle.become_worker(worker.hostname)
             oracle.signals.has_main_process = _is_prefork(worker)
+            _begin_tracing(oracle)
             signals.worker_shutdown.connect(self._on_shutdown, weak=False, dispatch_uid=f"oracle-{id(oracle)}-shutdown")
         super().__init__(worker, **options)
 
@@ -52,14 +53,23 @@ class RecorderStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery shi
         self.oracle.stop()
 
 
+def _begin_tracing(oracle: Oracle) -> None:
+    try:
+        oracle.instrumentation.begin_worker(is_prefork=oracle.signals.has_main_process)
+    except ConfigurationError as error:
+        raise _on_command_line(error) from error
+
+
 def _settings(oracle: Oracle) -> Settings:
     """A mistake in them stops the worker; on the command line with one line and without a traceback."""
     try:
         return oracle.settings
     except ConfigurationError as error:
-        if click.get_current_context(silent=True) is None:
-            raise
-        raise click.ClickException(str(error)) from error
+        raise _on_command_line(error) from error
+
+
+def _on_command_line(error: ConfigurationError) -> Exception:
+    return error if click.get_current_context(silent=True) is None else click.ClickException(str(error))
 
 
 def _is_prefork(worker: Any) -> bool:

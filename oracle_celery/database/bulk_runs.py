@@ -21,7 +21,7 @@ from oracle_celery.database.cancellations import call_off, cancellable
 from oracle_celery.database.control_facts import Bulk, BulkItem, BulkJob, BulkOptions, RetryClaim
 from oracle_celery.database.opening import direct_connection
 from oracle_celery.database.refusals import NOT_FOUND, Refusal
-from oracle_celery.database.retries import claim, confirm, fail, retryable
+from oracle_celery.database.retries import Traces, claim, confirm, fail, retryable
 from oracle_celery.database.sql import statement
 from oracle_celery.database.transactions import CommandStore, Transaction, translated_errors
 from oracle_celery.viewer import ORACLE, Actor, Viewer
@@ -100,10 +100,12 @@ class BulkRuns(CommandStore):
             batch.write()
             return claims
 
-    def record_retry_items(self, job: BulkJob, sent: Sequence[str], failed: Mapping[str, str]) -> Bulk:
+    def record_retry_items(
+        self, job: BulkJob, sent: Sequence[str], failed: Mapping[str, str], traces: Traces | None = None
+    ) -> Bulk:
         """Which of the promised messages (new ids) the broker has, and which were certainly not sent, and why."""
         with self._transaction() as transaction:
-            confirm(transaction, sent)
+            confirm(transaction, sent, traces or {})
             fail(transaction, failed)
             outcomes: dict[str, tuple[str, str | None]] = dict.fromkeys(sent, ("sent", None))
             outcomes.update((new_id, ("failed", detail)) for new_id, detail in failed.items())

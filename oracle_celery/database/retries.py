@@ -19,11 +19,15 @@ from oracle_celery.database.transactions import CommandStore, Transaction
 from oracle_celery.errors import TaskNotFound
 from oracle_celery.viewer import Actor
 
-__all__ = ["PATIENCE", "Retries", "Retryable", "claim", "confirm", "fail", "retryable"]
+__all__ = ["PATIENCE", "Retries", "Retryable", "Traces", "claim", "confirm", "fail", "retryable"]
 
 #: Seconds after which a promised retry that nothing was heard of is shown as unknown.
 PATIENCE = 60.0
 UNSURE_LIMIT = 200  # retries looked at by one call of `settle`
+
+#: By new id, the fields `trace_id` and `span` of a `records.Transition`; one that is missing has its old task's trace.
+Traces = Mapping[str, Mapping[str, str]]
+_NO_TRACES: Traces = {}
 
 
 class Retryable(msgspec.Struct, frozen=True):
@@ -71,10 +75,10 @@ class Retries(CommandStore):
             [found] = claim(transaction, entry_id, {task_id: new_id})
             return found
 
-    def confirm_retry(self, new_ids: Sequence[str]) -> None:
+    def confirm_retry(self, new_ids: Sequence[str], traces: Traces = _NO_TRACES) -> None:
         """The broker has the messages. Idempotent."""
         with self._transaction() as transaction:
-            confirm(transaction, new_ids)
+            confirm(transaction, new_ids, traces)
 
     def fail_retry(self, new_id: str, detail: str) -> None:
         """The message was certainly not sent: the task may be retried again."""
@@ -127,9 +131,17 @@ def claim(transaction: Transaction, entry_id: int, new_ids: Mapping[str, str]) -
     ]
 
 
-def confirm(transaction: Transaction, new_ids: Sequence[str]) -> None:
+def confirm(transaction: Transaction, new_ids: Sequence[str], traces: Traces = _NO_TRACES) -> None:
     if new_ids:
-        transaction.execute("confirm_retries", {"new_ids": list(new_ids)})
+        told = [traces.get(new_id) or {} for new_id in new_ids]
+        transaction.execute(
+            "confirm_retries",
+            {
+                "new_ids": list(new_ids),
+                "trace_ids": [trace.get("trace_id") for trace in told],
+                "spans": [trace.get("span") for trace in told],
+            },
+        )
 
 
 def fail(transaction: Transaction, details: Mapping[str, str]) -> None:

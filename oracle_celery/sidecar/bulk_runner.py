@@ -142,12 +142,13 @@ class BulkRunner:
 
     def _send(self, job: BulkJob, claims: Sequence[RetryClaim], resender: Resender) -> None:
         sent: list[str] = []
+        traces: dict[str, dict[str, str]] = {}
         failed: dict[str, str] = {}
         away: BrokerUnavailable | None = None
         tried = 0
         for claim in claims:
             try:
-                resender.resend(claim.envelope, claim.key_id, claim.new_id)
+                traces[claim.new_id] = resender.resend(claim.envelope, claim.key_id, claim.new_id)
                 sent.append(claim.new_id)
             except BrokerUnavailable as error:
                 away = error
@@ -161,7 +162,7 @@ class BulkRunner:
             except Exception:  # then nobody knows either, but of this one alone
                 logger.exception("A message of a bulk retry may not have been sent")
             tried += 1
-        self._store.record_retry_items(job, sent, failed)
+        self._store.record_retry_items(job, sent, failed, traces)
         if away is not None:
             self._store.release_retry_items(job, [claim.new_id for claim in claims[tried:]])
             raise away

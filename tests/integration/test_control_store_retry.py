@@ -12,6 +12,7 @@ from oracle_celery.database.control import ControlStore
 from oracle_celery.database.control_facts import RetryChanges
 from oracle_celery.errors import BadQuery, DatabaseUnavailable, NotAllowed, TaskNotFound
 from oracle_celery.states import Rank, Status
+from oracle_celery.trace_context import TraceContext
 from tests.control_commands import ADMIN, ALICE, BOB, Archive
 from tests.factories import Feeder, transition
 
@@ -57,6 +58,18 @@ def test_a_failed_task_is_promised_and_sent(store: ControlStore, feeder: Feeder,
     assert len(store.audit(ADMIN.viewer).entries[0].outcomes) == 1
     old, new = store.preflight(ALICE.viewer, "t"), store.preflight(ALICE.viewer, NEW)
     assert (old.retried_as, old.retry_state, new.retry_of) == (NEW, "sent", "t")
+
+
+def test_a_retry_may_have_a_trace_of_its_own(store: ControlStore, feeder: Feeder, archive: Archive) -> None:
+    """It is told with the trace of its message, and goes on with the old task's correlation id."""
+    _failed(feeder, "t", trace_id="ab" * 16, correlation_id="web-1")
+    archive.keep_message("t")
+    store.claim_retry(ADMIN, "t", NEW)
+    trace = TraceContext("cd" * 16, "ef" * 8, is_sampled=True)
+    store.confirm_retry([NEW], {NEW: trace.fields()})
+    columns = "trace_id, substr(trace_word, 25, 18), correlation_id"
+    found = archive.one(f"SELECT {columns} FROM oracle.task_state_record WHERE task_id = %s", NEW)
+    assert found == ("cd" * 16, "01" + "ef" * 8, "web-1")
 
 
 def test_a_worker_may_be_faster_than_the_confirmation(store: ControlStore, feeder: Feeder, archive: Archive) -> None:

@@ -55,8 +55,10 @@ SELECT oracle.infer(NULL, NULL, '[' || string_agg(json_build_object(
         'a', CASE WHEN e.after #> ARRAY['changes', 'args'] IS NULL AND e.after #> ARRAY['changes', 'kwargs'] IS NULL
             THEN t.arguments END,
         'm', (extract(epoch FROM s.claimed_at) * 1000000)::bigint * 1000,
-        't', t.trace_id, 'ro', t.root_id, 'pa', t.parent_id, 'gr', t.group_id)::text, ',' ORDER BY s.new_id) || ']')
+        't', coalesce(n.trace_id, t.trace_id), 'w', n.span, 'co', t.correlation_id, 'ro', t.root_id, 'pa', t.parent_id, 'gr', t.group_id)::text, ',' ORDER BY s.new_id) || ']')
 FROM sent AS s
+JOIN unnest(%(new_ids)s::text[], %(trace_ids)s::text[], %(spans)s::text[]) AS n (new_id, trace_id, span)
+    ON n.new_id = s.new_id
 JOIN oracle.task_state_record AS t ON t.task_id = s.task_id
 JOIN oracle.audit_entry AS e ON e.entry_id = s.entry_id
 HAVING count(*) > 0;
