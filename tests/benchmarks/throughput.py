@@ -27,11 +27,14 @@ from psycopg.conninfo import make_conninfo
 from tests.benchmarks.bench_app import TaskCounter
 from tests.broker_fixtures import RabbitServer
 from tests.local_processes import LocalProcess, LocalWorker, free_port
+from tests.otlp_receiver import OtlpReceiver
 from tests.postgresql_fixtures import DatabaseServer
 
 __all__ = ["VARIANTS", "Measurement", "measure"]
 
-VARIANTS = ("bare", "events", "flower", "backend", "oracle", "oracle_away")
+VARIANTS = ("bare", "events", "flower", "backend", "oracle", "oracle_away", "oracle_traced")
+#: Those whose run ends with the last committed final status.
+COMMITTED = ("oracle", "oracle_traced")
 MODULE = "tests.benchmarks.bench_app"
 #: Share of the tasks that are done before the clock starts: the worker's start and first prefetch.
 WARM_UP = 0.1
@@ -104,9 +107,10 @@ def _run(variant: str, tasks: int, rabbitmq: RabbitServer, databases: DatabaseSe
     worker = LocalWorker(MODULE, folder / "worker.log", env=environment, options=[*options, "-l", "WARNING"])
     try:
         _publish(tasks, environment)
-        with _flower(variant, folder, environment):
+        with _flower(variant, folder, environment), _collector(variant) as collector:
+            worker.env |= collector
             worker.start(wait=False)
-            return _measured(variant, tasks, worker, counter, database if variant == "oracle" else None)
+            return _measured(variant, tasks, worker, counter, database if variant in COMMITTED else None)
     finally:
         worker.stop()
         databases.drop(database)
@@ -168,6 +172,17 @@ def _flower(variant: str, folder: Path, environment: dict[str, str]) -> Iterator
         yield
     finally:
         flower.stop()
+
+
+@contextmanager
+def _collector(variant: str) -> Iterator[dict[str, str]]:
+    """Takes the spans of a traced worker over HTTP and throws them away, beside it on the same machine. The backlog is
+    not traced: what is measured is the worker's part."""
+    if variant != "oracle_traced":
+        yield {}
+        return
+    with OtlpReceiver.start(keeps=False) as receiver:
+        yield receiver.environment()
 
 
 def _nobody_listens() -> str:
