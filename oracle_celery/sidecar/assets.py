@@ -5,7 +5,7 @@ so an upgrade changes every address and browsers may keep each file for ever; on
 Files refer to each other relatively; the page refers to ``/assets/-/…``, and the ``-`` is replaced by the hash here.
 
 The page names all modules that its script imports, however deep, so that a browser asks for them at once and not one
-after another as it comes upon them.
+after another as it comes upon them. Its style sheets, without which nothing is painted, are sent as one, in order.
 """
 
 from __future__ import annotations
@@ -21,11 +21,15 @@ from aiohttp import web
 __all__ = ["Assets"]
 
 INDEX = "index.html"
+STYLES = "styles.css"
 ENTRY = "main.js"
 PLACEHOLDER = b"/assets/-/"
 
 #: What a module imports before it runs: `import … from "./x.js"`, `import "./x.js"` and `export … from "./x.js"`.
 _IMPORT = re.compile(r"""^(?:import|export)\s(?:[^"';]*?\sfrom\s*)?["'](\.[^"']+)["']""", re.MULTILINE)
+
+#: The page's links to style sheets, one a line.
+_STYLE = re.compile(rb'^[ ]*<link rel="stylesheet" href="/assets/-/([^"]+)">\n', re.MULTILINE)
 
 _CONTENT_TYPES = {
     ".css": "text/css",
@@ -46,7 +50,7 @@ class Assets:
             digest.update(f"{path}\0{len(body)}\0".encode() + body)
         self.version = digest.hexdigest()[:16]
         index = self._files.pop(INDEX, b"<!doctype html><title>Oracle</title>")
-        index = index.replace(b"</head>", self._preloads() + b"</head>", 1)
+        index = self._with_one_sheet(index).replace(b"</head>", self._preloads() + b"</head>", 1)
         self._index = index.replace(PLACEHOLDER, f"/assets/{self.version}/".encode())
 
     def routes(self) -> list[web.RouteDef]:
@@ -54,6 +58,15 @@ class Assets:
             web.get("/", self._page, name="page"),
             web.get("/assets/{version}/{path:.+}", self._asset, name="asset"),
         ]
+
+    def _with_one_sheet(self, index: bytes) -> bytes:
+        """The first link stands for all of them."""
+        sheets = _STYLE.findall(index)
+        if not sheets:
+            return index
+        self._files[STYLES] = b"\n".join(self._files[sheet.decode()] for sheet in sheets)
+        links = iter([b'  <link rel="stylesheet" href="' + PLACEHOLDER + STYLES.encode() + b'">\n'])
+        return _STYLE.sub(lambda _: next(links, b""), index)
 
     def _preloads(self) -> bytes:
         links = (f'  <link rel="modulepreload" href="/assets/-/{path}">\n' for path in _modules(self._files))

@@ -103,6 +103,20 @@ def test_new_rows_come_by_themselves_when_the_pointer_leaves(page: Page, narrato
     assert _ids(page) == ["new-1", "read-me"]
 
 
+def test_a_row_with_the_focus_never_becomes_another_tasks(page: Page, narrator: Narrator) -> None:
+    """Rows are used again, but not the one that keys act upon: where its task leaves the list, no row has the focus."""
+    query = "q => { history.pushState(null, '', '?q=status:' + q); dispatchEvent(new PopStateEvent('popstate')); }"
+    page.evaluate(query, "pending")
+    narrator.sent("leaves")
+    narrator.started("other")
+    narrator.failed("other")
+    _row(page, "leaves").locator("a").focus()
+    page.evaluate(query, "failed")
+    expect(_row(page, "leaves")).to_have_count(0)
+    expect(_row(page, "other")).to_be_visible()
+    assert _focused(page) is None
+
+
 def test_a_filtered_list_takes_what_comes_to_match_and_lets_go_what_does_not(page: Page, narrator: Narrator) -> None:
     """A status filter is live in both directions."""
     narrator.sent("moving")
@@ -134,7 +148,7 @@ def test_a_long_list_is_scrolled_and_walked(page: Page, narrator: Narrator) -> N
         )
         seen |= dict(rows)
         assert len(rows) < 120
-        page.evaluate(SCROLL, [".task-list__scroll", 1_500])
+        page.evaluate(SCROLL, [".task-list__scroll", 1_000])
     assert [seen[str(place + 2)] for place in range(len(wanted))] == wanted
     assert _focused(page) == wanted[0]
     expect(page.locator("#task-list table")).to_have_attribute("aria-rowcount", "1501")

@@ -55,6 +55,25 @@ async def test_the_page_asks_for_all_modules_at_once(tmp_path: Path) -> None:
     ]
 
 
+async def test_the_page_asks_for_one_style_sheet(tmp_path: Path) -> None:
+    """All sheets that it names, in their order, where the first was named."""
+    folder = _dashboard(tmp_path)
+    (folder / "index.html").write_text(
+        '<head>\n  <link rel="stylesheet" href="/assets/-/b.css">\n'
+        '  <link rel="stylesheet" href="/assets/-/views/a.css">\n</head>'
+    )
+    (folder / "b.css").write_text("b { color: red }\n")
+    (folder / "views" / "a.css").write_text("a { color: blue }")
+    client, assets = await _client(folder)
+    async with client:
+        text = await (await client.get("/")).text()
+        links = re.findall(r'<link rel="stylesheet" href="([^"]+)">', text)
+        assert links == [f"/assets/{assets.version}/styles.css"]
+        sheet = await client.get(links[0])
+        assert sheet.content_type == "text/css"
+        assert (await sheet.text()).split() == ["b", "{", "color:", "red", "}", "a", "{", "color:", "blue", "}"]
+
+
 async def test_a_changed_file_changes_every_address(tmp_path: Path) -> None:
     """A browser that keeps files for ever never mixes two releases."""
     before = Assets(_dashboard(tmp_path)).version

@@ -4,6 +4,7 @@
  */
 
 import { LANGUAGES, currentLanguage, t } from "../locale.js";
+import { hide } from "./drawing.js";
 
 const SHAPES = { connecting: "reconnecting", live: "live", reconnecting: "reconnecting", deaf: "deaf" };
 
@@ -11,6 +12,7 @@ const SHAPES = { connecting: "reconnecting", live: "live", reconnecting: "reconn
 export function Bar(element) {
   const badge = element.querySelector(".connection");
   const reason = badge.querySelector(".connection__reason");
+  const glyph = badge.querySelector("use");
   const environment = element.querySelector(".bar__environment");
   const user = element.querySelector(".who__user");
   const role = element.querySelector(".who__role");
@@ -37,7 +39,8 @@ export function Bar(element) {
     badge.dataset.connection = state.connection;
     const why = t(`connection.${state.cause}.reason`);
     if (reason.textContent !== why) reason.textContent = why;
-    badge.querySelector("use").setAttribute("href", `#connection-${SHAPES[state.connection]}`);
+    const shape = `#connection-${SHAPES[state.connection]}`;
+    if (glyph.getAttribute("href") !== shape) glyph.setAttribute("href", shape);
     showEnvironment(state.session.viewer?.environment ?? null);
     showViewer(state.session);
     for (const button of buttons) {
@@ -49,7 +52,7 @@ export function Bar(element) {
     environment.textContent = told?.name ?? "";
     environment.dataset.color = told?.color ?? "";
     environment.title = told === null ? "" : t("environment", { name: told.name });
-    environment.hidden = told === null;
+    hide(environment, told === null);
   }
 
   function showViewer({ viewer, isStuck }) {

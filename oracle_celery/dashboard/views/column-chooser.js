@@ -7,6 +7,7 @@
 
 import { COLUMNS, toggled } from "../columns.js";
 import { t } from "../locale.js";
+import { hide } from "./drawing.js";
 import { copyOf } from "./keyed-list.js";
 
 const GAP = 4; // CSS pixels between button and menu
@@ -45,7 +46,7 @@ export function ColumnChooser(element) {
 
   function update({ state }) {
     columns = state.columns;
-    element.hidden = state.route.page !== "tasks";
+    hide(element, state.route.page !== "tasks");
     for (const { column, element: choice } of choices) {
       choice.setAttribute("aria-checked", String(column.isFixed || columns.includes(column.name)));
       const word = t(column.label);

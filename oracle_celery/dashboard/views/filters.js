@@ -6,6 +6,7 @@ import { formatCount } from "../format.js";
 import { t } from "../locale.js";
 import { isTerm, joined, parseWords, withTerm } from "../query-language.js";
 import { isFiltered, namedStatuses, typedText } from "../query.js";
+import { hide } from "./drawing.js";
 import { QueryField } from "./query-field.js";
 import { SavedViews } from "./saved-views.js";
 
@@ -41,9 +42,9 @@ export function Filters(element) {
     field.update({ state });
     if (session.phase === "out") field.empty();
     views.update({ state, now });
-    clear.hidden = !isFiltered(query) && query.wrong.length === 0;
+    hide(clear, !isFiltered(query) && query.wrong.length === 0);
     const refused = list.phase === "failed" ? list.error : null;
-    problem.hidden = refused === null;
+    hide(problem, refused === null);
     const message = refused?.code === "unreachable" ? t("server.unreachable") : refused?.message;
     const text = refused === null ? "" : t("list.failed", { message });
     if (problem.textContent !== text) Object.assign(problem, { textContent: text, title: text });

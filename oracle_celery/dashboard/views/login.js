@@ -2,6 +2,7 @@
 
 import { t } from "../locale.js";
 import { tokenFromText } from "../session.js";
+import { hide } from "./drawing.js";
 
 /** @param {HTMLElement} element */
 export function Login(element) {
@@ -28,7 +29,7 @@ export function Login(element) {
   });
 
   function update({ state: { session } }) {
-    element.hidden = session.phase !== "out";
+    hide(element, session.phase !== "out");
     if (session.phase === "in") form.reset();
     if (element.hidden) return;
     element.setAttribute("aria-busy", String(session.isSending));
@@ -39,7 +40,7 @@ export function Login(element) {
 
   /** Writes only what differs: an alert speaks at every change. */
   function say(text) {
-    problem.hidden = text === "";
+    hide(problem, text === "");
     if (problem.textContent !== text) problem.textContent = text;
     token.setAttribute("aria-invalid", String(text !== ""));
   }

@@ -3,6 +3,7 @@
 import { t } from "../locale.js";
 import { joined } from "../query-language.js";
 import { emptiness } from "../state.js";
+import { hide } from "./drawing.js";
 import { KeyedList, copyOf } from "./keyed-list.js";
 
 const OFFERS = 6;
@@ -18,7 +19,7 @@ export function NothingMatches(element) {
 
   function update({ state }) {
     const { terms } = state.query;
-    element.hidden = emptiness(state) !== "filtered" || terms.length < 2;
+    hide(element, emptiness(state) !== "filtered" || terms.length < 2);
     const shown = element.hidden ? [] : terms.slice(0, OFFERS);
     list.update(shown.map(({ text }, at) => [String(at), text, joined(terms.filter((_term, place) => place !== at))]));
   }

@@ -1,6 +1,7 @@
 /** What every page beside the task list has: a title that takes the focus, a summary, a problem, an empty state. */
 
 import { t } from "../locale.js";
+import { hide } from "./drawing.js";
 import { errorText } from "./error-text.js";
 
 /** @param {HTMLElement} element */
@@ -12,7 +13,7 @@ export function Page(element) {
 
   /** @param {{isShown: boolean, error?: Error | null, isEmpty?: boolean, connection: string}} how @returns {boolean} whether it is shown */
   function update({ isShown, error = null, isEmpty = false, connection }) {
-    element.hidden = !isShown;
+    hide(element, !isShown);
     if (!isShown) return false;
     element.dataset.connection = connection;
     problem.hidden = error === null;

@@ -238,7 +238,8 @@ export function QueryField(element, getValues) {
     if (text !== shownText) parts = [...state.query.terms, ...state.query.wrong];
     shownText = text;
     chipList.update(parts.map((part, at) => [String(at), part.text]));
-    input.placeholder = parts.length === 0 ? t("filter.placeholder") : t("filter.more");
+    const hint = t(parts.length === 0 ? "filter.placeholder" : "filter.more");
+    if (input.placeholder !== hint) input.placeholder = hint;
   }
 
   /** Nothing that the server has proposed stays. */

@@ -7,6 +7,7 @@ import { confirmations, isAnythingPaused, ordered, takenOver } from "../fleet.js
 import { formatCount, formatTime } from "../format.js";
 import { t } from "../locale.js";
 import { isAdmin, seesEverything } from "../session.js";
+import { hide } from "./drawing.js";
 import { KeyedList, copyOf } from "./keyed-list.js";
 import { queueNotice } from "./queue-notice.js";
 
@@ -30,17 +31,17 @@ export function QueueRail(element) {
     const isBare = !isAdmin(state) && fleet.queues?.length === 0;
     const isWanted = route.page === "tasks" || (route.page !== "queues" && isAnythingPaused(fleet));
     // its room is there before the queues are: no row moves down later
-    element.hidden = !seesEverything(state) || !(isWanted || notice !== null) || isBare;
+    hide(element, !seesEverything(state) || !(isWanted || notice !== null) || isBare);
     if (element.hidden) return;
-    element.querySelector(".queue-rail__row").hidden = !isWanted;
+    hide(element.querySelector(".queue-rail__row"), !isWanted);
     element.dataset.connection = state.connection;
-    pause.hidden = !isAdmin(state) || fleet.queues === null;
+    hide(pause, !isAdmin(state) || fleet.queues === null);
     const whole = fleet.everythingPaused;
     const everything = whole === null ? [] : [["*", { name: "*", paused: whole, workers: [] }, true]];
     const queues = ordered(fleet.queues ?? []).map((queue) => [queue.name, queue, Boolean(queue.paused) && !queue.paused.everything]);
     const shown = [...everything, ...queues].map((entry) => [...entry, isAdmin(state)]);
     list.update(shown);
-    place.hidden = notice === null;
+    hide(place, notice === null);
     if (notice !== null && said.textContent !== notice) said.textContent = notice;
   }
 

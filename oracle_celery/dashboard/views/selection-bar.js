@@ -6,6 +6,7 @@
 import { formatCount } from "../format.js";
 import { t } from "../locale.js";
 import { isSelecting, mayApply } from "../selection.js";
+import { hide } from "./drawing.js";
 
 /** @param {HTMLElement} element */
 export function SelectionBar(element) {
@@ -27,7 +28,7 @@ export function SelectionBar(element) {
 
   function update({ state }) {
     const { selection, rows, list } = state;
-    element.hidden = !isSelecting(selection);
+    hide(element, !isSelecting(selection));
     document.body.classList.toggle("is-selecting", !element.hidden);
     if (element.hidden) return;
     const isAllHere = !selection.isEverything && selection.ids.size === rows.length && rows.every((id) => selection.ids.has(id));

@@ -7,6 +7,7 @@ import { formatCount } from "../format.js";
 import { t } from "../locale.js";
 import { progressOf } from "../progress.js";
 import { isAdmin, mayControl, seesPayloads } from "../session.js";
+import { hide } from "./drawing.js";
 import { showStatus } from "./glyph.js";
 import { Payload } from "./payload.js";
 import { Progress } from "./progress.js";
@@ -51,7 +52,7 @@ export function TaskDetail(element) {
 
   function update({ state, now }) {
     const { opened, detail } = state;
-    element.hidden = opened === null;
+    hide(element, opened === null);
     if (opened === null) {
       shownId = null;
       return;

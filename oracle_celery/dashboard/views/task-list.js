@@ -17,6 +17,7 @@ import { isTicked, tickedRows } from "../selection.js";
 import { mayControl } from "../session.js";
 import { usualRuntimes } from "../types.js";
 import { WAITING_LIMIT, emptiness } from "../state.js";
+import { hide, say } from "./drawing.js";
 import { LongPress } from "./long-press.js";
 import { TaskRow } from "./task-row.js";
 import { VirtualRows } from "./virtual-rows.js";
@@ -45,6 +46,8 @@ export function TaskList(element) {
   let isHovered = false;
   let isReading = false;
   let isScrolling = false; // a frame is asked for
+  let isScrolled = false;
+  let shownSkeletons = [];
   let current = null;
   let isChosen = false; // somebody has been on the current row: it stays current wherever it goes
 
@@ -69,7 +72,8 @@ export function TaskList(element) {
 
   function update({ state, now }) {
     drawn = { state, now };
-    element.hidden = state.route.page !== "tasks";
+    if (element.hidden) rows.forget();
+    hide(element, state.route.page !== "tasks");
     if (element.hidden && state.rows.length > 0) return;
     drawRows();
     allRows.checked = tickedRows(state.selection, state.rows) === "all";
@@ -86,8 +90,8 @@ export function TaskList(element) {
   function drawRows() {
     const { state, now } = drawn;
     const isFirstLoad = state.list.phase === "loading" && state.rows.length === 0;
-    for (const skeleton of body.querySelectorAll(".skeleton-row")) if (!isFirstLoad) skeleton.remove();
-    if (isFirstLoad && body.childElementCount === 0) body.append(...skeletons());
+    if (isFirstLoad && body.childElementCount === 0) body.append(...(shownSkeletons = skeletons()));
+    if (!isFirstLoad) for (const skeleton of shownSkeletons.splice(0)) skeleton.remove();
     const places = placesOf(state.rows);
     if (!places.has(current)) isChosen = false;
     if (!isChosen && !places.has(current)) current = state.rows[0] ?? null;
@@ -119,15 +123,19 @@ export function TaskList(element) {
     }
   }
 
+  /** Measured at once, while the frame is fresh: once something is written, a "where is it" costs a layout. */
   function noticeScroll() {
+    if (drawn === null || element.hidden) return;
+    rows.measure();
+    isScrolled = scroller.scrollTop > 0 || body.getBoundingClientRect().top < 0;
     if (isScrolling) return;
     isScrolling = true;
     requestAnimationFrame(() => {
       isScrolling = false;
-      if (drawn === null || element.hidden) return;
+      if (element.hidden) return;
+      noticeReading();
       if (!isChosen && !body.contains(document.activeElement)) chooseFirstInSight();
       drawRows();
-      noticeReading();
     });
   }
 
@@ -148,14 +156,14 @@ export function TaskList(element) {
   }
 
   function updateChip({ waiting }) {
-    chip.hidden = waiting.size === 0;
+    hide(chip, waiting.size === 0);
     const values = { count: waiting.size, formatted: formatCount(waiting.size) };
     say(chip.querySelector("span"), t(waiting.size < WAITING_LIMIT ? "list.new" : "list.new.more", values));
   }
 
   function updateEmpty(state) {
     const reason = emptiness(state);
-    empty.hidden = reason === null;
+    hide(empty, reason === null);
     if (reason === null) return;
     empty.querySelector(".task-list__empty-title").textContent = t(`list.${reason}.title`);
     empty.querySelector(".task-list__empty-advice").textContent = t(`list.${reason}.advice`);
@@ -169,7 +177,7 @@ export function TaskList(element) {
     if (list.older === "failed") say(count, t("list.older.failed"));
     else if (list.isAtReach) say(count, t("list.reach", values));
     else say(count, list.phase === "loading" && state.rows.length === 0 ? t("list.loading") : loaded);
-    older.hidden = list.nextPage === null;
+    hide(older, list.nextPage === null);
     older.disabled = list.older === "loading";
   }
 
@@ -179,7 +187,6 @@ export function TaskList(element) {
   }
 
   function noticeReading() {
-    const isScrolled = scroller.scrollTop > 0 || body.getBoundingClientRect().top < 0;
     const reading = isScrolled || isHovered || body.contains(document.activeElement);
     if (reading === isReading) return;
     isReading = reading;
@@ -279,11 +286,7 @@ export function TaskList(element) {
   return { update, move, tick, command, focusRow, showNew, currentId: () => current };
 }
 
-function say(place, text) {
-  if (place.textContent !== text) place.textContent = text;
-}
-
 function skeletons() {
   const template = document.querySelector("#skeleton-row");
-  return Array.from({ length: SKELETON_ROWS }, () => template.content.cloneNode(true));
+  return Array.from({ length: SKELETON_ROWS }, () => template.content.cloneNode(true).firstElementChild);
 }

@@ -1,6 +1,7 @@
 /**
  * One row of the list. `update` writes only what differs from what it showed: most rows of most updates are untouched.
- * A row is used again for another task; one whose task is not known yet shows where it will stand.
+ * A row is used again for another task; one whose task is not known yet shows where it will stand. What its cells say in
+ * full (their titles) is put in when the pointer comes: a scrolling list would else write six for every row that passes.
  */
 
 import { UNKNOWN, formatCount, formatDuration, formatElapsed, formatFullTime, formatTime, shortId } from "../format.js";
@@ -9,6 +10,7 @@ import { currentLanguage, t } from "../locale.js";
 import { barOf } from "../progress.js";
 import { showStatus } from "./glyph.js";
 import { showName } from "./task-name.js";
+import { hide, say } from "./drawing.js";
 import { valueButton } from "./value-clicks.js";
 
 /** Steps that every task takes: the status says as much, so a row is silent about them. */
@@ -33,6 +35,13 @@ export function TaskRow(template) {
   const copy = created.querySelector("[data-copy]");
   const commands = [...created.querySelectorAll("[data-row-command]")];
   let shown = NOTHING;
+  let isPointedAt = false;
+
+  element.addEventListener("pointerenter", () => {
+    isPointedAt = true;
+    showTitles();
+  });
+  element.addEventListener("pointerleave", () => (isPointedAt = false));
 
   function update(taskId, task, { now, isOpen, isFresh, isTicked, isCurrent, mayCommand, usual, progress }) {
     const isNew = shown.taskId !== taskId;
@@ -56,10 +65,11 @@ export function TaskRow(template) {
     const done = progress === null ? null : barOf(progress).fraction; // told by the task itself: better than what is usual
     if (differs || task?.status === "in_progress") showGauge(task, now, done === null ? usual : null);
     if (differs || shown.mayCommand !== mayCommand) {
-      for (const button of commands) button.hidden = !mayCommand || !COMMANDS[button.dataset.rowCommand].has(task?.status);
+      for (const button of commands) hide(button, !mayCommand || !COMMANDS[button.dataset.rowCommand].has(task?.status));
     }
     if (isNew || shown.progress !== progress) showProgress(done);
     shown = { taskId, task, language, isTicked, isOpen, isCurrent, mayCommand, progress };
+    if (isPointedAt && differs) showTitles();
   }
 
   /** A thin bar under the runtime; a word without a known share has none. */
@@ -76,8 +86,7 @@ export function TaskRow(template) {
 
   function showId(taskId) {
     element.dataset.taskId = taskId;
-    code.textContent = shortId(taskId);
-    code.title = taskId;
+    say(code, shortId(taskId));
     copy.dataset.copy = taskId;
     delete copy.dataset.said;
     link.href = `#/tasks/${encodeURIComponent(taskId)}`;
@@ -88,11 +97,10 @@ export function TaskRow(template) {
     element.removeAttribute("aria-busy");
     box.setAttribute("aria-label", t("selection.row", { id: shortId(task.task_id) }));
     showName(link, task.name);
-    link.title = task.name ?? "";
-    Object.assign(link.dataset, { termField: "name", termValue: task.name ?? "" });
+    link.dataset.termValue = task.name ?? "";
     const isTelling = Boolean(task.reason) && !USUAL_REASONS.has(task.reason);
     say(tag, isTelling ? task.reason : "");
-    tag.hidden = !isTelling;
+    hide(tag, !isTelling);
     showStatus(status, word, task.status);
     if (element.dataset.status !== task.status) element.dataset.status = task.status;
     showText(user, task.user_id, "user");
@@ -102,7 +110,13 @@ export function TaskRow(template) {
     say(wait, formatDuration(waitOf(task)));
     say(time, formatTime(task.created_at));
     time.dateTime = task.created_at ?? "";
-    time.title = formatFullTime(task.created_at);
+  }
+
+  function showTitles() {
+    const { taskId, task } = shown;
+    const titles = [[code, taskId], [link, task?.name], [user, task?.user_id], [queue, task?.queue], [worker, task?.worker]];
+    for (const [place, title] of titles) place.title = title ?? "";
+    time.title = task === undefined ? "" : formatFullTime(task.created_at);
   }
 
   /** How far a run has come of what its type usually takes; full, and of another colour, once it takes longer. */
@@ -122,29 +136,26 @@ export function TaskRow(template) {
     element.setAttribute("aria-busy", "true");
     delete element.dataset.status;
     showName(link, "\u00a0");
-    link.title = "";
-    tag.hidden = true;
-    word.textContent = "";
-    for (const cell of [user, queue, worker, retries, wait, runtime]) cell.textContent = "";
-    time.textContent = "";
+    hide(tag, true);
+    say(word, "");
+    for (const cell of [user, queue, worker]) say(cell.firstElementChild ?? cell, "");
+    for (const cell of [retries, wait, runtime, time]) say(cell, "");
   }
 
   function canCommand(command) {
     return commands.some((button) => button.dataset.rowCommand === command && !button.hidden);
   }
 
+  /** The button of an earlier value says the new one. */
   function showText(cell, text, field) {
-    if (cell.title === (text ?? "") && cell.textContent === (text ?? UNKNOWN)) return;
-    cell.replaceChildren(text ? valueButton(field, text) : UNKNOWN);
-    cell.title = text ?? "";
-    cell.classList.toggle("is-unknown", !text);
+    const button = cell.firstElementChild;
+    if (text && button !== null) say(button, text);
+    else if (text) cell.replaceChildren(valueButton(field, text));
+    else say(cell, UNKNOWN);
+    if (cell.classList.contains("is-unknown") === Boolean(text)) cell.classList.toggle("is-unknown", !text);
   }
 
   return { element, link, update, reset, canCommand };
-}
-
-function say(cell, text) {
-  if (cell.textContent !== text) cell.textContent = text;
 }
 
 /** Time at work: told by the worker for what has ended, counted in whole seconds for what runs. */
