@@ -90,6 +90,22 @@ FRAMES = """
   requestAnimationFrame(frame);
 })
 """
+#: A list is asked for in the page that is open: milliseconds until its rows are there, for the eye.
+LIST = """
+(address) => new Promise((resolve) => {
+  const list = document.querySelector("#task-list");
+  const start = performance.now();
+  const observer = new MutationObserver(() => {
+    if (list.dataset.phase !== "ready") return;
+    observer.disconnect();
+    requestAnimationFrame(() => setTimeout(() => resolve(performance.now() - start)));
+  });
+  history.pushState(null, "", address);
+  dispatchEvent(new PopStateEvent("popstate"));
+  observer.observe(list, { attributeFilter: ["data-phase"] });
+})
+"""
+LISTS = ("?q=status:failed", "?q=queue:emails", "?q=user:u-7", "?q=name:shop.orders.*", "?sort=-runtime", "./")
 COUNT = "() => Number(document.querySelector('.task-list__count').textContent.replace(/[^0-9]/g, ''))"
 TO_THE_END = "() => { const s = document.querySelector('.task-list__scroll'); s.scrollTop = s.scrollHeight; }"
 
@@ -146,6 +162,7 @@ def _measure(sidecar: LocalSidecar, feeder: LocalProcess, rows: int, minutes: fl
             page = _open(browser, sidecar)
             devtools = page.context.new_cdp_session(page)
             devtools.send("Performance.enable")
+            results["lists"] = _lists(page)
             results["live"] = _frames(page, "live", 0)
             results["rows_loaded"] = _load(page, rows)
             results["scrolling"] = _frames(page, "scrolling", 180)
@@ -188,6 +205,13 @@ def _openings(browser: Browser, sidecar: LocalSidecar) -> dict[str, dict[str, fl
     for name, one in medians.items():
         _say(name, ", ".join(f"{key} {value:.0f} ms" for key, value in one.items()))
     return medians
+
+
+def _lists(page: Page) -> dict[str, float]:
+    """Milliseconds, the medians of some openings of each list."""
+    found = {address: statistics.median(page.evaluate(LIST, address) for _ in range(OPENINGS)) for address in LISTS}
+    _say("lists", ", ".join(f"{address} {value:.0f} ms" for address, value in found.items()))
+    return found
 
 
 def _frames(page: Page, name: str, speed: int) -> dict[str, float]:
