@@ -57,6 +57,8 @@ export function LogSource({ dispatch, state }) {
       dispatch({ type: "logArrived", request: mine, page });
     } catch (error) {
       dispatch({ type: "logFailed", request: mine, error });
+      const isOver = error.status !== 0 && error.status < 500;
+      if (!isOver && mine === request) retrying = setTimeout(() => mine === request && state().log.phase === "failed" && read(), RETRY);
     }
   }
 

@@ -175,6 +175,19 @@ def test_a_long_log_is_loaded_from_its_end(
     expect(log.locator(".log-line")).to_have_count(1)
 
 
+def test_a_log_that_could_not_be_read_is_read_again(
+    sidecar: LocalSidecar, narrator: Narrator, open_page: Callable[..., Page]
+) -> None:
+    """A network that fails for a moment costs a moment: nobody has to open the task anew."""
+    narrator.sent("t")
+    narrator.started("t")
+    narrator.logged("t", "came through")
+    page = open_page(sidecar.url)
+    page.route("**/api/tasks/t/logs?*", lambda route: route.abort(), times=1)
+    page.goto(f"{sidecar.url}/#/tasks/t")
+    expect(page.locator(".log-line").last).to_contain_text("came through")
+
+
 def test_a_value_is_a_tree(sidecar: LocalSidecar, narrator: Narrator, open_page: Callable[..., Page]) -> None:
     """Opened and closed by mouse and keys; long ones in portions; addresses are links and nothing else is."""
     value = (
