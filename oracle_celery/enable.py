@@ -21,4 +21,6 @@ Oracle(current_app)
 def producer(*_: Any, task: Any = None, **__: Any) -> None:
     """A router that never routes: it is named in ``task_routes`` to be imported, and asked, at the first message."""
     app = current_app if task is None else task.app
-    announce(Oracle(app).app)
+    oracle = Oracle(app)
+    announce(oracle.app)
+    oracle.instrumentation.begin()  # the first message is on its way before anybody could watch it being sent
