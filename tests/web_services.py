@@ -97,7 +97,7 @@ def open_site(
             "C_FORCE_ROOT": "1",
         } | dict(env)
         sidecar = LocalSidecar(module, folder / "sidecar.log", env=given, cwd=cwd)
-        given["DASHBOARD_URL"] = sidecar.url
+        given["DASHBOARD_URL"] = sidecar.env["DASHBOARD_URL"] = sidecar.url
         site = Site(
             LocalWeb(serve, folder / "web.log", env=given, cwd=cwd),
             LocalWorker(module, folder / "worker.log", env=given, cwd=cwd),

@@ -6,10 +6,9 @@ from typing import Any
 
 import httpx
 import psycopg
-import tracing
 from celery import Celery
-from celery.signals import worker_process_init, worker_process_shutdown
-from configuration import BROKER_URL, DATABASE_URL, JWT_KEY, LEDGER_URL, OWNER_KEY, TRACE_URL
+from celery.signals import worker_process_init
+from configuration import BROKER_URL, DASHBOARD_URL, DATABASE_URL, JWT_KEY, LEDGER_URL, OWNER_KEY, TRACE_URL
 from opentelemetry import trace
 from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor
 from opentelemetry.instrumentation.psycopg import PsycopgInstrumentor
@@ -27,7 +26,9 @@ app.conf.update(
     oracle_url=DATABASE_URL,
     oracle_jwt_key=JWT_KEY,
     oracle_owner_key=OWNER_KEY,
-    oracle_trace_url=TRACE_URL,
+    oracle_tracing=True,  # the spans of producers and workers
+    oracle_trace_url=TRACE_URL,  # from a task to its trace
+    oracle_public_url=DASHBOARD_URL,  # and back: each run's span has the address of its task's page
 )
 Oracle(app)
 
@@ -35,17 +36,10 @@ tracer = trace.get_tracer(__name__)
 
 
 @worker_process_init.connect
-def begin_tracing(**_: Any) -> None:
-    """In each child of the pool: from here on runs are spans, and inside them the calls of these libraries."""
-    tracing.set_up("webhook-worker")
+def instrument_libraries(**_: Any) -> None:
+    """In each child of the pool: from here on their calls are spans, inside that of the running task."""
     PsycopgInstrumentor().instrument()
     HTTPXClientInstrumentor().instrument()
-
-
-@worker_process_shutdown.connect
-def end_tracing(**_: Any) -> None:
-    """Sends the last spans."""
-    trace.get_tracer_provider().shutdown()
 
 
 @app.task(name="orders.settle")

@@ -89,7 +89,7 @@ def sidecar(webhook: Webhook) -> LocalSidecar:
 @pytest.mark.parametrize("webhook", [GRPC, HTTP], indirect=True)
 def test_one_webhook_is_one_trace(webhook: Webhook) -> None:
     """Root, producer, consumer, query, HTTP and manual spans are nested as the code is; the correlation id is on the
-    root, and the trace's id is the record's."""
+    root, and the trace's id is the record's. The run's span leads back to the task's page."""
     answer = webhook.call({**bearer("ann"), "X-Correlation-ID": "hook-2026-11-26.0001"})
     assert answer.status_code == 202, answer.text
     assert answer.headers["X-Correlation-ID"] == "hook-2026-11-26.0001"
@@ -103,6 +103,9 @@ def test_one_webhook_is_one_trace(webhook: Webhook) -> None:
     assert {span.trace_id for span in spans} == {task["trace_id"]}
     assert sorted(branch(spans, span) for span in spans) == sorted([ROOT, SENT, RUN, QUERY, BOOKING, CALL])
     assert _span(spans, ROOT).attributes["correlation_id"] == "hook-2026-11-26.0001"
+    run = _span(spans, RUN).attributes
+    assert run["correlation_id"] == "hook-2026-11-26.0001"
+    assert run["oracle.task_url"] == answer.json()["task_url"] == f"{webhook.sidecar.url}/#/tasks/{task['task_id']}"
     call = _span(spans, CALL)
     assert webhook.ledger.entries == [({"order": ORDER, "fee_cents": FEE_CENTS}, call.trace_id, call.span_id)]
 
@@ -117,9 +120,11 @@ def test_the_trace_is_one_click_away_from_the_owners_dashboard(webhook: Webhook,
     page = _dashboard_of(user, webhook, open_page)
     page.locator(".task-row").click()
     expect(page.locator("#task-detail")).to_contain_text(task["trace_id"])
-    expect(page.get_by_role("link", name="View trace")).to_have_attribute(
-        "href", TRACE_URL.format(trace_id=task["trace_id"])
-    )
+    expect(page.locator("#task-detail")).to_contain_text(task["correlation_id"])
+    page.context.route("https://traces.example.org/**", lambda route: route.fulfill(body="a waterfall"))
+    with page.expect_popup() as opened:
+        page.get_by_role("link", name="View trace").click()
+    assert opened.value.url == TRACE_URL.format(trace_id=task["trace_id"])
     assert "login" not in page.url
     page = _dashboard_of(other, webhook, open_page)
     page.goto(f"{webhook.sidecar.url}/#/tasks/{task_id}")

@@ -4,12 +4,9 @@ import os
 from typing import Any
 
 from celery import Celery
-from celery.signals import worker_process_init, worker_process_shutdown
-from opentelemetry import trace
+from celery.signals import worker_process_init
 from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor
 from opentelemetry.instrumentation.sqlite3 import SQLite3Instrumentor
-
-from shop import tracing
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "shop.settings")
 
@@ -19,14 +16,7 @@ app.autodiscover_tasks()
 
 
 @worker_process_init.connect
-def begin_tracing(**_: Any) -> None:
-    """In each child of the pool: from here on runs are spans, and inside them the calls of these libraries."""
-    tracing.set_up("shop-worker")
+def instrument_libraries(**_: Any) -> None:
+    """In each child of the pool: from here on their calls are spans, inside that of the running task."""
     SQLite3Instrumentor().instrument()
     HTTPXClientInstrumentor().instrument()
-
-
-@worker_process_shutdown.connect
-def end_tracing(**_: Any) -> None:
-    """Sends the last spans."""
-    trace.get_tracer_provider().shutdown()

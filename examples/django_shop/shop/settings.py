@@ -83,4 +83,6 @@ CELERY_TASK_ROUTES = ["oracle_celery.enable.producer"]
 CELERY_ORACLE_URL = os.environ["DATABASE_URL"]
 CELERY_ORACLE_JWT_KEY = JWT_KEY
 CELERY_ORACLE_OWNER_KEY = os.environ["OWNER_KEY"]
+CELERY_ORACLE_TRACING = True  # the spans of producers and workers
 CELERY_ORACLE_TRACE_URL = os.environ.get("TRACE_URL", "http://localhost:16686/trace/{trace_id}")
+CELERY_ORACLE_PUBLIC_URL = DASHBOARD_URL  # the way back: each run's span has the address of its task's page

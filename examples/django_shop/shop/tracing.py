@@ -6,7 +6,6 @@ The standard variables say where spans go: ``OTEL_EXPORTER_OTLP_ENDPOINT``, ``OT
 import os
 
 from opentelemetry import trace
-from opentelemetry.instrumentation.celery import CeleryInstrumentor
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
@@ -16,11 +15,10 @@ def set_up(service_name: str) -> None:
     provider = TracerProvider(resource=Resource.create({"service.name": service_name}))
     provider.add_span_processor(BatchSpanProcessor(_exporter()))
     trace.set_tracer_provider(provider)
-    CeleryInstrumentor().instrument()  # messages carry the trace on
 
 
 def _exporter() -> SpanExporter:
-    if os.environ.get("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc") == "grpc":
+    if os.environ.get("OTEL_EXPORTER_OTLP_PROTOCOL") == "grpc":
         from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as GrpcExporter
 
         return GrpcExporter()
