@@ -19,6 +19,9 @@ __all__ = ["describe_error", "describe_message", "describe_rejection"]
 
 def describe_message(headers: Any, args: Any, kwargs: Any, limit: int, redaction: Redaction) -> dict[str, Any]:
     """All but name, owner and queue, whichever run it is; `limit` is that of the arguments, in bytes."""
+    parent_id = identifier(headers.get("parent_id"))
+    if parent_id == identifier(headers.get("id")):
+        parent_id = None  # a task that retries itself sends the message again, and Celery names the sender the parent
     return {
         "arguments": encode_arguments(args, kwargs, limit, redaction),
         **trace_of_message(headers),
@@ -26,7 +29,7 @@ def describe_message(headers: Any, args: Any, kwargs: Any, limit: int, redaction
         "eta": message.seconds_since_epoch(headers.get("eta")),
         "expires": message.seconds_since_epoch(headers.get("expires")),
         "root_id": identifier(headers.get("root_id")),
-        "parent_id": identifier(headers.get("parent_id")),
+        "parent_id": parent_id,
         "group_id": identifier(headers.get("group")),
     }
 

@@ -82,6 +82,7 @@ def test_retry(station: Station) -> None:
     assert "retry_scheduled" in reasons(detail)
     assert detail["task"]["retries"] == 1
     assert detail["task"]["error_message"] is None
+    assert detail["task"]["parent_id"] is None  # Celery says that the task is its own
     assert len({entry["run_id"] for entry in detail["history"] if entry["run_id"]}) == 2
 
 
