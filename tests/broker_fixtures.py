@@ -263,7 +263,7 @@ def _starter(kind: Any, folder: Path) -> Iterator[Callable[..., Any]]:
     started: list[LocalProcess] = []
 
     def start(module: str, **options: Any) -> Any:
-        process = kind(module, folder / f"{kind.__name__}{len(started)}.log", **options)
+        process = kind(module, folder / f"{kind.__name__}{len(started)}.log", **{"warm": True} | options)
         started.append(process)
         return process.start()
 

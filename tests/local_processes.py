@@ -18,10 +18,14 @@ from typing import Self
 
 import pytest
 
+from tests.nursery import Child, nursery
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 READY_SECONDS = 60
 STOP_SECONDS = 30
 POLL_SECONDS = 0.02
+#: Those that change nothing in Python before Celery is imported.
+WARM_POOLS = frozenset({"prefork", "solo", "threads"})
 
 _numbers = itertools.count(1)
 
@@ -37,7 +41,7 @@ class LocalProcess:
         self.cwd = cwd
         path = os.pathsep.join(filter(None, [str(cwd), os.environ.get("PYTHONPATH")]))
         self.env = os.environ | {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1"} | dict(env or {})
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | Child | None = None
         self._read_from = 0
 
     def is_ready(self) -> bool:
@@ -48,8 +52,14 @@ class LocalProcess:
         """Starts it, or starts it again; its log goes on in the same file."""
         assert not self.is_alive, "it runs already"
         self._read_from = self.log_path.stat().st_size if self.log_path.exists() else 0
+        self.process = self._begin()
+        if wait:
+            self.wait_until(self.is_ready, "it is ready", READY_SECONDS)
+        return self
+
+    def _begin(self) -> subprocess.Popen[bytes] | Child:
         with self.log_path.open("ab") as log:
-            self.process = subprocess.Popen(
+            return subprocess.Popen(
                 self.command,
                 cwd=self.cwd,
                 env=self.env,
@@ -58,9 +68,6 @@ class LocalProcess:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        if wait:
-            self.wait_until(self.is_ready, "it is ready", READY_SECONDS)
-        return self
 
     def wait_until(self, condition: Callable[[], bool], what: str, timeout: float) -> None:
         """Fails with the log's end where `condition` does not come true, or the process ends before."""
@@ -109,6 +116,11 @@ class LocalProcess:
         self.send_signal(signal.SIGKILL)
         self.wait()
 
+    def kill_whole(self) -> None:
+        """SIGKILL to everything it started, as a machine that dies."""
+        os.killpg(self.pid, signal.SIGKILL)
+        self.wait()
+
     def wait(self, timeout: float = STOP_SECONDS) -> int:
         assert self.process is not None, "not started"
         return self.process.wait(timeout)
@@ -128,8 +140,23 @@ class LocalProcess:
         return f"{Path(self.command[0]).name} {' '.join(self.command[1:])}"
 
 
-class LocalWorker(LocalProcess):
+class CeleryProcess(LocalProcess):
+    """``celery -A <module> …``; a `warm` one is forked with everything imported, see tests/nursery.py."""
+
+    kind: str
+    warm = False
+
+    def _begin(self) -> subprocess.Popen[bytes] | Child:
+        if not self.warm or self.cwd != REPOSITORY:
+            return super()._begin()
+        self.log_path.touch()
+        return nursery(self.kind).start(self.command[3:], self.log_path, env=self.env, cwd=self.cwd)
+
+
+class LocalWorker(CeleryProcess):
     """``celery -A <module> worker``: a real worker with a real pool."""
+
+    kind = "worker"
 
     def __init__(
         self,
@@ -143,7 +170,9 @@ class LocalWorker(LocalProcess):
         options: Sequence[str] = (),
         env: Mapping[str, str] | None = None,
         cwd: Path = REPOSITORY,
+        warm: bool = False,
     ) -> None:
+        self.warm = warm and pool in WARM_POOLS
         self.node = f"{name or f'worker{next(_numbers)}-{os.getpid()}'}@{socket.gethostname()}"
         command = [sys.executable, "-m", "celery", "-A", module, "worker", "-P", pool, "-c", str(concurrency)]
         command += ["-n", self.node, "-l", "INFO", "--without-gossip", "--without-mingle"]
@@ -159,8 +188,32 @@ class LocalWorker(LocalProcess):
         return [int(pid) for pid in said.split()]
 
 
-class LocalSidecar(LocalProcess):
+class LocalBeat(CeleryProcess):
+    """``celery -A <module> beat``."""
+
+    kind = "beat"
+
+    def __init__(
+        self,
+        module: str,
+        log_path: Path,
+        *,
+        options: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
+        warm: bool = False,
+    ) -> None:
+        self.warm = warm
+        command = [sys.executable, "-m", "celery", "-A", module, "beat", "-l", "INFO", "--pidfile="]
+        super().__init__([*command, *options], log_path, env=env)
+
+    def is_ready(self) -> bool:
+        return "beat: Starting..." in self.log
+
+
+class LocalSidecar(CeleryProcess):
     """``celery -A <module> oracle`` on a free port of this machine; the port stays the same when it starts again."""
+
+    kind = "oracle"
 
     def __init__(
         self,
@@ -170,7 +223,9 @@ class LocalSidecar(LocalProcess):
         options: Sequence[str] = (),
         env: Mapping[str, str] | None = None,
         cwd: Path = REPOSITORY,
+        warm: bool = False,
     ) -> None:
+        self.warm = warm
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         command = [sys.executable, "-m", "celery", "-A", module, "oracle", "--host", "127.0.0.1"]

@@ -14,7 +14,7 @@ from typing import Any
 from celery import Celery
 
 from tests.acceptance import signal_app
-from tests.local_processes import LocalSidecar, LocalWorker
+from tests.local_processes import LocalBeat, LocalSidecar, LocalWorker
 from tests.tokens import local_bearer
 
 __all__ = ["Station"]
@@ -45,6 +45,7 @@ class Station:
         }
         self.workers: list[LocalWorker] = []
         self.sidecar: LocalSidecar | None = None
+        self.beat: LocalBeat | None = None
         self.app = self._make_app()
 
     def _make_app(self) -> Celery:
@@ -54,16 +55,21 @@ class Station:
 
     def start_worker(self, **options: Any) -> LocalWorker:
         log_path = self.folder / f"worker{len(self.workers)}.log"
-        worker = LocalWorker(MODULE, log_path, env=self.environment, **options)
+        worker = LocalWorker(MODULE, log_path, env=self.environment, warm=True, **options)
         self.workers.append(worker)
         return worker.start()
 
     def start_sidecar(self) -> LocalSidecar:
-        self.sidecar = LocalSidecar(MODULE, self.folder / "sidecar.log", env=self.environment)
+        self.sidecar = LocalSidecar(MODULE, self.folder / "sidecar.log", env=self.environment, warm=True)
         return self.sidecar.start()
 
+    def start_beat(self) -> LocalBeat:
+        options = ["-s", str(self.folder / "beat-schedule")]
+        self.beat = LocalBeat(MODULE, self.folder / "beat.log", options=options, env=self.environment, warm=True)
+        return self.beat.start()
+
     def stop(self) -> None:
-        for process in [*self.workers, self.sidecar]:
+        for process in [self.beat, *self.workers, self.sidecar]:
             if process is not None:
                 process.stop()
         self.app.oracle.stop()

@@ -40,7 +40,7 @@ class Office:
             "OWNED_FOLDER": str(folder),
             "C_FORCE_ROOT": "1",
         }
-        self.worker = LocalWorker(MODULE, folder / "worker.log", env=environment)
+        self.worker = LocalWorker(MODULE, folder / "worker.log", env=environment, warm=True)
 
     def stop(self) -> None:
         self.worker.kill()

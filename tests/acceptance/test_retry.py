@@ -43,6 +43,7 @@ class Counter:
                 "RETRY_FOLDER": str(folder),
                 "C_FORCE_ROOT": "1",
             },
+            warm=True,
         )
 
     def stop(self) -> None:

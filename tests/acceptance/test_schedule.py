@@ -3,28 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
 from typing import Any
 
-from tests.acceptance.station import MODULE, Station
-from tests.local_processes import LocalProcess
+from tests.acceptance.station import Station
 
 SCHEDULE = {
     "often": {"task": "signals.succeed", "schedule": 1.0, "args": ["on time"], "options": {"queue": "signals"}},
     "rarely": {"task": "signals.succeed", "schedule": 86_400.0},
 }
-
-
-class LocalBeat(LocalProcess):
-    """``celery -A <module> beat``."""
-
-    def __init__(self, station: Station) -> None:
-        command = [sys.executable, "-m", "celery", "-A", MODULE, "beat", "-l", "INFO", "--pidfile="]
-        command += ["-s", str(station.folder / "beat-schedule")]
-        super().__init__(command, station.folder / "beat.log", env=station.environment)
-
-    def is_ready(self) -> bool:
-        return "beat: Starting..." in self.log
 
 
 def test_beats_entries_runs_and_misses_are_told(rabbitmq_station: Station) -> None:
@@ -34,7 +20,7 @@ def test_beats_entries_runs_and_misses_are_told(rabbitmq_station: Station) -> No
     station.environment["SIGNALS_SETTINGS"] = json.dumps({"beat_schedule": SCHEDULE})
     station.start_sidecar()
     worker = station.start_worker(concurrency=1)
-    beat = LocalBeat(station).start()
+    beat = station.start_beat()
 
     def told() -> Any:
         return station.get("/api/schedule")
