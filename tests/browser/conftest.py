@@ -14,11 +14,16 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, Route, sync_playwright
+from playwright.sync_api import Browser, Page, Route, sync_playwright
 
+from tests.broker_fixtures import RabbitServer
+from tests.browser.complaints import note_complaints
 from tests.browser.logins import log_in
 from tests.browser.narrator import Narrator
+from tests.browser.walking import EMAILS, NOBODYS, TRACE_ID, Stage
+from tests.browser.words import LOCALES
 from tests.local_processes import LocalSidecar
+from tests.postgresql_fixtures import DatabaseServer
 from tests.tokens import token
 
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -34,8 +39,6 @@ CHROMIUM_OPTIONS = (
 MODULES_ORIGIN = "http://modules.test"
 PATIENCE_MS = 10_000
 CONTENT_TYPES = {".js": "text/javascript", ".css": "text/css", ".json": "application/json", ".html": "text/html"}
-#: What the browser itself logs while a server is away.
-NETWORK_NOISE = "Failed to load resource"
 
 
 # One browser a module, not a session: while Playwright runs, no asynchronous test can.
@@ -87,8 +90,7 @@ def open_page(browser: Browser, sidecar: LocalSidecar, complaints: list[str]) ->
         if user is not None:
             log_in(context, sidecar, token(user, role, ttl))
         page = context.new_page()
-        page.on("console", lambda message: _note_error(message, complaints))
-        page.on("pageerror", lambda error: complaints.append(f"uncaught: {error}"))
+        note_complaints(page, complaints)
         page.goto(address)
         return page
 
@@ -104,6 +106,59 @@ def page(sidecar: LocalSidecar, open_page: Callable[..., Page]) -> Page:
     page = open_page(sidecar.url)
     page.locator('.connection[data-connection="live"]').wait_for()
     return page
+
+
+@pytest.fixture(scope="module", params=LOCALES)
+def open_shop(
+    request: pytest.FixtureRequest,
+    browser: Browser,
+    rabbitmq_server: RabbitServer,
+    database_server: DatabaseServer,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Stage]:
+    """One shop for all steps of a language."""
+    language: str = request.param
+    database = database_server.create()
+    context = browser.new_context(locale=LOCALES[language], viewport={"width": 1440, "height": 900})
+    open_shop = Stage(language, rabbitmq_server.new_url(), database, tmp_path_factory.mktemp("walk"), context)
+    yield open_shop
+    open_shop.stop()
+    database_server.drop(database)
+
+
+@pytest.fixture
+def stage(open_shop: Stage) -> Iterator[Stage]:
+    """The shop for one step: the page complains about nothing, and the step does not stand in the way of the next."""
+    open_shop.complaints.clear()
+    yield open_shop
+    open_shop.resume_all()
+    assert open_shop.complaints == []
+
+
+@pytest.fixture(scope="module")
+def lot(open_shop: Stage) -> dict[str, str]:
+    """Tasks that differ in everything that can be asked for, each after its whole life; ids by a word for each."""
+    send, scene = open_shop.send, {"user": "lot"}
+    lot = {
+        "quick": send("succeed", "x", **scene),
+        "slow": send("sleep", 1.2, queue=EMAILS, **scene),
+        "bad": send("fail", "no such account", **scene),
+        "again": send("retry_once", str(open_shop.witness()), **scene),
+        "traced": send("add", 2, 3, headers={"traceparent": f"00-{TRACE_ID}-00f067aa0ba902b7-01"}, **scene),
+        "parent": send("spawn", "y", **scene),
+        "waiting": send("succeed", queue=NOBODYS, **scene),
+        "dropped": send("succeed", queue=NOBODYS, **scene),
+        "other": send("succeed", "z", user="lottie"),
+    }
+    open_shop.wait_for(lot["dropped"], "pending")
+    assert open_shop.page.request.delete(f"{open_shop.sidecar.url}/api/tasks/{lot['dropped']}").ok
+    for word, task_id in lot.items():
+        open_shop.wait_for(task_id, "pending" if word == "waiting" else "completed", "failed", "cancelled")
+    [child] = [
+        row["task_id"] for row in open_shop.ask("/api/tasks?q=user:lot")["tasks"] if row["task_id"] not in lot.values()
+    ]
+    open_shop.wait_for(child, "completed")
+    return lot | {"child": child}
 
 
 @pytest.fixture(scope="module")
@@ -134,8 +189,3 @@ def _serve_module(route: Route) -> None:
         return
     file = resources.files("oracle_celery.dashboard").joinpath(path)
     route.fulfill(body=file.read_bytes(), content_type=CONTENT_TYPES[Path(path).suffix])
-
-
-def _note_error(message: ConsoleMessage, complaints: list[str]) -> None:
-    if message.type in {"error", "warning"} and NETWORK_NOISE not in message.text:
-        complaints.append(message.text)
