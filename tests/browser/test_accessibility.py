@@ -18,6 +18,7 @@ from playwright.sync_api import Page, expect
 from oracle_celery.states import Status
 from tests.browser.crew import MINUTE_NS, Crew
 from tests.browser.filtering import type_query
+from tests.browser.folds import wait_for_failures
 from tests.browser.narrator import Narrator
 from tests.control_commands import Archive
 from tests.factories import Feeder, transition
@@ -145,6 +146,7 @@ def shop(database: str, narrator: Narrator, sidecar: LocalSidecar) -> None:
             BULK_ID,
             BULK_ID,
         )
+    wait_for_failures(sidecar, 1)
 
 
 @pytest.mark.usefixtures("shop")

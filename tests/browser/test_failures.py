@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
+from tests.browser.folds import wait_for_failures
 from tests.browser.narrator import Narrator
 from tests.local_processes import LocalSidecar
 
@@ -24,7 +25,7 @@ def fail(narrator: Narrator, task_id: str, *, ago: float = 0.0, error: str = "Ba
 
 
 @pytest.fixture
-def shop(narrator: Narrator) -> None:
+def shop(narrator: Narrator, sidecar: LocalSidecar) -> None:
     """Three groups: new, known for long, and come back."""
     for number, ago in enumerate((7_000.0, 600.0, 300.0)):
         fail(narrator, f"bank-{number}", ago=ago)
@@ -39,6 +40,7 @@ def shop(narrator: Narrator) -> None:
         )
     for number, days in enumerate((20.0, 0.2)):
         fail(narrator, f"back-{number}", ago=days * DAY, error="Timeout", message="")
+    wait_for_failures(sidecar, 3)
 
 
 def group(page: Page, error: str) -> Locator:

@@ -18,6 +18,7 @@ from playwright.sync_api import Page, Request, expect
 from oracle_celery.fingerprint import normalised
 from oracle_celery.records import Transition
 from oracle_celery.states import Status
+from tests.browser.folds import wait_for_failures
 from tests.browser.hostile import HOSTILE, identifier
 from tests.browser.narrator import Narrator
 from tests.browser.planting import LINE_LIMIT, REASON_LIMIT, TOLD_AT_ONCE, Planted, plant, plant_running
@@ -32,7 +33,6 @@ SPACES = "\t\n\v\f\r \xa0\u1680\u2028\u2029\u202f\u205f\u3000\ufeff" + "".join(m
 PARTS = 4  # of the strings: their tasks are opened in as many tests
 LOOKING_SECONDS = 120.0
 AFTERWARDS_MS = 2_000.0
-GROUPS_PATIENCE_MS = 30_000.0
 
 #: Before anything of the page runs: what it may not do is noted.
 WATCH = """
@@ -276,7 +276,7 @@ def test_the_other_pages(sidecar: LocalSidecar, planted: Planted, watched: Page,
     assert set(names) == {planted.queue(number) for number in everything}
     notes = "\n".join(watched.locator(".queue-card__note").evaluate_all("all => all.map((one) => one.textContent)"))
     assert [number for number in everything if HOSTILE[number][:REASON_LIMIT] not in notes] == []
-    _check_failures(watched)
+    _check_failures(watched, sidecar)
     watched.evaluate("location.hash = '#/types'")
     ended = {identifier(HOSTILE[number]) for number in everything if planted.status(number).value > 1}
     expect(watched.locator("#types-page tbody tr")).to_have_count(len(ended))
@@ -424,13 +424,14 @@ def _check_panel(shown: dict[str, Any], planted: Planted, number: int, text: str
         assert any(name in note for note in shown["notes"])
 
 
-def _check_failures(watched: Page) -> None:
+def _check_failures(watched: Page, sidecar: LocalSidecar) -> None:
     """The groups' words, cut to their normal form; and one of them opened."""
     failed = [text for number, text in enumerate(HOSTILE) if Planted().status(number) is Status.FAILED]
     groups = {(identifier(text), identifier(text), normalised(text)) for text in failed}
+    wait_for_failures(sidecar, len(groups))
     watched.evaluate("location.hash = '#/failures'")
     rows = watched.locator(".failure")
-    expect(rows).to_have_count(len(groups), timeout=GROUPS_PATIENCE_MS)
+    expect(rows).to_have_count(len(groups))
     shown = rows.evaluate_all(
         """all => all.map((one) => [
           one.querySelector(".failure__task").textContent,

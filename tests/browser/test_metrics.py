@@ -12,6 +12,7 @@ import psycopg
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
+from tests.browser.folds import wait_for_types
 from tests.browser.narrator import Narrator
 from tests.local_processes import LocalSidecar
 
@@ -119,6 +120,7 @@ def test_task_types_are_compared_and_lead_to_their_tasks(page: Page, sidecar: Lo
     for number in range(4):
         _life(narrator, f"p-{number}", ago=5 * MINUTE, fails=number == 0, name="shop.orders.pay")
     _life(narrator, "m-0", ago=5 * MINUTE, name="shop.mail")
+    wait_for_types(sidecar, 2)
     page.locator("#bar").get_by_role("link", name="Task types").click()
     rows = page.locator("#types-page tbody tr")
     expect(rows).to_have_count(2, timeout=30_000)
