@@ -29,9 +29,10 @@ screenshots: $(SERVERS_READY) ## Take the README's pictures of the demo
 
 setup: $(DEV_READY) ## Make the virtual environment with everything that tests and linters need
 
-# Two at a time: most tests wait for real servers most of their time.
+# Three at a time, on two cores too: tests wait for real servers much of their time. tests/conftest.py says which stay
+# together.
 test: lint $(SERVERS_READY) ## Lint, then run all tests on real servers
-	$(BIN)/python -m pytest -n 2 --dist worksteal --durations 15 $(ARGS)
+	$(BIN)/python -m pytest -n 3 --dist loadfile --durations 15 $(ARGS)
 
 faults: $(DEV_READY) $(SERVERS_READY) ## Kill and restart everything under load, in a few minutes
 	$(BIN)/python -m pytest tests/faults $(ARGS)

