@@ -164,7 +164,9 @@ class Listener:
             self._expected = secrets.token_hex(8)
             if await self._send_ping():
                 try:
-                    await asyncio.wait_for(self._heard.wait(), self._ping_patience)
+                    # not wait_for: Python 3.11's forgets a cancel that comes with the answer, and `stop` would wait
+                    async with asyncio.timeout(self._ping_patience):
+                        await self._heard.wait()
                 except TimeoutError:
                     unheard += 1
                     self._become(ListenerStatus.DEAF)
@@ -178,7 +180,8 @@ class Listener:
         try:
             async with self._pool.connection(timeout=self._ping_patience) as connection:
                 await connection.execute("SELECT pg_notify(%s, %s)", (PING_CHANNEL, self._expected))
-        except (psycopg.Error, PoolTimeout):
+        except (psycopg.Error, PoolTimeout) as error:
+            _stay_cancelled(error)
             return False
         return True
 
@@ -189,6 +192,13 @@ class Listener:
                 "Behind a pooler, set oracle_listen_url to a direct address of the same database."
             )
         self.status = status
+
+
+def _stay_cancelled(error: Exception) -> None:
+    """A connection that ends while a query on it is being cancelled tells its end in place of the cancel."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError from error
 
 
 def _one_line(error: BaseException) -> str:

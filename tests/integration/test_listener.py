@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import psycopg
@@ -141,3 +142,46 @@ async def test_stop_is_safe_twice_and_leaves_no_connection(database: str, pool: 
         async with asyncio.timeout(DEADLINE_SECONDS):
             while await count():
                 await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("steps", range(4))
+async def test_it_stops_while_an_answer_comes_in(
+    steps: int, database: str, empty_database: str, pool: AsyncConnectionPool[Any]
+) -> None:
+    """However many steps of the event loop lie between the answer and the stop: a cancel is never forgotten."""
+    listener = Listener(empty_database, pool, {CHANNEL: _ignore}, ping_interval=3_600.0, ping_patience=3_600.0)
+    await listener.start()  # it hears another database than the one where its pings are sent
+    await until(lambda: bool(listener._heard._waiters))
+    listener._heard.set()
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    await _expect_stop(listener)
+
+
+async def test_it_stops_while_its_ping_is_under_way(empty_database: str) -> None:
+    """Also where the connection tells its own end in place of the cancel."""
+    began = asyncio.Event()
+
+    class Pool:
+        @asynccontextmanager
+        async def connection(self, timeout: float) -> AsyncIterator[None]:
+            began.set()
+            try:
+                await asyncio.sleep(timeout)
+            except asyncio.CancelledError:
+                raise psycopg.OperationalError("terminating connection") from None
+            yield
+
+    listener = Listener(empty_database, Pool(), {CHANNEL: _ignore}, ping_interval=3_600.0, ping_patience=3_600.0)  # type: ignore[arg-type]
+    await listener.start()
+    await began.wait()
+    await _expect_stop(listener)
+
+
+async def _expect_stop(listener: Listener) -> None:
+    stopping = asyncio.create_task(listener.stop())
+    stopped, _ = await asyncio.wait({stopping}, timeout=DEADLINE_SECONDS)
+    if not stopped:  # a second cancel is not forgotten
+        stopping.cancel()
+        await asyncio.wait({stopping})
+    assert stopped
