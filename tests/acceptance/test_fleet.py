@@ -41,6 +41,14 @@ class Fleet:
         found: dict[str, Any] = self.station.poll(look, f"{code} is why", lambda: self.station.detail(task_id))
         return found
 
+    def wait_for_receipt(self, task_id: str) -> None:
+        """A worker has told that it holds the task."""
+
+        def look() -> bool:
+            return bool(self.station.detail(task_id)["task"]["reason"] == "received")
+
+        self.station.poll(look, "its worker has told that it has it", lambda: self.station.detail(task_id))
+
     def wait_for_queue(self, **expected: Any) -> None:
         def look() -> bool:
             queues = {queue["name"]: queue for queue in self.station.get("/api/queues")["queues"]}
@@ -111,6 +119,7 @@ def test_slots_rate_limit_and_eta(fleet: Fleet) -> None:
     eta = fleet.wait_for_code(later, "eta")
     assert eta["worker"] == worker.node
     assert LONG * 58 < eta["seconds"] <= LONG * 60
+    fleet.wait_for_receipt(behind[1])  # what it has not told when it is killed, nobody knows
     worker.kill()
     gone = fleet.wait_for_code(behind[1], "holder_gone")
     assert (gone["worker"], gone["state"]) == (worker.node, "lost")
