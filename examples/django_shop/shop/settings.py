@@ -56,6 +56,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = LOGOUT_REDIRECT_URL = "orders"
 STATIC_URL = "static/"
+TIME_ZONE = "UTC"
 USE_TZ = True
 
 LOGGING = {
