@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psycopg
@@ -178,6 +180,19 @@ def test_no_span_is_lost_with_a_childs_end(rabbitmq_url: str, open_shop: Callabl
         lambda spans: sum(span.kind == "consumer" for span in spans) >= 200, "all spans of runs have come", 60
     )
     assert Counter(span.attributes["messaging.message.id"] for span in spans if span.kind == "consumer") == Counter(ids)
+
+
+def test_a_collector_that_never_answers_holds_nobody(rabbitmq_url: str, open_shop: Callable[[str], Shop]) -> None:
+    """Tasks end, children that have run their number of them are replaced, and senders and workers stop."""
+    shop = open_shop(rabbitmq_url)
+    with socket.create_server(("127.0.0.1", 0)) as hole:  # takes connections and reads nothing
+        shop.receiver = SimpleNamespace(  # type: ignore[assignment]
+            environment=lambda protocol: {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{hole.getsockname()[1]}"}
+        )
+        worker = shop.start_worker(options=["--max-tasks-per-child=2"])
+        for task_id in shop.send("many", "9"):
+            assert shop.wait_for(task_id)["trace_id"] is not None
+        assert worker.terminate() == 0
 
 
 @pytest.mark.parametrize("pool", ["threads", "gevent", "solo"])

@@ -154,6 +154,7 @@ def _publish(tasks: int, environment: dict[str, str]) -> None:
         f"    for number in range({tasks}):\n"
         f"        app.tasks['bench.nothing'].apply_async((number,), producer=producer)\n"
         f"if hasattr(app, 'oracle'): app.oracle.stop()\n"
+        f"app.pool.force_close_all()\n"  # the broker answers that: it has read all that was sent before
     )
     subprocess.run([sys.executable, "-c", code], env=os.environ | environment, check=True)
 
