@@ -288,5 +288,5 @@ def _icon(stage: Stage) -> str | None:
 def _streams(stage: Stage) -> int:
     """How many clients the sidecar keeps up to date, as it says itself."""
     answer = stage.page.request.get(f"{stage.sidecar.url}/metrics", headers=bearer("meter", "admin"))
-    [found] = re.findall(r"^oracle_streams (\d+)$", answer.text(), re.MULTILINE)
+    [found] = re.findall(r"^oracle_streams (\d+)\.0$", answer.text(), re.MULTILINE)
     return int(found)

@@ -164,9 +164,11 @@ class Stage:
         return self.page.locator(f'.task-row[data-task-id="{task_id}"]')
 
     def rows(self) -> list[str]:
-        """Task ids from top to bottom."""
-        ids: list[str] = self.page.locator(".task-row").evaluate_all("rows => rows.map((row) => row.dataset.taskId)")
-        return ids
+        """Task ids from top to bottom, by the numbers that the rows tell: in the document they may stand otherwise."""
+        seen: list[list[str]] = self.page.locator(".task-row").evaluate_all(
+            "rows => rows.map((row) => [row.getAttribute('aria-rowindex'), row.dataset.taskId])"
+        )
+        return [task_id for _, task_id in sorted(seen, key=lambda one: int(one[0] or 0))]
 
     def expect_rows(self, ids: set[str], what: str = "the list is right") -> None:
         """Exactly these, in any order."""
