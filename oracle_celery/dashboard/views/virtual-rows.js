@@ -88,7 +88,7 @@ export function VirtualRows({ body, scroller, head, make }) {
     for (const id of leaving) release(id);
     const whole = ids.length === 0 ? "" : `${ids.length * height}px`;
     if (whole !== shownHeight) body.style.blockSize = shownHeight = whole;
-    if (resting === null && astrayRows().length <= FEW) putInOrder();
+    if (resting === null && outOfOrder() <= FEW) putInOrder();
     else resting ??= setTimeout(putInOrder, REST);
   }
 
@@ -111,26 +111,34 @@ export function VirtualRows({ body, scroller, head, make }) {
     return row;
   }
 
-  function astrayRows() {
-    return [...rows.values()].filter(({ isAstray }) => isAstray);
-  }
-
   function release(id) {
     rows.get(id).part.element.remove();
     rows.delete(id);
   }
 
-  /** The row with the focus is not moved, which would lose it: the others are put around it. */
+  function inOrder() {
+    return [...rows.values()].sort((one, other) => one.place - other.place);
+  }
+
+  /** How many rows are not followed by the one that comes after them. */
+  function outOfOrder() {
+    const elements = inOrder().map(({ part }) => part.element);
+    return elements.filter((element, at) => at + 1 < elements.length && element.nextElementSibling !== elements[at + 1]).length;
+  }
+
+  /**
+   * The row with the focus is not moved, which would lose it, else the first one that was not something else before: the
+   * others are put around it.
+   */
   function putInOrder() {
     resting = null;
-    if (astrayRows().length === 0) return;
-    const inOrder = [...rows.values()].sort((one, other) => one.place - other.place);
-    const elements = inOrder.map(({ part }) => part.element);
+    const ordered = inOrder();
+    const elements = ordered.map(({ part }) => part.element);
     const focused = elements.findIndex((element) => element.contains(document.activeElement));
-    const fixed = focused >= 0 ? focused : Math.max(0, inOrder.findIndex(({ isAstray }) => !isAstray));
+    const fixed = focused >= 0 ? focused : Math.max(0, ordered.findIndex(({ isAstray }) => !isAstray));
     for (let at = fixed - 1; at >= 0; at -= 1) if (elements[at].nextElementSibling !== elements[at + 1]) elements[at + 1].before(elements[at]);
     for (let at = fixed + 1; at < elements.length; at += 1) if (elements[at - 1].nextElementSibling !== elements[at]) elements[at - 1].after(elements[at]);
-    for (const row of inOrder) row.isAstray = false;
+    for (const row of ordered) row.isAstray = false;
   }
 
   /** The head is the table's first row. */
