@@ -21,7 +21,7 @@ from oracle_celery.database.sql import statement
 from oracle_celery.database.untraced import untraced
 from oracle_celery.errors import DatabaseUnavailable
 
-__all__ = ["LostTask", "SilentWorker", "Upkeep"]
+__all__ = ["FOLD_PARAMETERS", "LostTask", "SilentWorker", "Upkeep"]
 
 #: The advisory lock of the leading sidecar, arbitrary but for ever.
 LEAD_KEY = 0x6F7261636C65_01
@@ -52,6 +52,8 @@ METRIC_LABELS = 100
 OTHERS = "other"
 #: Characters of the longest name that is a label.
 LABEL_LENGTH = 200
+#: What one fold of the statistics takes, and how it names what metrics count.
+FOLD_PARAMETERS = {"limit": FOLD_LIMIT, "labels": METRIC_LABELS, "others": OTHERS, "length": LABEL_LENGTH}
 #: Seconds after a task's last moment in which a worker may still say that it has it.
 EXPIRY_GRACE = 30.0
 #: Tasks cancelled at once: bounds the transaction after a long absence.
@@ -123,8 +125,7 @@ class Upkeep:
 
     async def fold_statistics(self) -> int:
         """How many deltas became part of minutes: fold again at once where it is FOLD_LIMIT."""
-        labels = {"labels": METRIC_LABELS, "others": OTHERS, "length": LABEL_LENGTH}
-        [(folded,)] = await self._fetch("fold_statistics", {"limit": FOLD_LIMIT, **labels})
+        [(folded,)] = await self._fetch("fold_statistics", FOLD_PARAMETERS)
         return int(folded)
 
     async def fold_failures(self) -> bool:

@@ -65,6 +65,19 @@ def test_everything_is_a_few_letters_away(page: Page, narrator: Narrator) -> Non
     expect(page.locator("#queues-page")).to_be_visible()
 
 
+def test_one_that_is_opened_again_at_once_is_full(
+    sidecar: LocalSidecar, narrator: Narrator, open_page: Callable[..., Page]
+) -> None:
+    """A browser says that it was closed when it is open again already."""
+    narrator.sent("any")
+    page = open_page(sidecar.url)
+    page.locator(".task-row").first.wait_for()
+    page.keyboard.press("Control+k")
+    page.evaluate("document.querySelector('#palette').close(); document.dispatchEvent(new CustomEvent('showPalette'))")
+    page.wait_for_function("new Promise((resolve) => requestAnimationFrame(() => setTimeout(() => resolve(true), 50)))")
+    expect(page.locator("#palette [role=option]")).not_to_have_count(0)
+
+
 def test_an_owner_is_offered_what_is_theirs(sidecar: LocalSidecar, open_page: Callable[..., Page]) -> None:
     """No page and no command that the server would refuse; and nothing is left of it when the session ends."""
     page = open_page(sidecar.url, user="anna", role=None)

@@ -17,7 +17,7 @@ from oracle_celery.database.fleet_facts import QueueFacts
 from oracle_celery.database.queries import Queries
 from oracle_celery.database.sql import statement
 from oracle_celery.database.store import Store, WorkerRegistration
-from oracle_celery.database.upkeep import Upkeep
+from oracle_celery.database.upkeep import FOLD_PARAMETERS, Upkeep
 from oracle_celery.states import Rank, Status
 from oracle_celery.viewer import LOCAL_ADMIN, Viewer
 from oracle_celery.waiting import Waiting
@@ -222,7 +222,7 @@ async def test_queues_and_what_waits_in_them(shop: Shop, is_folded: bool) -> Non
         transition("nowhere", user_id="ann"),
     )
     if is_folded:
-        shop.sql(statement("fold_statistics").replace("%(limit)s", "1000"))
+        shop.connection.execute(statement("fold_statistics"), FOLD_PARAMETERS)
     numbers = {
         name: (queue.waiting, queue.oldest_waiting_id, queue.consumers, queue.is_stranded)
         for name, queue in (await shop.queues()).items()
@@ -254,7 +254,7 @@ async def test_how_fast_a_queue_is_emptied(shop: Shop, is_folded: bool) -> None:
         shop.feeder.tell(transition(f"t{number}", status, at=at, queue="mail", user_id=user_id))
     shop.feeder.tell(transition("this minute", Status.COMPLETED, queue="mail", at=now + 3600 * 1_000_000_000))
     if is_folded:
-        shop.sql(statement("fold_statistics").replace("%(limit)s", "1000"))
+        shop.connection.execute(statement("fold_statistics"), FOLD_PARAMETERS)
     assert (await shop.queues())["mail"].flow.finished == 2.0
     assert (await shop.queues(ANN))["mail"].flow.finished == 1.0
     assert (await shop.queues(Viewer("")))["mail"].flow.finished == 0.0

@@ -21,6 +21,7 @@ from psycopg.rows import dict_row
 
 from oracle_celery.database.sql import statement
 from oracle_celery.database.store import Slice, Store
+from oracle_celery.database.upkeep import FOLD_PARAMETERS
 from oracle_celery.records import Transition
 from oracle_celery.states import FINAL, Rank, Status
 from oracle_celery.trace_context import TraceContext
@@ -126,7 +127,7 @@ def test_any_order_ends_the_same(shared_database: str, facts: list[Fact], chance
         _check_announcements(connection, facts, rows)
         _check_statistics(connection)
         if dice.random() < 0.3:
-            connection.execute(statement("fold_statistics"), {"limit": 1000})
+            connection.execute(statement("fold_statistics"), FOLD_PARAMETERS)
             _check_statistics(connection)
 
 

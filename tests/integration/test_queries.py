@@ -18,6 +18,7 @@ from oracle_celery.database.fetching import over
 from oracle_celery.database.queries import SORT_KEYS, Queries, Task, TaskFilter
 from oracle_celery.database.sql import statement
 from oracle_celery.database.store import Store
+from oracle_celery.database.upkeep import FOLD_PARAMETERS
 from oracle_celery.errors import BadQuery, DatabaseUnavailable, TaskNotFound
 from oracle_celery.states import Status
 from oracle_celery.viewer import LOCAL_ADMIN, Viewer
@@ -127,7 +128,7 @@ async def test_summaries(store: Store, queries: Queries, database: str, is_folde
             "UPDATE oracle.statistic_delta SET minute = date_trunc('minute', now()) WHERE minute > 'epoch'"
         )
         if is_folded:
-            connection.execute(statement("fold_statistics"), {"limit": 1000})
+            connection.execute(statement("fold_statistics"), FOLD_PARAMETERS)
     admin, ann, bob = [await queries.summary(viewer) for viewer in (LOCAL_ADMIN, ANN, BOB)]
     assert (admin.queued, admin.active, admin.finished_24h, admin.failed_24h) == (2, 1, 3, 1)
     assert admin.failure_percent_24h == pytest.approx(100 / 3)

@@ -38,7 +38,7 @@ export function Palette(dialog, { entries }) {
   box.addEventListener("pointerdown", (event) => event.preventDefault()); // the field keeps the focus
   box.addEventListener("click", (event) => run(shown[indexOf(event.target)]));
   dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
-  dialog.addEventListener("close", clear);
+  dialog.addEventListener("close", () => dialog.open || clear()); // told later: it may be open again
 
   function open() {
     offered = entries();
