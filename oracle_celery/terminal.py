@@ -258,7 +258,32 @@ def audit(terminal: Terminal, as_json: bool, **options: Any) -> None:
         click.echo(f"More: --before {found.next}")
 
 
-COMMANDS = (tasks, cancel, retry, pause, resume, workers, queues, audit)
+_MARKS = {"fine": ("ok", "green"), "attention": ("note", "yellow"), "wrong": ("WRONG", "red")}
+
+
+@_command
+def doctor(terminal: Terminal, as_json: bool) -> None:
+    """Look for what is wrong, and say what to do; exit code 1 where something does not work."""
+    from oracle_celery.doctor import examine
+
+    found = []
+    for finding in examine(terminal):
+        found.append(finding)
+        mark, color = _MARKS[finding.grade]
+        if not as_json:
+            click.echo(f"{click.style(mark.ljust(5), fg=color)}  {finding.about}: {finding.found}")
+            click.echo(f"       {finding.advice}" if finding.advice else "", nl=finding.advice is not None)
+    wrong = [finding for finding in found if finding.grade == "wrong"]
+    terminal.has_failed = bool(wrong)
+    if as_json:
+        _print_json(found)
+    elif wrong:
+        click.echo(f"\nDo this first, for the {wrong[0].about}: {wrong[0].advice}")
+    else:
+        click.echo("\nNothing is wrong.")
+
+
+COMMANDS = (tasks, cancel, retry, pause, resume, workers, queues, audit, doctor)
 
 
 def _each(terminal: Terminal, task_ids: Iterable[str], ask: Callable[[str], Answer]) -> list[Answer]:

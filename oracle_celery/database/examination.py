@@ -1,0 +1,96 @@
+"""Examines a PostgreSQL as an operator would: can it be reached, is its schema ours, does a notification arrive.
+
+Every wait is bounded. Nothing is written. What bites: behind pgbouncer in transaction mode LISTEN succeeds and nothing
+ever arrives, so a notification is really sent, over the address that recorders use, and waited for on the one that the
+sidecar listens on.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from typing import Any
+
+import msgspec
+import psycopg
+from psycopg import sql
+
+from oracle_celery.database import schema
+from oracle_celery.database.opening import direct_connection
+from oracle_celery.database.sql import statement
+from oracle_celery.errors import DatabaseUnavailable, SchemaMissing, SchemaOutOfDate
+
+__all__ = ["DatabaseHealth", "OldTransaction", "examine_database"]
+
+#: Seconds that a notification may take.
+NOTIFICATION_PATIENCE = 2.0
+
+
+class OldTransaction(msgspec.Struct, frozen=True):
+    """The oldest one that is open."""
+
+    seconds: float
+    application: str
+    pid: int
+
+
+class DatabaseHealth(msgspec.Struct, frozen=True, kw_only=True):
+    """What one examination found."""
+
+    version: int  # as server_version_num, 150004 is 15.4
+    is_standby: bool
+    clock_skew: float  # seconds by which the server's clock is ahead of this machine's,
+    clock_error: float  # and by how many that may be wrong
+    connections_left: int
+    oldest_transaction: OldTransaction | None
+    schema_error: SchemaMissing | SchemaOutOfDate | None
+    hears: bool  # a notification sent over the one address arrives on the other
+    listen_error: str | None  # why nobody could listen
+
+
+def examine_database(url: str, listen_url: str | None) -> DatabaseHealth:
+    """Raises DatabaseUnavailable."""
+    try:
+        with direct_connection(url) as connection:
+            asked_at = time.time()
+            row = connection.execute(statement("examine_server")).fetchone()
+            answered_at = time.time()
+            assert row is not None
+            version, clock, left, is_standby = row
+            oldest = connection.execute(statement("examine_transactions")).fetchone()
+            hears, listen_error = _hears(connection, listen_url or url)
+            return DatabaseHealth(
+                version=version,
+                is_standby=is_standby,
+                clock_skew=clock - (asked_at + answered_at) / 2,
+                clock_error=(answered_at - asked_at) / 2,
+                connections_left=left,
+                oldest_transaction=None if oldest is None else OldTransaction(*oldest),
+                schema_error=_schema_error(connection),
+                hears=hears,
+                listen_error=listen_error,
+            )
+    except psycopg.Error as error:
+        raise DatabaseUnavailable(detail=" ".join(str(error).split())) from error
+
+
+def _schema_error(connection: psycopg.Connection[Any]) -> SchemaMissing | SchemaOutOfDate | None:
+    try:
+        schema.require_current(connection)
+    except (SchemaMissing, SchemaOutOfDate) as error:
+        return error
+    return None
+
+
+def _hears(sender: psycopg.Connection[Any], listen_url: str) -> tuple[bool, str | None]:
+    """On a channel of its own: nobody else is woken."""
+    channel, word = f"oracle_examination_{secrets.token_hex(8)}", secrets.token_hex(8)
+    try:
+        with direct_connection(listen_url) as listener:
+            listener.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
+            sender.execute("SELECT pg_notify(%s, %s)", (channel, word))
+            # to its end: one left half-way holds the connection
+            heard = list(listener.notifies(timeout=NOTIFICATION_PATIENCE, stop_after=1))
+            return word in [notification.payload for notification in heard], None
+    except psycopg.Error as error:
+        return False, " ".join(str(error).split())

@@ -1,0 +1,181 @@
+"""`celery -A app oracle doctor` on real servers that are well and that are not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from celery import Celery
+from celery.bin.base import CLIContext
+from click.testing import CliRunner, Result
+
+from oracle_celery import cli
+from oracle_celery.settings import Settings
+from tests.factories import Feeder, transition
+from tests.local_processes import LocalWorker
+
+APP = "tests.acceptance.signal_app"
+NOBODY_LISTENS = "redis://127.0.0.1:1/0"
+
+
+@pytest.fixture
+def app(database: str, redis_url: str, tmp_path: Path) -> Iterator[Celery]:
+    app = Celery("signals", broker=redis_url, set_as_current=False)
+    app.conf.update(
+        oracle_url=database,
+        oracle_state_dir=str(tmp_path / "state"),
+        task_default_queue="signals",
+        task_acks_late=True,
+        task_reject_on_worker_lost=True,
+        worker_prefetch_multiplier=1,
+        broker_transport_options={"visibility_timeout": 7_200},
+        oracle_journal_quota=1_048_576,
+    )
+    yield app
+    app.close()
+
+
+def _environment(broker: str, database: str, folder: Path) -> dict[str, str]:
+    state = str(folder / "worker")
+    return {"SIGNALS_BROKER_URL": broker, "SIGNALS_DATABASE_URL": database, "SIGNALS_STATE_DIR": state}
+
+
+def _ask(app: Celery, *options: str) -> Result:
+    context = CLIContext(app=app, no_color=True, workdir=None)
+    return CliRunner().invoke(cli.oracle, ["doctor", *options], obj=context, catch_exceptions=False)
+
+
+def _found(app: Celery) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(_ask(app, "--json").stdout)
+    return found
+
+
+def _grades(found: list[dict[str, Any]], about: str) -> list[str]:
+    return [finding["grade"] for finding in found if finding["about"] == about]
+
+
+def _the(found: list[dict[str, Any]], word: str) -> dict[str, Any]:
+    """The one finding that says the word."""
+    (finding,) = [finding for finding in found if word in finding["found"]]
+    return finding
+
+
+def test_what_is_well_is_said_to_be(
+    app: Celery, database: str, redis_url: str, start_worker: Callable[..., LocalWorker], tmp_path: Path
+) -> None:
+    """With a worker that has Oracle nothing is wrong, the exit code says so, and nothing was written."""
+    start_worker(APP, pool="solo", env=_environment(redis_url, database, tmp_path))
+    before = _contents(database)
+    result = _ask(app)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.endswith("Nothing is wrong.\n")
+    assert "WRONG" not in result.stdout
+    assert "note" not in result.stdout
+    assert "workers: 1 alive, all with Oracle." in result.stdout
+    assert _contents(database) == before
+    assert not (tmp_path / "state").exists()
+
+
+def test_a_worker_without_oracle_is_found(
+    app: Celery, database: str, redis_url: str, start_worker: Callable[..., LocalWorker], tmp_path: Path
+) -> None:
+    """It answers Celery's ping, and Oracle has never heard of it."""
+    settings = {"SIGNALS_SETTINGS": json.dumps({"oracle_enabled": False})}
+    worker = start_worker(APP, pool="solo", env=_environment(redis_url, database, tmp_path) | settings)
+    result = _ask(app)
+    assert result.exit_code == 1
+    assert f"{worker.node} works without Oracle" in result.stdout
+    assert result.stdout.splitlines()[-1].startswith("Do this first, for the workers: Install oracle-celery there")
+
+
+def test_a_queue_that_nobody_consumes_is_found(app: Celery, database: str) -> None:
+    """With the command that would help."""
+    with Feeder(database, node="celery@gone") as feeder:
+        feeder.tell(transition("waits", queue="lonely"))
+    finding = _the(_found(app), "lonely")
+    assert finding["grade"] == "wrong"
+    assert finding["advice"].endswith("-Q lonely")
+
+
+def test_a_broker_that_is_away_hides_nothing_else(app: Celery) -> None:
+    """It is said once, without waiting for long, and the rest is looked at."""
+    app.conf.broker_url = NOBODY_LISTENS
+    found = _found(app)
+    assert _grades(found, "broker") == ["wrong"]
+    assert set(_grades(found, "database")) == {"fine"}
+    assert _grades(found, "workers") == ["attention"]
+
+
+def test_a_database_that_is_away_is_said_without_its_password(app: Celery) -> None:
+    """And nothing is asked of it after that."""
+    app.conf.oracle_url = "postgresql://oracle:secret-word@127.0.0.1:1/shop"
+    result = _ask(app)
+    assert result.exit_code == 1
+    assert "PostgreSQL does not answer" in result.stdout
+    assert "secret-word" not in result.output
+
+
+def test_a_database_without_our_schema_is_told_what_to_run(app: Celery, empty_database: str) -> None:
+    """Workers and queues are not asked for then."""
+    app.conf.oracle_url = empty_database
+    found = _found(app)
+    finding = _the(found, "no Oracle schema")
+    assert (finding["grade"], finding["advice"]) == ("wrong", "Run: celery -A <your app> oracle migrate")
+    assert _grades(found, "workers") == []
+
+
+def test_an_ear_at_another_database_is_found(app: Celery, empty_database: str) -> None:
+    """As behind pgbouncer in transaction mode, LISTEN succeeds and nothing ever arrives."""
+    app.conf.oracle_listen_url = empty_database
+    finding = _the(_found(app), "does not arrive")
+    assert finding["grade"] == "wrong"
+    assert "oracle_listen_url" in finding["advice"]
+
+
+def test_settings_that_lose_tasks_are_named(app: Celery) -> None:
+    """Each with what to set instead; none of them is wrong, they are somebody's choice."""
+    app.conf.update(task_acks_late=False, task_publish_retry=False, broker_transport_options={}, task_always_eager=True)
+    found = [finding for finding in _found(app) if finding["about"] == "settings"]
+    assert {finding["grade"] for finding in found} == {"attention"}
+    for name in ("task_acks_late", "task_publish_retry", "visibility_timeout", "task_always_eager"):
+        assert _the(found, name)["advice"]
+
+
+def test_a_journal_that_cannot_be_written_is_found(app: Celery, tmp_path: Path) -> None:
+    """By trying: what stands where the folder should be is not one."""
+    (tmp_path / "file").write_text("")
+    app.conf.oracle_state_dir = str(tmp_path / "file")
+    assert _grades(_found(app), "journal") == ["wrong"]
+
+
+def test_facts_that_were_dropped_are_counted(app: Celery, tmp_path: Path) -> None:
+    """By whichever process of this machine dropped them."""
+    node = _journal_of(app) / "celery@one"
+    node.mkdir(parents=True)
+    (node / "transitions.1.drops").write_text("7")
+    (node / "logs.2.drops").write_text("5")
+    assert _the(_found(app), "were dropped")["found"].startswith("12 facts")
+
+
+def test_a_transaction_that_has_been_open_for_long_is_found(app: Celery, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With whose it is and how to end it."""
+    monkeypatch.setattr("oracle_celery.doctor.OLD_TRANSACTION", 0.0)
+    with psycopg.connect(app.conf.oracle_url, application_name="forgetful") as connection:
+        connection.execute("SELECT 1")
+        finding = _the(_found(app), "forgetful")
+        assert f"pg_terminate_backend({connection.info.backend_pid})" in finding["advice"]
+
+
+def _journal_of(app: Celery) -> Path:
+    return Settings.from_celery(app).journal_path
+
+
+def _contents(database: str) -> list[tuple[Any, ...]]:
+    """Rows that anything but a worker's beat would have written."""
+    with psycopg.connect(database) as connection:
+        query = "SELECT (SELECT count(*) FROM oracle.audit_entry), (SELECT count(*) FROM oracle.task_state_record)"
+        return connection.execute(query).fetchall()
