@@ -7,6 +7,7 @@ What bites: starting that process costs a third of a second of a core, so outcom
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
 import subprocess
@@ -62,8 +63,9 @@ class OutcomeSender:
 
     def stop(self) -> None:
         if self._thread is not None:
-            self._waiting.put(None)
-            self._thread.join(STOP_LIMIT)
+            with contextlib.suppress(queue.Full):  # of what could not be sent: nobody waits for it
+                self._waiting.put_nowait(None)
+                self._thread.join(STOP_LIMIT)
 
     def _run(self) -> None:
         is_last = False
