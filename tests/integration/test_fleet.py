@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import psycopg
 import pytest
-from psycopg_pool import AsyncConnectionPool
 
-from oracle_celery.database.fetching import over
 from oracle_celery.database.fleet import FleetQueries
 from oracle_celery.database.fleet_facts import QueueFacts
 from oracle_celery.database.queries import Queries
@@ -99,12 +97,6 @@ class Shop:
             opened.store.close()
         self.store.close()
         self.connection.close()
-
-
-@pytest.fixture
-async def fetch(database: str) -> AsyncIterator[Any]:
-    async with AsyncConnectionPool(database, kwargs={"autocommit": True}, open=False) as pool:
-        yield over(pool)
 
 
 @pytest.fixture

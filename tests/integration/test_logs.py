@@ -5,17 +5,16 @@ from __future__ import annotations
 import asyncio
 import random
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
 import aiohttp
 import psycopg
 import pytest
-from psycopg_pool import AsyncConnectionPool
 
 from oracle_celery.database.cursor import Cursor
-from oracle_celery.database.fetching import over
+from oracle_celery.database.fetching import Fetch
 from oracle_celery.database.logs import END, Following, LogQueries
 from oracle_celery.database.sql import statement
 from oracle_celery.database.store import Store
@@ -44,16 +43,8 @@ RETURNING line_id"""
 
 
 @pytest.fixture
-def store(database: str) -> Iterator[Store]:
-    store = Store(database)
-    yield store
-    store.close()
-
-
-@pytest.fixture
-async def queries(database: str) -> AsyncIterator[LogQueries]:
-    async with AsyncConnectionPool(database, kwargs={"autocommit": True}, open=False) as pool:
-        yield LogQueries(over(pool))
+def queries(fetch: Fetch) -> LogQueries:
+    return LogQueries(fetch)
 
 
 @pytest.fixture

@@ -30,13 +30,6 @@ def connection(database: str) -> Iterator[psycopg.Connection[Any]]:
         yield connection
 
 
-@pytest.fixture
-def store(database: str) -> Iterator[Store]:
-    store = Store(database)
-    yield store
-    store.close()
-
-
 def kept(task_id: str, at: int = 0, envelope: bytes | None = b"\x00\xff", **fields: Any) -> KeptMessage:
     return KeptMessage(task_id=task_id, at=at, envelope=envelope, **fields)
 

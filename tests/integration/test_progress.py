@@ -21,13 +21,6 @@ from tests.sidecar_fixtures import Client
 
 
 @pytest.fixture
-def store(database: str) -> Iterator[Store]:
-    store = Store(database)
-    yield store
-    store.close()
-
-
-@pytest.fixture
 def feeder(database: str) -> Iterator[Feeder]:
     with Feeder(database) as opened:
         opened.tell(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import sys
-from collections.abc import AsyncIterator, Iterator
 from datetime import datetime
 from typing import Any
 
@@ -14,7 +13,7 @@ import pytest
 from psycopg_pool import AsyncConnectionPool
 
 from oracle_celery.database.cursor import Cursor
-from oracle_celery.database.fetching import over
+from oracle_celery.database.fetching import Fetch, over
 from oracle_celery.database.queries import SORT_KEYS, Queries, Task, TaskFilter
 from oracle_celery.database.sql import statement
 from oracle_celery.database.store import Store
@@ -29,16 +28,8 @@ BOB = Viewer("bob")
 
 
 @pytest.fixture
-def store(database: str) -> Iterator[Store]:
-    store = Store(database)
-    yield store
-    store.close()
-
-
-@pytest.fixture
-async def queries(database: str) -> AsyncIterator[Queries]:
-    async with AsyncConnectionPool(database, kwargs={"autocommit": True}, open=False) as pool:
-        yield Queries(over(pool))
+def queries(fetch: Fetch) -> Queries:
+    return Queries(fetch)
 
 
 def fill(store: Store) -> None:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
 import pytest
-from psycopg_pool import AsyncConnectionPool
 
 from oracle_celery.database.control import ControlStore
 from oracle_celery.database.control_facts import BulkOptions
-from oracle_celery.database.fetching import over
+from oracle_celery.database.fetching import Fetch
 from oracle_celery.database.queries import Queries, TaskFilter
 from oracle_celery.database.query_language import parse_query, query_condition
 from oracle_celery.states import Status
@@ -39,9 +37,8 @@ MOMENTS = ("created", "started", "finished")
 
 
 @pytest.fixture
-async def queries(database: str) -> AsyncIterator[Queries]:
-    async with AsyncConnectionPool(database, kwargs={"autocommit": True}, open=False) as pool:
-        yield Queries(over(pool))
+def queries(fetch: Fetch) -> Queries:
+    return Queries(fetch)
 
 
 def put(database: str, *tasks: dict[str, Any]) -> None:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import msgspec
 import psycopg
 import pytest
-from psycopg_pool import AsyncConnectionPool
 
-from oracle_celery.database.fetching import Fetch, over
+from oracle_celery.database.fetching import Fetch
 from oracle_celery.database.logs import LogQueries
 from oracle_celery.database.queries import Queries, Task
 from oracle_celery.database.store import Store
@@ -29,19 +27,6 @@ def of_message(span: int, *, is_sampled: bool = True) -> dict[str, str]:
 
 def of_run(span: int, trace_id: str = MESSAGE, **more: Any) -> dict[str, str]:
     return TraceContext(trace_id, f"{span:016x}", is_sampled=True, is_of_run=True, **more).fields()
-
-
-@pytest.fixture
-def store(database: str) -> Iterator[Store]:
-    store = Store(database)
-    yield store
-    store.close()
-
-
-@pytest.fixture
-async def fetch(database: str) -> AsyncIterator[Fetch]:
-    async with AsyncConnectionPool(database, kwargs={"autocommit": True}, open=False) as pool:
-        yield over(pool)
 
 
 def told(task: Task) -> tuple[Any, ...]:
