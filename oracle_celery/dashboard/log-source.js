@@ -56,9 +56,10 @@ export function LogSource({ dispatch, state }) {
       cursor = page.cursor;
       dispatch({ type: "logArrived", request: mine, page });
     } catch (error) {
+      if (mine !== request || state().log.taskId !== taskId) return;
       dispatch({ type: "logFailed", request: mine, error });
       const isOver = error.status !== 0 && error.status < 500;
-      if (!isOver && mine === request) retrying = setTimeout(() => mine === request && state().log.phase === "failed" && read(), RETRY);
+      if (!isOver) retrying = setTimeout(() => mine === request && state().log.phase === "failed" && read(), RETRY);
     }
   }
 

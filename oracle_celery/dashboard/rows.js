@@ -55,14 +55,11 @@ export function inReach(window, rows) {
   return window.first < rows.length ? window : { first: 0, last: Math.min(rows.length, window.last - window.first) };
 }
 
-/** Ids of rows in sight, or nearly, whose tasks have been let go. @returns {string[]} */
+/** Ids of rows whose tasks have been let go: those in sight, then those after them, then those before. @returns {string[]} */
 export function missing({ rows, window, tasks }, margin) {
-  const found = [];
-  const last = Math.min(rows.length, window.last + margin);
-  for (let place = Math.max(0, window.first - margin); place < last; place += 1) {
-    if (!tasks.has(rows[place])) found.push(rows[place]);
-  }
-  return found;
+  const first = Math.max(0, window.first - margin);
+  const near = [...rows.slice(window.first, window.last + margin), ...rows.slice(first, window.first).reverse()];
+  return near.filter((id) => !tasks.has(id));
 }
 
 /** The list newest first, cut where its tasks are not known or it is longer than anybody needs; it goes on from there. */

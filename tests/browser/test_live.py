@@ -117,6 +117,22 @@ def test_a_row_with_the_focus_never_becomes_another_tasks(page: Page, narrator: 
     assert _focused(page) is None
 
 
+def test_a_row_says_nothing_of_the_task_it_was_of(page: Page, narrator: Narrator) -> None:
+    """What a pointer had it say in full is gone when it becomes another task's."""
+    query = "q => { history.pushState(null, '', '?q=status:' + q); dispatchEvent(new PopStateEvent('popstate')); }"
+    page.evaluate(query, "pending")
+    narrator.sent("was", user_id="anna", queue="slow")
+    narrator.started("other")
+    narrator.failed("other")
+    _row(page, "was").hover()
+    expect(_row(page, "was").locator(".column-user")).to_have_attribute("title", "anna")
+    page.mouse.move(5, 5)
+    page.evaluate(query, "failed")
+    expect(_row(page, "other")).to_be_visible()
+    titles = "row => [...row.querySelectorAll('code, a, td, time')].map(({ title }) => title).filter(Boolean)"
+    assert _row(page, "other").evaluate(titles) == []
+
+
 def test_a_filtered_list_takes_what_comes_to_match_and_lets_go_what_does_not(page: Page, narrator: Narrator) -> None:
     """A status filter is live in both directions."""
     narrator.sent("moving")

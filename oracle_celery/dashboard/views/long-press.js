@@ -1,10 +1,13 @@
-/** A finger that rests on something for a moment: `press(target)`. The click that would follow is swallowed. */
+/**
+ * A finger that rests on something for a moment: `press(thing)`, with what `read(target)` said when it came down: by the
+ * end, the element may show another one. The click that would follow is swallowed.
+ */
 
 const REST = 500; // ms
 const SLIP = 10; // CSS pixels that a resting finger may move
 
-/** @param {Element} element @param {(target: Element) => void} press */
-export function LongPress(element, press) {
+/** @param {Element} element @param {{read: (target: Element) => any, press: (thing: any) => void}} how */
+export function LongPress(element, { read, press }) {
   let resting = null; // timer
   let from = null;
   let isPressed = false;
@@ -13,9 +16,10 @@ export function LongPress(element, press) {
     isPressed = false;
     if (event.pointerType !== "touch") return;
     from = { x: event.clientX, y: event.clientY };
+    const thing = read(event.target);
     resting = setTimeout(() => {
       isPressed = true;
-      press(event.target);
+      press(thing);
     }, REST);
   });
   element.addEventListener("pointermove", (event) => {

@@ -57,7 +57,10 @@ export function TaskList(element) {
   empty.querySelector("button").addEventListener("click", () => ask("filterTasks", { q: "" }));
   allRows.addEventListener("click", () => ask("tickRowsHere"));
   body.addEventListener("click", tickOrOpen);
-  LongPress(body, (target) => askTick(target.closest("tr"), false));
+  LongPress(body, {
+    read: (target) => target.closest("tr")?.dataset.taskId,
+    press: (taskId) => taskId && ask("tickRow", { taskId, isRange: false }),
+  });
   body.addEventListener("focusin", (event) => {
     isChosen = true;
     makeCurrent(event.target.closest("tr")?.dataset.taskId ?? null);

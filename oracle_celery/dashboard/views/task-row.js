@@ -36,6 +36,7 @@ export function TaskRow(template) {
   const commands = [...created.querySelectorAll("[data-row-command]")];
   let shown = NOTHING;
   let isPointedAt = false;
+  let isTitled = false;
 
   element.addEventListener("pointerenter", () => {
     isPointedAt = true;
@@ -69,7 +70,8 @@ export function TaskRow(template) {
     }
     if (isNew || shown.progress !== progress) showProgress(done);
     shown = { taskId, task, language, isTicked, isOpen, isCurrent, mayCommand, progress };
-    if (isPointedAt && differs) showTitles();
+    if (differs && isPointedAt) showTitles();
+    else if (differs && isTitled) clearTitles();
   }
 
   /** A thin bar under the runtime; a word without a known share has none. */
@@ -117,6 +119,12 @@ export function TaskRow(template) {
     const titles = [[code, taskId], [link, task?.name], [user, task?.user_id], [queue, task?.queue], [worker, task?.worker]];
     for (const [place, title] of titles) place.title = title ?? "";
     time.title = task === undefined ? "" : formatFullTime(task.created_at);
+    isTitled = true;
+  }
+
+  function clearTitles() {
+    for (const place of [code, link, user, queue, worker, time]) place.title = "";
+    isTitled = false;
   }
 
   /** How far a run has come of what its type usually takes; full, and of another colour, once it takes longer. */
@@ -135,6 +143,9 @@ export function TaskRow(template) {
     element.classList.add("task-row--unread");
     element.setAttribute("aria-busy", "true");
     delete element.dataset.status;
+    box.setAttribute("aria-label", t("selection.row", { id: code.textContent }));
+    link.dataset.termValue = "";
+    time.dateTime = "";
     showName(link, "\u00a0");
     hide(tag, true);
     say(word, "");
