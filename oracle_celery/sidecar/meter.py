@@ -10,6 +10,7 @@ What bites: what is told of tasks, queues and workers is of the whole installati
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import resource
 import time
@@ -38,6 +39,8 @@ logger = logging.getLogger(__name__)
 FRESH_SECONDS = 5.0
 #: A database that takes longer is away, as far as metrics are concerned.
 READ_SECONDS = 5.0
+#: Within which the broker's answer is waited for, after that.
+BROKER_SECONDS = 4.0
 
 #: Samples by their family's name. A family without samples is not told.
 Readings = Mapping[str, list[Sample]]
@@ -113,17 +116,23 @@ class Meter:
             except (DatabaseUnavailable, TimeoutError):
                 is_up["database"] = False
                 continue
+            except Exception:
+                logger.exception("Metrics lack %s.", part)
+                continue
             for name, sample in tell(facts):
                 found[name].append(sample)
             is_up[part] = True
             queues = facts if part is Part.QUEUES else queues
         if parts.depths.has_broker and queues:
             own = [queue.name for label, [queue, *_] in _grouped(queues).items() if label == queue.name]
-            depths = await parts.depths.of(own)
-            is_up[Part.BROKER] = all(depth.error in (None, MISSING) for depth in depths.values())
-            for name, depth in depths.items():
-                if depth.messages is not None:
-                    found["oracle_queue_messages"].append(Sample(depth.messages, (name,)))
+            is_up[Part.BROKER] = False
+            with contextlib.suppress(TimeoutError):  # not every transport of kombu's bounds its own waiting
+                async with asyncio.timeout(BROKER_SECONDS):
+                    depths = await parts.depths.of(own)
+                is_up[Part.BROKER] = all(depth.error in (None, MISSING) for depth in depths.values())
+                for name, depth in depths.items():
+                    if depth.messages is not None:
+                        found["oracle_queue_messages"].append(Sample(depth.messages, (name,)))
         return found, is_up
 
     def _of_this_process(self) -> Readings:
