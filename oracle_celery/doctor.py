@@ -245,7 +245,8 @@ def _fleet(console: Console) -> Iterator[Finding]:
         return
     alive = {worker.node: worker for worker in workers if worker.state == "alive"}
     answered = _ping(console.app)
-    unknown = sorted(set(answered) - alive.keys())
+    known = {worker.node for worker in workers if worker.state != "stopped"}  # one cut off from PostgreSQL is known
+    unknown = sorted(set(answered) - known)
     for node in unknown:
         yield _wrong(
             "workers",

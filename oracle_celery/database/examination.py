@@ -1,29 +1,36 @@
 """Examines a PostgreSQL as an operator would: can it be reached, is its schema ours, does a notification arrive.
 
-Every wait is bounded. Nothing is written. What bites: behind pgbouncer in transaction mode LISTEN succeeds and nothing
-ever arrives, so a notification is really sent, over the address that recorders use, and waited for on the one that the
-sidecar listens on.
+All of it ends within `EXAMINATION_SECONDS`, nothing is written, and no error tells a part of an address: libpq quotes
+what it could not read, which may be a password. What bites: behind pgbouncer in transaction mode LISTEN succeeds and
+nothing ever arrives, so a notification is really sent, over the address that recorders use, and waited for on the one
+that the sidecar listens on.
 """
 
 from __future__ import annotations
 
+import queue
 import secrets
+import threading
 import time
 from typing import Any
 
 import msgspec
 import psycopg
 from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
 
 from oracle_celery.database import schema
 from oracle_celery.database.opening import direct_connection
 from oracle_celery.database.sql import statement
-from oracle_celery.errors import DatabaseUnavailable, SchemaMissing, SchemaOutOfDate
+from oracle_celery.errors import ConfigurationError, DatabaseUnavailable, SchemaMissing, SchemaOutOfDate
 
 __all__ = ["DatabaseHealth", "OldTransaction", "examine_database"]
 
 #: Seconds that a notification may take.
 NOTIFICATION_PATIENCE = 2.0
+#: Seconds after which a server that took a connection and says nothing is given up.
+EXAMINATION_SECONDS = 20.0
+STATEMENT_TIMEOUT_MILLISECONDS = 5_000
 
 
 class OldTransaction(msgspec.Struct, frozen=True):
@@ -49,29 +56,64 @@ class DatabaseHealth(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def examine_database(url: str, listen_url: str | None) -> DatabaseHealth:
-    """Raises DatabaseUnavailable."""
+    """Raises ConfigurationError for an address that is none, and DatabaseUnavailable."""
+    _require_readable(url, "oracle_url")
+    if listen_url is not None:
+        _require_readable(listen_url, "oracle_listen_url")
+    found: queue.Queue[DatabaseHealth | psycopg.Error] = queue.Queue()
+    thread = threading.Thread(target=_examine, args=(url, listen_url, found), name="oracle-examination", daemon=True)
+    thread.start()
+    try:
+        answer = found.get(timeout=EXAMINATION_SECONDS)
+    except queue.Empty:
+        raise DatabaseUnavailable(
+            detail=f"it took a connection, and was silent for {EXAMINATION_SECONDS:.0f} s"
+        ) from None
+    if isinstance(answer, psycopg.Error):
+        raise DatabaseUnavailable(detail=" ".join(str(answer).split())) from answer
+    return answer
+
+
+def _require_readable(url: str, setting: str) -> None:
+    """An unescaped sign in a password makes the rest of it a host, a port or a mistake."""
+    try:
+        parts = conninfo_to_dict(url)
+    except psycopg.Error:
+        parts = {"host": "@"}
+    hosts, ports = str(parts.get("host", "")), str(parts.get("port", ""))
+    if "@" in hosts or (ports and not ports.replace(",", "").isdigit()):
+        expected = "it cannot be read; in a password write @ as %40, / as %2F, : as %3A and % as %25"
+        raise ConfigurationError(setting=setting, value="(not shown)", expected=expected)
+
+
+def _examine(url: str, listen_url: str | None, found: queue.Queue[DatabaseHealth | psycopg.Error]) -> None:
     try:
         with direct_connection(url) as connection:
-            asked_at = time.time()
-            row = connection.execute(statement("examine_server")).fetchone()
-            answered_at = time.time()
-            assert row is not None
-            version, clock, left, is_standby = row
-            oldest = connection.execute(statement("examine_transactions")).fetchone()
-            hears, listen_error = _hears(connection, listen_url or url)
-            return DatabaseHealth(
-                version=version,
-                is_standby=is_standby,
-                clock_skew=clock - (asked_at + answered_at) / 2,
-                clock_error=(answered_at - asked_at) / 2,
-                connections_left=left,
-                oldest_transaction=None if oldest is None else OldTransaction(*oldest),
-                schema_error=_schema_error(connection),
-                hears=hears,
-                listen_error=listen_error,
-            )
+            connection.execute(f"SET statement_timeout = {STATEMENT_TIMEOUT_MILLISECONDS}")
+            found.put(_health(connection, listen_url or url))
     except psycopg.Error as error:
-        raise DatabaseUnavailable(detail=" ".join(str(error).split())) from error
+        found.put(error)
+
+
+def _health(connection: psycopg.Connection[Any], listen_url: str) -> DatabaseHealth:
+    asked_at = time.time()
+    row = connection.execute(statement("examine_server")).fetchone()
+    answered_at = time.time()
+    assert row is not None
+    version, clock, left, is_standby = row
+    oldest = connection.execute(statement("examine_transactions")).fetchone()
+    hears, listen_error = _hears(connection, listen_url)
+    return DatabaseHealth(
+        version=version,
+        is_standby=is_standby,
+        clock_skew=clock - (asked_at + answered_at) / 2,
+        clock_error=(answered_at - asked_at) / 2,
+        connections_left=left,
+        oldest_transaction=None if oldest is None else OldTransaction(*oldest),
+        schema_error=_schema_error(connection),
+        hears=hears,
+        listen_error=listen_error,
+    )
 
 
 def _schema_error(connection: psycopg.Connection[Any]) -> SchemaMissing | SchemaOutOfDate | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,32 @@ def test_a_database_that_is_away_is_said_without_its_password(app: Celery) -> No
     assert result.exit_code == 1
     assert "PostgreSQL does not answer" in result.stdout
     assert "secret-word" not in result.output
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://oracle:50%secret-word@127.0.0.1/shop",
+        "postgresql://oracle:a@secret-word@127.0.0.1/shop",
+        "postgresql://oracle:a/secret-word@127.0.0.1/shop",
+        "host=127.0.0.1 password=my secret-word",
+    ],
+)
+def test_an_address_that_cannot_be_read_tells_no_password(app: Celery, url: str) -> None:
+    """What stands behind an unescaped sign would be quoted as a host, a port or a mistake."""
+    app.conf.oracle_url = url
+    result = _ask(app)
+    assert result.exit_code == 1
+    assert "oracle_url = '(not shown)' will not do" in result.stdout
+    assert "secret-word" not in result.output
+
+
+def test_a_server_that_says_nothing_is_given_up(app: Celery, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes connections, as a frozen one does, and that is all."""
+    monkeypatch.setattr("oracle_celery.database.examination.EXAMINATION_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        app.conf.oracle_url = f"postgresql://oracle@127.0.0.1:{silent.getsockname()[1]}/shop"
+        assert _grades(_found(app), "database") == ["wrong"]
 
 
 def test_a_database_without_our_schema_is_told_what_to_run(app: Celery, empty_database: str) -> None:
