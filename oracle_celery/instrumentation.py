@@ -7,25 +7,31 @@ OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, or OTEL_TRACES_
 whatever the setting.
 
 What bites: Oracle's handlers are connected before those that begin a run's span, so they are moved behind them, once
-all others are there; what a run's first fact could not say, its last one does.
+all others are there; what a run's first fact could not say, its last one does. And OpenTelemetry's API may be loaded by
+any library without the SDK, or with a propagator that is not installed: then nothing is traced, and every fact is told.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import logging
 import os
 import sys
 import time
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from celery import signals
+from celery.exceptions import SoftTimeLimitExceeded
 
 from oracle_celery.correlations import correlation_of
 from oracle_celery.errors import ConfigurationError
 from oracle_celery.outcomes import Outcome, OutcomeSender
 from oracle_celery.payload import identifier
 from oracle_celery.run import RUN_AT, SPAN_TOLD
+from oracle_celery.trace_context import TraceContext
 
 if TYPE_CHECKING:
     from oracle_celery.extension import Oracle
@@ -54,21 +60,38 @@ def is_wanted(settings: Settings) -> bool:
 
 
 def require(settings: Settings) -> None:
-    """Raises ConfigurationError where tracing is set and its extra is not there. Loads nothing where it is not set."""
+    """Raises ConfigurationError where tracing is set and what it needs is not there, or cannot be loaded. Loads nothing
+    where it is not set."""
     if settings.tracing is True and is_wanted(settings):
         try:
             import oracle_celery.tracing  # noqa: F401
         except ImportError as error:
             raise ConfigurationError(setting="oracle_tracing", value=True, expected=f"{INSTALL} ({error})") from error
+        except Exception as error:
+            expected = f"correct the environment's OTEL_ variables, or what is installed: {error}"
+            raise ConfigurationError(setting="oracle_tracing", value=True, expected=expected) from error
+
+
+@functools.cache
+def _tracing() -> ModuleType | None:
+    """None where it cannot be loaded: whoever wants it has been told by `require` or `_set_up`."""
+    try:
+        from oracle_celery import tracing
+    except Exception:  # noqa: BLE001  # an API without its SDK, a propagator that is not installed
+        return None
+    return tracing
+
+
+def _in_use() -> ModuleType | None:
+    """Where anything here is traced, by whomever."""
+    return _tracing() if API in sys.modules else None
 
 
 def _preload() -> None:
-    try:
-        from oracle_celery import tracing
-
-        tracing.preload()
-    except ImportError:
-        pass  # each child says so
+    tracing = _tracing()
+    if tracing is not None:
+        with contextlib.suppress(Exception):  # each child says so
+            tracing.preload()
 
 
 class Instrumentation:
@@ -106,7 +129,7 @@ class Instrumentation:
             tracing.set_up(self.oracle.settings.app_name, self.oracle.node, queues)
         except ImportError as error:
             logger.error("Oracle traces nothing in this process; %s (%s)", INSTALL, error)
-        except ValueError as error:
+        except Exception as error:  # noqa: BLE001  # of what the environment names, a library may raise anything
             logger.error("Oracle traces nothing in this process: %s", error)
 
     def begin_worker(self, *, is_prefork: bool) -> None:
@@ -132,71 +155,86 @@ class Instrumentation:
         outcomes, self._outcomes = self._outcomes, None
         if outcomes is not None and not self.oracle.signals.is_pool_child:
             outcomes.stop()
-        if self._is_wanted and API in sys.modules and self._begun_in == os.getpid():
-            from oracle_celery import tracing
-
+        tracing = _in_use()
+        if tracing is not None and self._is_wanted and self._begun_in == os.getpid():
             tracing.finish()
 
     # -- what spans say ------------------------------------------------------------------------------------------
 
     def of_run(self, fields: dict[str, Any]) -> dict[str, Any]:
-        """What a run's own span adds to a `records.Transition`, once a run; `fields` are the run's."""
-        if API not in sys.modules or SPAN_TOLD in fields:
+        """What a run's own span adds to a `records.Transition`, once a run; `fields` are the run's. Raises nothing of
+        its own: the fact is told in any case."""
+        tracing = _in_use()
+        if tracing is None or SPAN_TOLD in fields:
             return _NOTHING
-        from oracle_celery import tracing
-
-        context = tracing.run_context(fields.get("traceparent"))
-        if context is None:
+        try:
+            context = tracing.run_context(fields.get("traceparent"))
+            if context is None:
+                return _NOTHING
+            fields[SPAN_TOLD] = True
+            tracing.annotate(self._attributes(fields.get("id"), correlation_of(fields)))
+            told: dict[str, Any] = context.fields()
+        except SoftTimeLimitExceeded:  # it happened to strike here, and is the task's
+            raise
+        except Exception:  # noqa: BLE001  # a guest's mistake is the guest's
+            self.oracle.guest.count_failure()
             return _NOTHING
-        fields[SPAN_TOLD] = True
-        tracing.annotate(self._attributes(fields.get("id"), correlation_of(fields)))
-        return context.fields()
+        return told
 
     def span_id(self) -> str | None:
         """Of the span in which this code runs."""
-        if API not in sys.modules:
+        tracing = _in_use()
+        if tracing is None:
             return None
-        from oracle_celery import tracing
-
-        return tracing.span_id()
+        found: str | None = tracing.span_id()
+        return found
 
     def resent(self, headers: dict[str, Any], new_id: str) -> dict[str, Any]:
-        """The headers of a message that is about to be sent again, under a new id."""
+        """The headers of a message that is about to be sent again, under a new id. Raises nothing: a trace that cannot
+        be begun keeps no message from being sent."""
         self.begin()
-        if not self._is_wanted and API not in sys.modules:
+        tracing = _tracing() if self._is_wanted else _in_use()
+        try:
+            if tracing is None or not tracing.has_provider():
+                return headers
+            attributes = {"messaging.message.id": new_id, "oracle.retry_of": str(headers.get("oracle_retry_of"))}
+            task_name = identifier(headers.get("task"))
+            if task_name is not None:
+                attributes["celery.task_name"] = task_name
+            attributes |= self._attributes(new_id, correlation_of(headers))
+            resent: dict[str, Any] = tracing.resent(headers, attributes)
+        except Exception:  # noqa: BLE001
+            self.oracle.guest.count_failure()
             return headers
-        from oracle_celery import tracing
-
-        if not tracing.has_provider():
-            return headers
-        attributes = {"messaging.message.id": new_id, "oracle.retry_of": str(headers.get("oracle_retry_of"))}
-        task_name = identifier(headers.get("task"))
-        if task_name is not None:
-            attributes["celery.task_name"] = task_name
-        return tracing.resent(headers, attributes | self._attributes(new_id, correlation_of(headers)))
+        return resent
 
     def tell_outcome(self, fields: dict[str, Any], task_id: Any, name: Any, status: str, reason: str) -> None:
-        """Of a run that was ended from outside: its own span, if it had one, is lost with its process."""
-        traceparent = fields.get("traceparent")
-        if type(traceparent) is not str or self.oracle.settings.tracing is False:
+        """Of a run that was ended from outside: its own span, if it had one, is lost with its process. Raises
+        nothing."""
+        context = TraceContext.from_traceparent(fields.get("traceparent"))
+        if context is None or self.oracle.settings.tracing is False:
             return
+        try:
+            self._tell(context, fields, {"task_id": task_id, "name": name, "status": status, "reason": reason})
+        except Exception:  # noqa: BLE001
+            self.oracle.guest.count_failure()
+
+    def _tell(self, context: TraceContext, fields: dict[str, Any], end: dict[str, Any]) -> None:
         now = time.time_ns()
-        known = {"messaging.message.id": identifier(task_id), "celery.task_name": identifier(name)}
+        known = {"messaging.message.id": identifier(end["task_id"]), "celery.task_name": identifier(end["name"])}
         attributes = {key: value for key, value in known.items() if value is not None}
-        attributes |= {"oracle.status": status, "oracle.reason": reason}
+        attributes |= {"oracle.status": end["status"], "oracle.reason": end["reason"]}
         outcome = Outcome(
-            traceparent=traceparent,
+            traceparent=f"00-{context.trace_id}-{context.span_id}-{context.is_sampled:02d}",
             start_ns=now - max(0, time.monotonic_ns() - fields.get(RUN_AT, time.monotonic_ns())),
             end_ns=now,
-            description=reason,
-            attributes=attributes | self._attributes(task_id, correlation_of(fields)),
+            description=end["reason"],
+            attributes=attributes | self._attributes(end["task_id"], correlation_of(fields)),
         )
-        if API in sys.modules:
-            from oracle_celery import tracing
-
-            if tracing.has_provider():  # the application's own, or that of a pool without children
-                tracing.outcome_span(outcome)
-                return
+        tracing = _in_use()
+        if tracing is not None and tracing.has_provider():  # the application's own, or that of a pool without children
+            tracing.outcome_span(outcome)
+            return
         if not is_wanted(self.oracle.settings):
             return
         if self._outcomes is None:

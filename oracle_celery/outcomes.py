@@ -78,13 +78,17 @@ class OutcomeSender:
                 except queue.Empty:
                     break
             is_last = batch[-1] is None
-            self._send([outcome for outcome in batch if outcome is not None])
+            try:
+                self._send([outcome for outcome in batch if outcome is not None])
+            except Exception as error:  # noqa: BLE001  # the next ones are told all the same
+                self._complain(str(error))
 
     def _send(self, outcomes: list[Outcome]) -> None:
         if not outcomes:
             return
         lines = b"".join(msgspec.json.encode(outcome) + b"\n" for outcome in outcomes)
         options: dict[str, Any] = {"input": lines, "capture_output": True, "timeout": SEND_LIMIT, "check": True}
+        options["start_new_session"] = True  # Ctrl-C is the worker's, which waits for this one
         try:
             said = subprocess.run(self._command, **options).stderr  # noqa: S603  # our own
         except subprocess.CalledProcessError as error:

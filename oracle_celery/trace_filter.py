@@ -10,6 +10,7 @@ import logging
 import sys
 
 from celery._state import get_current_task
+from celery.exceptions import SoftTimeLimitExceeded
 
 from oracle_celery.correlations import correlation_id
 from oracle_celery.trace_context import TraceContext
@@ -34,6 +35,8 @@ class TraceFilter(logging.Filter):
             if context is None and task is not None:
                 context = TraceContext.from_traceparent(task.request.__dict__.get("traceparent"))
             record.correlation_id = correlation_id() or NOTHING
+        except SoftTimeLimitExceeded:  # it happened to strike here, and is the task's
+            raise
         except Exception:  # noqa: BLE001  # a line without its trace is better than none
             record.correlation_id = NOTHING
         record.trace_id, record.span_id = (NOTHING, NOTHING) if context is None else context[:2]

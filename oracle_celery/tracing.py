@@ -21,6 +21,7 @@ from typing import Any
 
 import msgspec
 from opentelemetry import propagate, trace
+from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter, SpanExportResult
@@ -128,10 +129,12 @@ def resent(headers: dict[str, Any], attributes: dict[str, str]) -> dict[str, Any
     Of its own, because a retry may come days later, and a trace that goes on for days is shown by no tool."""
     first = TraceContext.from_traceparent(headers.get("traceparent"))
     links = () if first is None else (trace.Link(_span_context(first), {"oracle.link": "retry_of"}),)
-    tracer = trace.get_tracer(TRACER)
-    span = tracer.start_span(RETRY_SPAN, kind=trace.SpanKind.PRODUCER, attributes=attributes, links=links)
+    tracer, alone = trace.get_tracer(TRACER), Context()  # whoever asks for it has a trace and baggage of their own
+    span = tracer.start_span(
+        RETRY_SPAN, context=alone, kind=trace.SpanKind.PRODUCER, attributes=attributes, links=links
+    )
     written = {name: value for name, value in headers.items() if name not in ("traceparent", "tracestate")}
-    propagate.inject(written, trace.set_span_in_context(span))
+    propagate.inject(written, trace.set_span_in_context(span, alone))
     span.end()
     return written
 

@@ -10,8 +10,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from celery import Celery
 
-from oracle_celery import tracing
+from oracle_celery import Oracle, tracing
 from oracle_celery.instrumentation import is_wanted
 from oracle_celery.outcomes import Outcome, OutcomeSender
 from oracle_celery.settings import Settings
@@ -60,6 +61,47 @@ assert not [name for name in sys.modules if name.startswith("opentelemetry")]
 """
 
 
+API_WITHOUT_SDK = """
+import sys
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.startswith(("opentelemetry.sdk", "opentelemetry.exporter", "opentelemetry.instrumentation")):
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Blocker())
+import opentelemetry.trace
+"""
+PROPAGATOR_THAT_IS_NOT_THERE = """
+import os
+import opentelemetry.trace
+os.environ |= {"OTEL_PROPAGATORS": "no-such-one", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}
+"""
+EVERY_FACT_IS_TOLD = """
+import sys
+from celery import Celery
+from oracle_celery import Oracle
+
+app = Celery("shop", broker="memory://", set_as_current=False)
+app.conf.update(oracle_url="postgresql://127.0.0.1:1/x", oracle_state_dir=sys.argv[1])
+oracle = Oracle(app)
+told = []
+oracle.record = lambda record: told.append(record) or True
+
+@app.task(bind=True)
+def work(self):
+    return oracle.instrumentation.span_id()
+
+oracle.instrumentation.begin_worker(is_prefork=True)
+assert work.apply().get() is None
+headers = {"id": "t", "task": "work", "traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}
+assert oracle.instrumentation.resent(dict(headers), "new") == headers
+oracle.instrumentation.tell_outcome(headers, "t", "work", "failed", "process_lost")
+assert oracle.guest.failures == 0
+print("told", *(("pending", "started", "completed")[record.status] for record in told))
+"""
+
+
 @pytest.mark.parametrize(
     ("setting", "environment", "wanted"),
     [
@@ -99,6 +141,35 @@ def test_without_the_extra(tmp_path: Any) -> None:
     assert done.returncode == 0, done.stderr
     assert "oracle_tracing = True will not do" in done.stdout
     assert "pip install 'oracle-celery[otel]'" in done.stdout
+
+
+def test_an_api_without_its_sdk_costs_no_fact(tmp_path: Any) -> None:
+    """Any library may load the one without the other, or name a propagator that is not there: every fact is told, log
+    lines too, a message is sent again as it was, and a worker starts."""
+    for broken in (API_WITHOUT_SDK, PROPAGATOR_THAT_IS_NOT_THERE):
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-c", broken + EVERY_FACT_IS_TOLD, str(tmp_path / str(len(broken)))],
+            capture_output=True,
+            text=True,
+            env={name: value for name, value in os.environ.items() if not name.startswith("OTEL_")},
+            timeout=60,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "told started completed" in done.stdout
+
+
+def test_a_malformed_traceparent_ends_no_telling(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not sent, and the next outcome is."""
+    told: list[Outcome] = []
+    monkeypatch.setattr("oracle_celery.instrumentation.is_wanted", lambda settings: True)
+    monkeypatch.setattr("oracle_celery.instrumentation._in_use", lambda: None)
+    monkeypatch.setattr("oracle_celery.outcomes.OutcomeSender.tell", lambda self, outcome: told.append(outcome))
+    app = Celery("shop", set_as_current=False)
+    instrumentation = Oracle(app).instrumentation
+    good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    for traceparent in ("\ud800", "x" * 100_000, 7, None, good):
+        instrumentation.tell_outcome({"traceparent": traceparent}, "t", "shop.pay", "failed", "process_lost")
+    assert [outcome.traceparent for outcome in told] == [good]
 
 
 def test_whoever_ends_waits_for_a_bounded_time(monkeypatch: pytest.MonkeyPatch) -> None:
