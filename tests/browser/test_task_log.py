@@ -185,7 +185,7 @@ def test_a_log_that_could_not_be_read_is_read_again(
     page = open_page(sidecar.url)
     page.route("**/api/tasks/t/logs?*", lambda route: route.abort(), times=1)
     page.goto(f"{sidecar.url}/#/tasks/t")
-    expect(page.locator(".log-line").last).to_contain_text("came through")
+    expect(page.locator(".log-line").last).to_contain_text("came through", timeout=30_000)  # after a pause
 
 
 def test_a_value_is_a_tree(sidecar: LocalSidecar, narrator: Narrator, open_page: Callable[..., Page]) -> None:
