@@ -50,13 +50,13 @@ format: $(DEV_READY) ## Write the code as the formatter wants it
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(BENCH_READY) $(SERVERS_READY) ## Measure throughput and latency (BENCH_JSON=path keeps the figures)
+bench: $(BENCH_READY) $(SERVERS_READY) ## Measure what has a target, and say what is met (BENCH_JSON=path keeps the figures)
 	$(BIN)/python -m tests.benchmarks $(ARGS)
 
 bench-page: $(DEV_READY) $(SERVERS_READY) ## Measure the task list over many tasks (ARGS="--full": 2 million, half an hour)
 	$(BIN)/python -m tests.benchmarks.page $(ARGS)
 
-bench-full: $(BENCH_READY) $(SERVERS_READY) ## The same with more tasks and rounds
+bench-full: $(BENCH_READY) $(SERVERS_READY) ## The same with more tasks and rounds, and larger databases
 	$(BIN)/python -m tests.benchmarks --full $(ARGS)
 
 clean: ## Remove what builds, tests and linters wrote

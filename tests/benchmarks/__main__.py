@@ -1,6 +1,7 @@
-"""`make bench`: prints tables, and writes them as JSON where BENCH_JSON names a file.
+"""`make bench`: prints every figure with its target beside it, and writes them as JSON where BENCH_JSON names a file.
 
-Figures are ratios against a baseline of the same run wherever the machine's speed would show.
+Figures are ratios against a baseline of the same run wherever the machine's speed would show. A part is a function that
+is given the ground it stands on and returns its figures; one that fails is told and costs the others nothing.
 """
 
 from __future__ import annotations
@@ -9,9 +10,13 @@ import argparse
 import json
 import os
 import platform
+import sys
+import time
+import traceback
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import celery
 import msgspec
@@ -20,58 +25,86 @@ import psycopg
 import oracle_celery
 from oracle_celery.settings import Settings
 from tests.benchmarks import handlers, latency, throughput
-from tests.broker_fixtures import RabbitServer
-from tests.postgresql_fixtures import DatabaseServer, PostgresServer
+from tests.benchmarks.figure import Figure, told
+from tests.benchmarks.ground import Ground
 
-#: A run is to last three seconds or more, the short form four to five minutes on two cores.
-SHORT = {"tasks": 8_000, "rounds": 3}
-FULL = {"tasks": 20_000, "rounds": 5}
+Measure = Callable[[Ground], list[Figure]]
 
 
-def main() -> None:
+class Part(NamedTuple):
+    """A few figures that are measured together."""
+
+    title: str
+    measure: Measure
+
+
+#: In the order in which they are measured and shown.
+PARTS: dict[str, Part] = {
+    "handlers": Part("Signal handlers of a worker", handlers.measure),
+    "throughput": Part("Saturated prefork -c 2 worker on RabbitMQ", throughput.measure),
+    "latency": Part("Publish → row → stream client", latency.measure),
+}
+
+
+def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
-    parser.add_argument("--full", action="store_true", help="more tasks, more rounds")
-    parser.add_argument("--only", choices=("throughput", "handlers", "latency"), help="one part")
-    parser.add_argument("--variants", default=",".join(throughput.VARIANTS), help="of the throughput, with bare")
+    parser.add_argument("--full", action="store_true", help="more tasks, more rounds, larger databases")
+    parser.add_argument("--only", choices=PARTS, action="append", help="this part (may be given several times)")
     arguments = parser.parse_args()
-    size = FULL if arguments.full else SHORT
-    results: dict[str, Any] = {"made": _made()}
-    if arguments.only in (None, "handlers"):
-        results["handlers_microseconds"] = handlers.measure()
-        _print_table("Signal handlers, µs", results["handlers_microseconds"])
-    postgres = PostgresServer(settings={"max_wal_size": "'4GB'", "shared_buffers": "'512MB'"})
-    rabbitmq = RabbitServer()
+    ground = Ground(is_full=arguments.full)
+    found: dict[str, list[Figure]] = {}
+    failed: list[str] = []
     try:
-        postgres.start()
-        databases = DatabaseServer(postgres.dsn())
-        results["made"]["postgresql"] = _postgresql_version(postgres.dsn())
-        if arguments.only in (None, "latency"):
-            results["latency_milliseconds"] = latency.measure(databases)
-            _print_table("Publish → row → stream client, ms", results["latency_milliseconds"])
-        if arguments.only in (None, "throughput"):
-            rabbitmq.start()
-            results["made"]["rabbitmq"] = rabbitmq.control("version").strip()
-            variants = tuple(arguments.variants.split(","))
-            measurements = throughput.measure(size["tasks"], size["rounds"], rabbitmq, databases, variants)
-            results["throughput"] = throughput.medians(measurements)
-            results["throughput_runs"] = msgspec.to_builtins(measurements)
-            _print_table("Saturated prefork -c 2 worker on RabbitMQ, medians", results["throughput"])
+        for name in arguments.only or PARTS:
+            began = time.monotonic()
+            try:
+                found[name] = PARTS[name].measure(ground)
+            except Exception:
+                traceback.print_exc()
+                failed.append(name)
+                continue
+            print(told(PARTS[name].title, found[name]), flush=True)
+            print(f"      ({time.monotonic() - began:.0f} s)", flush=True)
+        made = _made(ground)
     finally:
-        rabbitmq.dispose()
-        postgres.dispose()
+        ground.close()
+    _conclude(found, failed)
     if os.environ.get("BENCH_JSON"):
-        Path(os.environ["BENCH_JSON"]).write_text(json.dumps(results, indent=2) + "\n")
+        results = {"made": made, "failed": failed, "figures": {name: _as_json(own) for name, own in found.items()}}
+        Path(os.environ["BENCH_JSON"]).write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n")
+    return 1 if failed else 0
 
 
-def _made() -> dict[str, Any]:
+def _conclude(found: dict[str, list[Figure]], failed: list[str]) -> None:
+    """A target that is not met fails no run: the machine has its part in it. A part that could not be measured does."""
+    figures = [figure for own in found.values() for figure in own if figure.target is not None]
+    missed = [figure for figure in figures if not figure.is_met]
+    print(f"\n{len(figures) - len(missed)} of {len(figures)} targets are met.")
+    for figure in missed:
+        print(f"  NOT MET: {figure.name}")
+    for name in failed:
+        print(f"  FAILED, nothing measured: {name}")
+
+
+def _as_json(figures: list[Figure]) -> list[dict[str, Any]]:
+    return [
+        msgspec.to_builtins(figure)
+        | {"median": figure.median, "least": figure.spread[0], "largest": figure.spread[1], "is_met": figure.is_met}
+        for figure in figures
+    ]
+
+
+def _made(ground: Ground) -> dict[str, Any]:
     """When, on what and with which of Oracle's settings: they are the defaults."""
     settings = Settings(app_name="bench")
     return {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "is_full": ground.is_full,
         "cores": len(os.sched_getaffinity(0)),
         "python": platform.python_version(),
         "celery": celery.__version__,
         "oracle": oracle_celery.__version__,
+        "postgresql": _postgresql_version(ground.postgres.dsn()),
         "notify": settings.notify,
         "durability": settings.durability,
     }
@@ -82,13 +115,5 @@ def _postgresql_version(dsn: str) -> str:
         return f"{connection.info.server_version // 10_000}.{connection.info.server_version % 10_000}"
 
 
-def _print_table(title: str, rows: dict[str, dict[str, float]]) -> None:
-    columns = list(next(iter(rows.values())))
-    print(f"\n{title}")
-    print(" " * 20 + "".join(f"{column:>30}" for column in columns))
-    for name, row in rows.items():
-        print(f"{name:20}" + "".join(f"{row[column]:>30.6g}" for column in columns))
-
-
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

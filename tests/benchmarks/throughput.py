@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -25,12 +24,21 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 
 from tests.benchmarks.bench_app import TaskCounter
+from tests.benchmarks.figure import Comparison, Figure
+from tests.benchmarks.ground import Ground
 from tests.broker_fixtures import RabbitServer
 from tests.local_processes import LocalProcess, LocalWorker, free_port
 from tests.otlp_receiver import OtlpReceiver
 from tests.postgresql_fixtures import DatabaseServer
 
-__all__ = ["VARIANTS", "Measurement", "measure"]
+__all__ = ["VARIANTS", "measure"]
+
+#: Tasks of a run, which is to last three seconds or more, and rounds.
+SHORT = (8_000, 3)
+FULL = (20_000, 5)
+#: The full history against bare Celery: rate, and CPU in the worker's own processes.
+RATE_TARGET = 0.95
+CPU_TARGET = 1.04
 
 VARIANTS = ("bare", "events", "flower", "backend", "oracle", "oracle_away", "oracle_traced")
 #: Those whose run ends with the last committed final status.
@@ -55,8 +63,40 @@ class Measurement(msgspec.Struct, frozen=True):
     tasks: int
 
 
-def measure(
-    tasks: int, rounds: int, rabbitmq: RabbitServer, databases: DatabaseServer, variants: tuple[str, ...] = VARIANTS
+def measure(ground: Ground) -> list[Figure]:
+    """Rates and worker's CPU as ratios to bare Celery of the same round."""
+    tasks, rounds = FULL if ground.is_full else SHORT
+    found = _rounds(tasks, rounds, ground.rabbitmq, ground.databases, VARIANTS)
+    by_variant = {variant: [one for one in found if one.variant == variant] for variant in VARIANTS}
+    bare = by_variant["bare"]
+    figures = [Figure(name="bare Celery", unit="tasks/s", samples=tuple(one.tasks_per_second for one in bare))]
+    for variant in VARIANTS[1:]:
+        pairs = list(zip(by_variant[variant], bare, strict=True))
+        targeted = variant == "oracle"
+        figures.append(
+            Figure(
+                name=f"{variant}: rate to bare",
+                unit="ratio",
+                samples=tuple(own.tasks_per_second / base.tasks_per_second for own, base in pairs),
+                target=RATE_TARGET if targeted else None,
+                comparison=Comparison.AT_LEAST,
+            )
+        )
+        figures.append(
+            Figure(
+                name=f"{variant}: worker's CPU to bare",
+                unit="ratio",
+                samples=tuple(
+                    own.worker_cpu_seconds_per_task / base.worker_cpu_seconds_per_task for own, base in pairs
+                ),
+                target=CPU_TARGET if targeted else None,
+            )
+        )
+    return figures
+
+
+def _rounds(
+    tasks: int, rounds: int, rabbitmq: RabbitServer, databases: DatabaseServer, variants: tuple[str, ...]
 ) -> list[Measurement]:
     """`rounds` times every variant in turn, so that the machine's moods hit all of them alike."""
     found: list[Measurement] = []
@@ -71,21 +111,6 @@ def measure(
                 flush=True,
             )
     return found
-
-
-def medians(measurements: list[Measurement]) -> dict[str, dict[str, float]]:
-    """Per variant: median rate and CPU, and both as ratios to bare Celery of the same run."""
-    table: dict[str, dict[str, float]] = {}
-    for variant in dict.fromkeys(measurement.variant for measurement in measurements):
-        own = [measurement for measurement in measurements if measurement.variant == variant]
-        table[variant] = {
-            "tasks_per_second": statistics.median(one.tasks_per_second for one in own),
-            "worker_cpu_seconds_per_task": statistics.median(one.worker_cpu_seconds_per_task for one in own),
-        }
-    for row in table.values():
-        row["rate_to_bare"] = row["tasks_per_second"] / table["bare"]["tasks_per_second"]
-        row["cpu_to_bare"] = row["worker_cpu_seconds_per_task"] / table["bare"]["worker_cpu_seconds_per_task"]
-    return table
 
 
 def _run(variant: str, tasks: int, rabbitmq: RabbitServer, databases: DatabaseServer) -> Measurement:
