@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 
 import msgspec
@@ -173,6 +175,42 @@ def test_a_long_log_is_loaded_from_its_end(
     expect(log.locator(".log-line--attempt")).to_have_count(2)
     log.get_by_label("Попытка").select_option(index=2)
     expect(log.locator(".log-line")).to_have_count(1)
+
+
+def test_a_log_that_goes_on_writing_is_read(
+    sidecar: LocalSidecar, narrator: Narrator, open_page: Callable[..., Page]
+) -> None:
+    """One key leads to its beginning, and a button that is pressed while lines come does what it says."""
+    narrator.sent("t")
+    narrator.started("t")
+    narrator.logged("t", *(f"line {number}" for number in range(600)))
+    page = open_page(f"{sidecar.url}/#/tasks/t")
+    log = page.locator(".task-log")
+    lines = log.locator(".task-log__lines")
+    expect(log.locator(".log-line").last).to_contain_text("line 599")
+    number = count(600)
+
+    def write_on() -> None:
+        narrator.logged("t", f"line {(now := next(number))}", first=now)
+
+    lines.focus()
+    is_over = threading.Event()
+    writer = threading.Thread(target=lambda: [write_on() for _ in iter(is_over.is_set, True)])
+    writer.start()
+    page.keyboard.press("Home")
+    try:
+        page.wait_for_function("document.querySelector('.task-log__lines').scrollTop === 0")
+        expect(log.locator(".task-log__follow")).to_contain_text("new line")
+    finally:
+        is_over.set()
+        writer.join()
+    assert lines.evaluate("(lines) => lines.scrollTop") == 0
+    log.get_by_role("button", name="Load earlier lines").hover()
+    page.mouse.down()
+    write_on()
+    expect(log.locator(".log-line").last).to_contain_text(f"line {next(number) - 1}")
+    page.mouse.up()
+    expect(log.locator(".log-line").first).to_contain_text("line 0")
 
 
 def test_a_log_that_could_not_be_read_is_read_again(

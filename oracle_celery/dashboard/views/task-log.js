@@ -15,6 +15,7 @@ const NEAR_END = 24; // px: that far up is still the end
 const SPOKEN_LINES = 3; // that come together and are read out
 const SAY_INTERVAL = 5_000; // ms between two words to the ear about many lines
 const SEARCH_PAUSE = 150; // ms
+const UPWARDS = new Set(["ArrowUp", "PageUp", "Home"]);
 
 /** @param {HTMLElement} element */
 export function TaskLog(element) {
@@ -27,8 +28,10 @@ export function TaskLog(element) {
   let current = -1;
   let saidAt = 0;
   let unsaid = 0;
-  let isOurScroll = false;
+  let ownTop = null; // where we have scrolled to ourselves
+  let lastTop = 0; // where the last scroll, whoever's, has led
   let searching = null;
+  const early = EarlierLines();
 
   run.addEventListener("change", () => ask("chooseLog", { run: run.value || null }));
   level.addEventListener("change", () => ask("chooseLog", { level: Number(level.value) }));
@@ -38,13 +41,16 @@ export function TaskLog(element) {
     lines.classList.toggle("is-wrapped", isWrapped);
   });
   lines.classList.add("is-wrapped");
+  lines.append(early.element);
   follow.addEventListener("click", () => {
     ask("followLog");
     lines.focus({ preventScroll: true });
   });
   lines.addEventListener("scroll", noteScroll, { passive: true });
+  lines.addEventListener("wheel", (event) => event.deltaY < 0 && leaveEnd(), { passive: true });
+  lines.addEventListener("keydown", (event) => UPWARDS.has(event.key) && leaveEnd());
   lines.addEventListener("click", (event) => {
-    if (event.target.closest("button")) ask("loadEarlierLog");
+    if (event.target.closest("button")?.ariaDisabled === "false") ask("loadEarlierLog");
   });
   search.addEventListener("input", () => {
     clearTimeout(searching);
@@ -120,16 +126,15 @@ export function TaskLog(element) {
     const isSame = signature === drawn.signature;
     const kept = isSame ? overlap(drawn.rows, rows) : null;
     const before = { top: lines.scrollTop, height: lines.scrollHeight };
-    const early = earlierNode();
+    early.update(log);
     if (kept === null) {
-      lines.replaceChildren(...early, ...rows.map((row) => drawRow(row, sought)));
+      for (const node of [...lines.children]) if (node !== early.element) node.remove();
+      lines.append(...rows.map((row) => drawRow(row, sought)));
     } else {
-      for (const node of lines.querySelectorAll(":scope > .task-log__earlier")) node.remove();
-      for (let left = kept.gone; left > 0; left -= 1) lines.firstElementChild.remove();
+      for (let left = kept.gone; left > 0; left -= 1) early.element.nextElementSibling.remove();
       const fresh = rows.slice(kept.from);
       speak(fresh);
       lines.append(...fresh.map((row) => drawRow(row, sought)));
-      lines.prepend(...early);
     }
     const isEarlier = kept === null && isSame && drawn.rows.length > 0 && rows.at(-1)?.key === drawn.rows.at(-1)?.key;
     drawn = { rows, signature, language };
@@ -139,17 +144,6 @@ export function TaskLog(element) {
       scrollTo(lines.scrollHeight);
       requestAnimationFrame(() => log.isFollowed && scrollTo(lines.scrollHeight)); // lines get their height when they are seen
     } else if (isEarlier) scrollTo(before.top + lines.scrollHeight - before.height);
-  }
-
-  function earlierNode() {
-    if (log.previous === null) return [];
-    const holder = document.createElement("div");
-    holder.className = "task-log__earlier";
-    const button = document.createElement("button");
-    Object.assign(button, { type: "button", className: "link", disabled: log.earlier === "loading" });
-    button.textContent = t(log.earlier === "failed" ? "log.earlier.failed" : "log.earlier");
-    holder.append(button);
-    return [holder];
   }
 
   function speak(fresh) {
@@ -164,19 +158,22 @@ export function TaskLog(element) {
   }
 
   function noteScroll() {
-    if (isOurScroll) {
-      isOurScroll = false;
-      return;
-    }
-    const isAtEnd = lines.scrollHeight - lines.scrollTop - lines.clientHeight <= NEAR_END;
+    const isUpwards = lines.scrollTop < lastTop;
+    lastTop = lines.scrollTop;
+    if (lastTop === ownTop) return;
+    const isAtEnd = lines.scrollHeight - lastTop - lines.clientHeight <= NEAR_END;
     if (log.isFollowed && !isAtEnd) ask("readLog");
-    else if (!log.isFollowed && isAtEnd && !log.isCut) ask("followLog");
+    else if (!log.isFollowed && isAtEnd && !isUpwards && !log.isCut) ask("followLog");
+  }
+
+  /** Before anything has moved: a log that goes on writing would pull every beginning of a way up back to its end. */
+  function leaveEnd() {
+    if (log.isFollowed && lines.scrollTop > 0) ask("readLog");
   }
 
   function scrollTo(top) {
-    const former = lines.scrollTop;
     lines.scrollTop = top;
-    isOurScroll = lines.scrollTop !== former;
+    ownTop = lastTop = lines.scrollTop;
   }
 
   /** To a match; whoever looks at one reads. */
@@ -210,6 +207,23 @@ export function TaskLog(element) {
   }
 
   return { update, focus };
+}
+
+/** Always the same button: one that is made anew between press and release, or under the focus, cannot be used. */
+function EarlierLines() {
+  const element = document.createElement("div");
+  element.className = "task-log__earlier";
+  const button = document.createElement("button");
+  Object.assign(button, { type: "button", className: "link" });
+  element.append(button);
+
+  function update(log) {
+    element.hidden = log.previous === null;
+    button.ariaDisabled = String(log.earlier === "loading");
+    button.textContent = t(log.earlier === "failed" ? "log.earlier.failed" : "log.earlier");
+  }
+
+  return { element, update };
 }
 
 /** How the rows go on from those drawn: so many are gone from the beginning, and new ones come from there; null: not so. */
