@@ -8,7 +8,8 @@ from typing import TypeVar
 
 __all__ = ["eventually"]
 
-DEADLINE = 30.0
+#: Seconds: only a failure takes them, so they are many; several tests share a machine with two cores.
+DEADLINE = 60.0
 POLL_SECONDS = 0.02
 
 Found = TypeVar("Found")

@@ -21,7 +21,7 @@ __all__ = ["Station"]
 
 MODULE = "tests.acceptance.signal_app"
 #: Seconds in which a fact must have come all the way.
-DEADLINE = 30.0
+DEADLINE = 60.0
 POLL_SECONDS = 0.02
 
 

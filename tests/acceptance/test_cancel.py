@@ -66,7 +66,7 @@ def test_cancelled_while_held(desk: Desk) -> None:
     desk.wait_for_row(later, "pending", "received")
     desk.cancel(*held, later)
     for task_id in [*held, later]:
-        desk.wait_for_row(task_id, "cancelled", "cancelled", timeout=2)
+        desk.wait_for_row(task_id, "cancelled", "cancelled")
     desk.wait_for_line(f"ran {running}")
     assert desk.said() == [f"ran {running}"]
 

@@ -86,7 +86,7 @@ def test_paused_before_the_worker_starts(desk: Desk) -> None:
     desk.wait_for_report(QUEUE, seq, "paused")
     desk.stays(lambda: desk.said() == [f"ran {other}"], A_WHILE)
     desk.resume(QUEUE)
-    desk.wait_for_line(f"ran {task_id}", timeout=3)
+    desk.wait_for_line(f"ran {task_id}")
 
 
 def test_all_queues(rabbit_desk: Desk) -> None:
@@ -132,7 +132,7 @@ def test_until(rabbit_desk: Desk) -> None:
     desk.wait_for_report(QUEUE, seq, "paused")
     task_id = desk.send("quick")
     desk.stays(lambda: desk.said() == [], 0.4)
-    desk.wait_for_line(f"ran {task_id}", timeout=5)
+    desk.wait_for_line(f"ran {task_id}")
     desk.wait_for_report(QUEUE, seq, "consuming")
 
 
@@ -146,7 +146,7 @@ def test_waiting_for_its_rate(rabbit_desk: Desk) -> None:
     desk.wait_for_line(f"ran {task_ids[0]}")
     desk.wait_for_row(task_ids[2], "pending", "received")
     desk.cancel(task_ids[1])
-    desk.wait_for_row(task_ids[1], "cancelled", "cancelled", timeout=3)
+    desk.wait_for_row(task_ids[1], "cancelled", "cancelled")
     desk.wait_for_report(QUEUE, desk.pause(QUEUE), "paused")
     desk.wait_for_row(task_ids[2], "pending", "queue_paused")
     desk.wait(
@@ -177,7 +177,7 @@ def test_other_pools(rabbit_desk: Desk, pool: str) -> None:
     desk.start_worker(pool=pool, concurrency=2)
     task_ids = [desk.send("quick", 0.3) for _ in range(12)]
     desk.wait(lambda: len(desk.said()) >= 2, desk.said)
-    desk.wait_for_report(QUEUE, desk.pause(QUEUE), "paused", timeout=5)
+    desk.wait_for_report(QUEUE, desk.pause(QUEUE), "paused")
     ran = len(desk.said())
     desk.stays(lambda: len(desk.said()) <= ran + 2, A_WHILE)
     assert len(desk.said()) < len(task_ids)
@@ -202,7 +202,7 @@ def test_without_an_event_loop(file_desk: Desk) -> None:
     desk.start_worker(concurrency=2)
     task_ids = [desk.send("quick", 0.3) for _ in range(10)]
     desk.wait(lambda: len(desk.said()) >= 2, desk.said)
-    desk.wait_for_report(QUEUE, desk.pause(QUEUE), "paused", timeout=5)
+    desk.wait_for_report(QUEUE, desk.pause(QUEUE), "paused")
     ran = len(desk.said())
     desk.stays(lambda: len(desk.said()) <= ran + 2, A_WHILE)
     assert len(desk.said()) < len(task_ids)

@@ -118,10 +118,15 @@ def test_one_request_is_one_trace(
     rows["fail"], ids["fail"] = shop.wait_for(failed, "failed"), failed
 
     def are_all_there(spans: list[ReceivedSpan]) -> bool:
-        runs = Counter(span.attributes["messaging.message.id"] for span in spans if span.kind == "consumer")
-        return all(runs[task_id] == (2 if name == "again" else 1) for name, task_id in ids.items())
+        told = Counter((span.kind, span.attributes.get("messaging.message.id")) for span in spans)
+        known = {span.span_id for span in spans}
+        return all(
+            told[kind, task_id] == (2 if name == "again" else 1)
+            for name, task_id in ids.items()
+            for kind in ("producer", "consumer")
+        ) and all(span.parent_id in known for span in spans if span.kind == "producer")
 
-    spans = shop.receiver.wait_for(are_all_there, "every run has its span")
+    spans = shop.receiver.wait_for(are_all_there, "every run and every sender has its span")
     by_id = {span.span_id: span for span in spans}
     assert len(by_id) == len(spans)
     assert {span.trace_id for span in spans} == {told["trace_id"]}

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, Route, sync_playwright
+from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
 from tests.broker_fixtures import RabbitServer
 from tests.browser.complaints import note_complaints
@@ -37,8 +37,12 @@ CHROMIUM_OPTIONS = (
     "--no-first-run",
 )
 MODULES_ORIGIN = "http://modules.test"
-PATIENCE_MS = 10_000
+#: Milliseconds until an action or an expectation has failed: only a failure takes them, so they are many.
+PATIENCE_MS = 30_000
 CONTENT_TYPES = {".js": "text/javascript", ".css": "text/css", ".json": "application/json", ".html": "text/html"}
+
+
+expect.set_options(timeout=PATIENCE_MS)
 
 
 # One browser a module, not a session: while Playwright runs, no asynchronous test can.
