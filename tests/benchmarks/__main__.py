@@ -24,7 +24,7 @@ import psycopg
 
 import oracle_celery
 from oracle_celery.settings import Settings
-from tests.benchmarks import handlers, latency, throughput
+from tests.benchmarks import handlers, latency, streams, throughput
 from tests.benchmarks.figure import Figure, told
 from tests.benchmarks.ground import Ground
 
@@ -42,7 +42,8 @@ class Part(NamedTuple):
 PARTS: dict[str, Part] = {
     "handlers": Part("Signal handlers of a worker", handlers.measure),
     "throughput": Part("Saturated prefork -c 2 worker on RabbitMQ", throughput.measure),
-    "latency": Part("Publish → row → stream client", latency.measure),
+    "latency": Part("Fact → row → client of the stream", latency.measure),
+    "streams": Part("Clients of one sidecar", streams.measure),
 }
 
 

@@ -1,179 +1,115 @@
-"""How old a fact is when it can be read, and when a browser has it: publish → committed row → client of the stream.
+"""How old a fact is when it can be read, and when a client of the stream has it: told → committed row → stream event.
 
-A producer in a process of its own publishes at a steady, moderate rate; its recorder carries the facts to PostgreSQL;
-a real sidecar streams them. This process hears both ends: the notification, which PostgreSQL sends at the commit, and
-the event of the stream. All read one monotonic clock. A task counts from just before it is published.
+A process tells facts at a steady rate, through a journal and the recorder that reads it; a real sidecar streams them to
+a crowd, of which some clients look at when what they get had happened. All of it, PostgreSQL too, shares this machine's
+cores: the CPU that each part takes is told with the figures, and the load's part is not Oracle's.
 """
 
 from __future__ import annotations
 
-import http.client
-import json
-import os
-import shutil
 import statistics
-import subprocess
-import sys
-import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 
+import msgspec
 import psycopg
 
-from oracle_celery.settings import Settings
-from tests.benchmarks.bench_app import TaskCounter
 from tests.benchmarks.figure import Figure
 from tests.benchmarks.ground import Ground
-from tests.local_processes import LocalSidecar
-from tests.postgresql_fixtures import DatabaseServer
-from tests.tokens import local_bearer
+from tests.benchmarks.stage import ADMINS, Program, Stage, cpu_seconds
 
 __all__ = ["measure"]
 
-MODULE = "tests.benchmarks.bench_app"
-#: Tasks published in a second, and for how many seconds.
-RATE = 200
-SECONDS = 10
-#: Seconds at the start that do not count: the first message starts the producer's recorder.
-WARM_UP_SECONDS = 1
-#: Seconds until the last fact must have arrived everywhere.
-ARRIVAL_LIMIT = 30.0
-#: Seconds between two looks at whether all have.
-POLL_SECONDS = 0.02
+#: Seconds at the start of a round that do not count.
+WARM_UP_SECONDS = 3.0
+ROUNDS = (1, 3)
+SECONDS = (10.0, 20.0)
 
-PRODUCER = f"""
-import sys, time
-from {MODULE} import app
 
-task = app.tasks["bench.nothing"]
-published = []
-due = time.monotonic()
-for number in range({RATE * SECONDS}):
-    due += 1 / {RATE}
-    time.sleep(max(0.0, due - time.monotonic()))
-    task_id = f"latency-{{number}}"
-    published.append((task_id, time.monotonic_ns()))
-    task.apply_async((number,), task_id=task_id)
-app.oracle.stop()
-for task_id, at in published:
-    print(task_id, at)
-"""
+class Scene(msgspec.Struct, frozen=True):
+    """Facts a second, clients, and what must be reached: milliseconds."""
+
+    name: str
+    rate: int
+    clients: int
+    p50: float
+    p99: float
+    is_held_up: bool = False
+
+
+SCENES = (
+    Scene("1,000/s, 100 clients", 1_000, 100, 100.0, 300.0),
+    Scene("1,000/s, beside a long transaction", 1_000, 100, 100.0, 300.0, is_held_up=True),
+    Scene("5,000/s, 4,000 clients", 5_000, 4_000, 150.0, 400.0),
+)
 
 
 def measure(ground: Ground) -> list[Figure]:
-    """From the publishing of a task to its row and to a client."""
-    rounds = [_measure(ground.databases) for _ in range(5 if ground.is_full else 1)]
+    """p50 and p99 of each scene, and the CPU of its parts in cores."""
+    return [figure for scene in SCENES for figure in _figures(ground, scene)]
+
+
+def _figures(ground: Ground, scene: Scene) -> list[Figure]:
+    rounds = [_round(ground, scene) for _ in range(ROUNDS[ground.is_full])]
+    targets = {"event p50": scene.p50, "event p99": scene.p99}
+    units = {"told": "facts/s", "unseen": "events"}
     return [
-        Figure(name=f"{name} {percentile}", unit="ms", samples=tuple(found[name][percentile] for found in rounds))
+        Figure(
+            name=f"{scene.name}: {name}",
+            unit="cores" if name.startswith("CPU") else units.get(name, "ms"),
+            samples=tuple(found[name] for found in rounds),
+            target=targets.get(name),
+        )
         for name in rounds[0]
-        for percentile in ("p50", "p99")
     ]
 
 
-def _measure(databases: DatabaseServer) -> dict[str, dict[str, float]]:
-    """Milliseconds, p50 and p99."""
-    folder = Path(tempfile.mkdtemp(prefix="oracle-bench-"))
-    database = databases.create()
-    environment = _environment(folder, database)
-    sidecar = LocalSidecar(MODULE, folder / "sidecar.log", env=environment)
-    try:
-        sidecar.start()
-        row, client = Arrivals(), Arrivals()
-        row.listen(lambda: _notified(database))
-        client.listen(lambda: _streamed(sidecar.port, folder))
-        published = _publish(environment)
-        row.wait_for(set(published))
-        client.wait_for(set(published))
-    finally:
-        sidecar.stop()
-        databases.drop(database)
-        shutil.rmtree(folder, ignore_errors=True)
-    counted = dict(list(published.items())[RATE * WARM_UP_SECONDS :])
-    return {
-        name: _milliseconds(counted, arrivals.times)
-        for name, arrivals in (("publish → row", row), ("publish → client", client))
-    }
+def _round(ground: Ground, scene: Scene) -> dict[str, float]:
+    with Stage.ready(ground, scene.clients) as stage:
+        opened = stage.crowd.ask(do="open", count=scene.clients)
+        assert not opened["unserved"], opened
+        holding = _long_transaction(stage.database) if scene.is_held_up else nullcontext()
+        with holding, stage.telling(scene.rate) as telling:
+            return _watch(stage, telling, SECONDS[ground.is_full])
 
 
-class Arrivals:
-    """When each task was first heard of, in ns of the monotonic clock; filled by a thread."""
-
-    def __init__(self) -> None:
-        self.times: dict[str, int] = {}
-        self._ready = threading.Event()
-
-    def listen(self, hear: Callable[[], Iterator[str | None]]) -> None:
-        """Returns when it hears: `hear` yields None for that, then ids."""
-        threading.Thread(target=self._run, args=(hear,), daemon=True).start()
-        assert self._ready.wait(ARRIVAL_LIMIT), "nothing can be heard"
-
-    def wait_for(self, task_ids: set[str]) -> None:
-        deadline = time.monotonic() + ARRIVAL_LIMIT
-        while missing := task_ids - self.times.keys():
-            assert time.monotonic() < deadline, f"{len(missing)} of {len(task_ids)} tasks have not arrived"
-            time.sleep(POLL_SECONDS)
-
-    def _run(self, hear: Callable[[], Iterator[str | None]]) -> None:
-        try:
-            for task_id in hear():
-                if task_id is None:
-                    self._ready.set()
-                else:
-                    self.times.setdefault(task_id, time.monotonic_ns())
-        except (OSError, http.client.HTTPException, psycopg.OperationalError):
-            return  # the measurement is over, or `wait_for` will say what is missing
+def _watch(stage: Stage, telling: Program, seconds: float) -> dict[str, float]:
+    time.sleep(WARM_UP_SECONDS)
+    stage.crowd.ask(do="report")
+    telling.ask()
+    began, before = time.monotonic(), _cpu(stage, telling)
+    time.sleep(seconds)
+    after, took = _cpu(stage, telling), time.monotonic() - began
+    rows: list[float] = telling.ask()
+    seen = stage.crowd.ask(do="report")
+    assert not seen["lost"], seen
+    found = {"told": len(rows) / took}
+    found |= {f"row {name}": value for name, value in _percentiles(rows).items()}
+    found |= {f"event {name}": value for name, value in _percentiles(seen["ages"]).items()}
+    found |= {f"CPU of {name}": (after[name] - before[name]) / took for name in before}
+    return found
 
 
-def _notified(database: str) -> Iterator[str | None]:
-    """Until the database is dropped."""
-    with psycopg.connect(database, autocommit=True) as connection:
-        connection.execute("LISTEN oracle_channel")
-        yield None
-        for notification in connection.notifies():
-            yield json.loads(notification.payload).get("task_id")
+def _cpu(stage: Stage, telling: Program) -> dict[str, float]:
+    return {**stage.cpu(), "recorder and load": cpu_seconds(telling.pid)}
 
 
-def _streamed(port: int, folder: Path) -> Iterator[str | None]:
-    settings = Settings.from_mapping({"oracle_state_dir": str(folder / "state")}, app_name="bench")
-    connection = http.client.HTTPConnection("127.0.0.1", port)
-    connection.request("GET", "/api/tasks/subscribe", headers=local_bearer(settings))
-    with connection.getresponse() as answer:
-        assert answer.status == http.HTTPStatus.OK, answer.read()
-        event = b""
-        for line in answer:
-            if line.startswith(b"event: summary"):
-                yield None  # the first thing that a live stream says
-            if line.startswith(b"event: "):
-                event = line.strip()
-            elif line.startswith(b"data: ") and event == b"event: task":
-                yield json.loads(line[len(b"data: ") :])["task_id"]
+def _percentiles(milliseconds: list[float]) -> dict[str, float]:
+    found = statistics.quantiles(milliseconds, n=100)
+    return {"p50": found[49], "p99": found[98]}
 
 
-def _publish(environment: dict[str, str]) -> dict[str, int]:
-    """When each task was published."""
-    done = subprocess.run(
-        [sys.executable, "-c", PRODUCER], env=os.environ | environment, check=True, stdout=subprocess.PIPE, text=True
-    )
-    return {task_id: int(at) for task_id, at in (line.split() for line in done.stdout.splitlines())}
+@contextmanager
+def _long_transaction(database: str) -> Iterator[None]:
+    """Somebody else's, that has written and does not end: it has a number of its own and a snapshot."""
+    with psycopg.connect(database) as connection:
+        connection.execute("CREATE TABLE somebody_elses (number int)")
+        connection.commit()
+        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        connection.execute("INSERT INTO somebody_elses VALUES (1)")
+        yield
+        connection.rollback()
 
 
-def _environment(folder: Path, database: str) -> dict[str, str]:
-    """Of the app: nobody takes the messages, so they stay in the producer's memory."""
-    counter = TaskCounter(folder / "counter")
-    counter.reset()
-    return {
-        "BENCH_VARIANT": "oracle",
-        "BENCH_BROKER_URL": "memory://",
-        "BENCH_QUEUE": "latency",
-        "BENCH_DATABASE_URL": database,
-        "BENCH_STATE_DIR": str(folder / "state"),
-        "BENCH_COUNTER": str(counter.path),
-    }
-
-
-def _milliseconds(published: dict[str, int], arrived: dict[str, int]) -> dict[str, float]:
-    taken = [(arrived[task_id] - at) / 1e6 for task_id, at in published.items()]
-    percentiles = statistics.quantiles(taken, n=100)
-    return {"p50": percentiles[49], "p99": percentiles[98]}
+assert min(scene.clients for scene in SCENES) > ADMINS

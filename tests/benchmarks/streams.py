@@ -1,0 +1,116 @@
+"""What a client of the stream costs the sidecar, what a crowd that comes back costs, and what a client that does not
+read costs the others.
+
+Memory is the growth of the sidecar's share of the machine's (PSS), without what the kernel keeps for each socket. CPU
+of a write is what a crowd adds to the sidecar's at the same rate of facts, divided by the pieces the clients got.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+
+from tests.benchmarks.figure import Comparison, Figure
+from tests.benchmarks.ground import Ground
+from tests.benchmarks.stage import ADMINS, Stage, cpu_seconds, proportional_bytes
+
+__all__ = ["measure"]
+
+CLIENTS = 5_000
+CLIENT_BYTES_TARGET = 16 * 1024
+WRITE_MICROSECONDS_TARGET = 10.0
+STORM_SECONDS_TARGET = 15.0
+ROUNDS = (1, 3)
+#: Facts a second while a write's CPU is measured, and for how long.
+RATE = 2_000
+SECONDS = (8.0, 20.0)
+WARM_UP_SECONDS = 2.0
+#: Clients that do not read, and how much later the others may get theirs: ratio of p99, with some room for noise.
+STALLED = 50
+STALLED_TARGET = 1.25
+SLOW_CROWD = 500
+
+
+def measure(ground: Ground) -> list[Figure]:
+    """Of a full house, then of a few clients that do not read."""
+    rounds = [_full_house(ground) | _slow(ground) for _ in range(ROUNDS[ground.is_full])]
+
+    def figure(name: str, unit: str, target: float | None = None, **more: Comparison) -> Figure:
+        return Figure(name=name, unit=unit, samples=tuple(found[name] for found in rounds), target=target, **more)
+
+    return [
+        figure("clients served at once", "clients", float(CLIENTS), comparison=Comparison.AT_LEAST),
+        figure("memory of a client", "bytes", float(CLIENT_BYTES_TARGET)),
+        figure("sidecar's CPU of a write", "µs", WRITE_MICROSECONDS_TARGET),
+        figure("writes of that", "writes/s"),
+        figure("storm: all back with their last id", "s", STORM_SECONDS_TARGET),
+        figure("storm: not served", "clients", 0.0),
+        figure("storm: p99 of one", "s"),
+        figure("storm: sidecar's CPU of one", "ms"),
+        figure("without stalled clients: event p99", "ms"),
+        figure("with stalled clients: event p99", "ms"),
+        figure("with stalled clients to without", "ratio", STALLED_TARGET),
+    ]
+
+
+def _full_house(ground: Ground) -> dict[str, float]:
+    with Stage.ready(ground, CLIENTS) as stage:
+        stage.crowd.ask(do="open", count=ADMINS)  # what the first stream makes of the process is not the crowd's
+        with stage.telling(RATE):
+            time.sleep(WARM_UP_SECONDS)
+            alone, _ = _watch(stage, SECONDS[ground.is_full])
+        time.sleep(WARM_UP_SECONDS)
+        before = proportional_bytes(stage.sidecar.pid)
+        opened = stage.crowd.ask(do="open", count=CLIENTS - ADMINS)
+        time.sleep(WARM_UP_SECONDS)
+        memory = (proportional_bytes(stage.sidecar.pid) - before) / (CLIENTS - ADMINS)
+        with stage.telling(RATE):
+            time.sleep(WARM_UP_SECONDS)
+            together, pieces = _watch(stage, SECONDS[ground.is_full])
+        time.sleep(WARM_UP_SECONDS)
+        stage.crowd.ask(do="hang_up", count=CLIENTS)
+        time.sleep(WARM_UP_SECONDS)
+        cpu = cpu_seconds(stage.sidecar.pid)
+        storm = stage.crowd.ask(do="come_back")
+        cpu = cpu_seconds(stage.sidecar.pid) - cpu
+        waits = storm["waits"] or [float("nan")]
+    return {
+        "clients served at once": float(ADMINS + opened["served"]),
+        "memory of a client": memory,
+        "sidecar's CPU of a write": (together - alone) / pieces * 1e6,
+        "writes of that": pieces,
+        "storm: all back with their last id": storm["seconds"],
+        "storm: not served": float(storm["unserved"]),
+        "storm: p99 of one": waits[int(len(waits) * 0.99)],
+        "storm: sidecar's CPU of one": cpu / CLIENTS * 1e3,
+    }
+
+
+def _watch(stage: Stage, seconds: float) -> tuple[float, float]:
+    """The sidecar's CPU and the pieces that clients got, each a second."""
+    stage.crowd.ask(do="report")
+    began, before = time.monotonic(), cpu_seconds(stage.sidecar.pid)
+    time.sleep(seconds)
+    cpu, took = cpu_seconds(stage.sidecar.pid) - before, time.monotonic() - began
+    return cpu / took, stage.crowd.ask(do="report")["pieces"] / took
+
+
+def _slow(ground: Ground) -> dict[str, float]:
+    with Stage.ready(ground, SLOW_CROWD) as stage:
+        stage.crowd.ask(do="open", count=SLOW_CROWD)
+        with stage.telling(RATE):
+            time.sleep(WARM_UP_SECONDS)
+            without = _p99(stage, SECONDS[ground.is_full])
+            stage.crowd.ask(do="stall", count=STALLED)
+            with_ = _p99(stage, SECONDS[ground.is_full])
+    return {
+        "without stalled clients: event p99": without,
+        "with stalled clients: event p99": with_,
+        "with stalled clients to without": with_ / without,
+    }
+
+
+def _p99(stage: Stage, seconds: float) -> float:
+    stage.crowd.ask(do="report")
+    time.sleep(seconds)
+    return statistics.quantiles(stage.crowd.ask(do="report")["ages"], n=100)[98]
