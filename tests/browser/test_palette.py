@@ -74,7 +74,7 @@ def test_one_that_is_opened_again_at_once_is_full(
     page.locator(".task-row").first.wait_for()
     page.keyboard.press("Control+k")
     page.evaluate("document.querySelector('#palette').close(); document.dispatchEvent(new CustomEvent('showPalette'))")
-    page.wait_for_function("new Promise((resolve) => requestAnimationFrame(() => setTimeout(() => resolve(true), 50)))")
+    page.evaluate("new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve, 50)))")
     expect(page.locator("#palette [role=option]")).not_to_have_count(0)
 
 

@@ -12,6 +12,7 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.narrator import Narrator
 from tests.local_processes import LocalSidecar
+from tests.polling import eventually
 
 TRACEBACK = """\
 Traceback (most recent call last):
@@ -131,7 +132,7 @@ def test_a_log_is_followed_read_searched_and_taken_along(
     assert not lines.evaluate(at_end)
     follow.click()
     expect(follow).to_be_hidden()
-    page.wait_for_function("document.querySelector('.task-log__lines').scrollTop > 100")
+    eventually(lambda: lines.evaluate("(lines) => lines.scrollTop > 100"), "the end is shown")
     expect(log.locator(".log-line--gap")).to_have_text("2 lines not kept")
     expect(log.locator(".task-log__note")).to_have_text("2 lines not kept.")
     search = log.get_by_role("searchbox")
@@ -199,7 +200,7 @@ def test_a_log_that_goes_on_writing_is_read(
     writer.start()
     page.keyboard.press("Home")
     try:
-        page.wait_for_function("document.querySelector('.task-log__lines').scrollTop === 0")
+        eventually(lambda: lines.evaluate("(lines) => lines.scrollTop === 0"), "the first line is shown")
         expect(log.locator(".task-log__follow")).to_contain_text("new line")
     finally:
         is_over.set()

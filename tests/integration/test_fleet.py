@@ -259,14 +259,17 @@ async def test_how_fast_a_queue_fills(shop: Shop) -> None:
     at = time.monotonic_ns() - 150 * 1_000_000_000
     shop.feeder.tell(*(transition(f"t{n}", Status.COMPLETED, at=at, queue="mail", user_id="ann") for n in range(10)))
 
-    def sample(minutes: int, queued: int) -> None:
-        when = f"date_trunc('minute', now()) - interval '{minutes} minutes'"
-        shop.sql(f"INSERT INTO oracle.gauge_sample SELECT {when}, %s, 1, true, true, ''", queued)
-        shop.sql(f"INSERT INTO oracle.queue_sample SELECT {when}, %s, 1, 'mail' WHERE %s > 0", queued, queued)
+    def sample(minutes: range, queued: int) -> None:
+        """Ago, and some beyond those that are read: so that it does not matter when the next minute begins."""
+        for ago in minutes:
+            when = f"'{start}'::timestamptz - interval '{ago} minutes'"
+            shop.sql(f"INSERT INTO oracle.gauge_sample SELECT {when}, %s, 1, true, true, ''", queued)
+            shop.sql(f"INSERT INTO oracle.queue_sample SELECT {when}, %s, 1, 'mail' WHERE %s > 0", queued, queued)
 
-    sample(1, 30)
+    [start] = shop.connection.execute("SELECT date_trunc('minute', now())").fetchone()
+    sample(range(-1, 2), 30)
     assert (await shop.queues())["mail"].flow.arrived is None
-    sample(6, 10)
+    sample(range(4, 7), 10)
     flow = (await shop.queues())["mail"].flow
     assert (flow.finished, flow.arrived) == (2.0, 2.0 + 20 / 5)
     assert (await shop.queues(ANN))["mail"].flow.arrived is None
