@@ -44,6 +44,7 @@ from oracle_celery.states import FINAL
 
 if TYPE_CHECKING:
     from oracle_celery.bootsteps.queue_pause import QueuePauses
+    from oracle_celery.child_runs import ChildRuns
     from oracle_celery.gate import Gate
     from oracle_celery.interruption import Interruption
 
@@ -107,6 +108,8 @@ class Oracle(Console):
         self.pauses: QueuePauses | None = None
         #: Answers the main process; None where this process is no child of a prefork pool.
         self.interruption: Interruption | None = None
+        #: Tells of the runs here; None where signals do.
+        self.child_runs: ChildRuns | None = None
         from oracle_celery.bootsteps import install
 
         install(app)
@@ -179,6 +182,11 @@ class Oracle(Console):
     def record(self, record: Transition) -> bool:
         """Journals one fact. False where it was dropped, which is counted."""
         return self.journal.append(encode_line(record), final=record.status in FINAL)
+
+    def tell_afterwards(self) -> None:
+        """Something is to be told of the run under way that its end alone does not: ``task_postrun`` will be asked."""
+        if self.child_runs is not None:
+            self.child_runs.hand_over()
 
     def become_worker(self, node: str) -> None:
         """From now on this process, and every child forked from it, writes as that worker node."""

@@ -80,7 +80,7 @@ class Publishing:
         task_id, retries = identifier(headers.get("id")), headers.get("retries") or 0
         if task_id is None:
             return
-        _mark_replaced(headers.get("id"), retries)
+        self._mark_replaced(headers.get("id"), retries)
         self.oracle.record(
             Transition(
                 task_id=task_id,
@@ -95,6 +95,13 @@ class Publishing:
                 **describe_message(headers, sent.args, sent.kwargs, settings.arguments_limit, settings.redaction),
             )
         )
+
+    def _mark_replaced(self, task_id: Any, retries: int) -> None:
+        """A task that sends a message under its own id goes on in it: ``Task.replace``."""
+        task = get_current_task()
+        if task is not None and task.request.id == task_id and (task.request.retries or 0) == retries:
+            task.request.__dict__[REPLACED] = True
+            self.oracle.tell_afterwards()
 
 
 def announce(app: Any) -> None:
@@ -118,10 +125,3 @@ def _watch_sending(oracle: Oracle) -> None:
             _sending.reset(token)
 
     app.send_task = send_task
-
-
-def _mark_replaced(task_id: Any, retries: int) -> None:
-    """A task that sends a message under its own id goes on in it: ``Task.replace``."""
-    task = get_current_task()
-    if task is not None and task.request.id == task_id and (task.request.retries or 0) == retries:
-        task.request.__dict__[REPLACED] = True

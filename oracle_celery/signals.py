@@ -218,46 +218,66 @@ class TaskSignals:
         self.is_pool_child = self.has_main_process
         self._mint.reset()
         if self.is_pool_child:
-            from oracle_celery.interruption import Interruption  # no producer needs it
+            from oracle_celery.child_runs import ChildRuns  # no producer needs them
+            from oracle_celery.interruption import Interruption
 
             self.oracle.interruption = Interruption(self.oracle)
             self.oracle.interruption.install()
+            self.oracle.child_runs = ChildRuns(self.oracle)
+            self.oracle.child_runs.watch()
 
     def on_started(self, sender: Any, *, task_id: str, args: Any = None, kwargs: Any = None, **_: Any) -> None:
         if sender.app is not self.app or sender.name in HIDDEN_TASKS:
             return
-        fields, owners = sender.request.__dict__, self.oracle.owners
-        description, delivery = _NOTHING, fields.get("delivery_info") or _NOTHING
+        fields, description = sender.request.__dict__, _NOTHING
         if RUN_ID not in fields:  # nobody received it: it runs eagerly, in place
-            self._mint.mint(fields)
-            owners.stamp_eager(fields, task_id, sender.name)
-            self.oracle.correlations.stamp_eager(fields)
+            self.mint(fields, task_id, sender.name)
             description = self._describe(fields, args, kwargs)
         else:
             forget_correlation()
         now = fields[STARTED_AT] = time.monotonic_ns()
-        record = Transition(
-            task_id=identifier(task_id) or "",
-            status=IN_PROGRESS,
-            rank=STARTED,
-            at=now,
-            reason="eager" if fields.get("is_eager") else "started",
-            retries=fields.get("retries") or 0,
-            run_id=fields[RUN_ID],
-            run_at=fields[RUN_AT],
-            name=identifier(sender.name),
-            user_id=owners.of(fields, task_id),
-            queue=message.queue_name(self.app, delivery.get("exchange"), delivery.get("routing_key")),
-            **(description | self.oracle.instrumentation.of_run(fields)),
-        )
-        self.oracle.record(record)
+        self.tell_started(fields, task_id, sender.name, now, description | self.oracle.instrumentation.of_run(fields))
 
     def on_succeeded(self, sender: Any, *, result: Any = None, runtime: float | None = None, **_: Any) -> None:
         if sender.app is not self.app or sender.name in HIDDEN_TASKS:
             return
-        fields, settings = sender.request.__dict__, self.oracle.settings
+        fields = sender.request.__dict__
+        self.tell_success(fields, fields["id"], result, runtime, self.oracle.instrumentation.of_run(fields))
+
+    def mint(self, fields: dict[str, Any], task_id: Any, name: Any) -> None:
+        """Marks `fields` as those of a run that nobody has received."""
+        self._mint.mint(fields)
+        self.oracle.owners.stamp_eager(fields, task_id, name)
+        self.oracle.correlations.stamp_eager(fields)
+
+    def tell_started(
+        self, fields: dict[str, Any], task_id: Any, name: Any, now: int, more: dict[str, Any] = _NOTHING
+    ) -> None:
+        """A run begins; `fields` are its message's headers and its marks."""
+        self.oracle.record(
+            Transition(
+                task_id=identifier(task_id) or "",
+                status=IN_PROGRESS,
+                rank=STARTED,
+                at=now,
+                reason="eager" if fields.get("is_eager") else "started",
+                retries=fields.get("retries") or 0,
+                run_id=fields[RUN_ID],
+                run_at=fields[RUN_AT],
+                name=identifier(name),
+                user_id=self.oracle.owners.of(fields, task_id),
+                queue=self._queue(fields),
+                **more,
+            )
+        )
+
+    def tell_success(
+        self, fields: dict[str, Any], task_id: Any, result: Any, runtime: Any, more: dict[str, Any] = _NOTHING
+    ) -> None:
+        """A run has come to its good end."""
+        settings = self.oracle.settings
         record = Transition(
-            task_id=identifier(fields["id"]) or "",
+            task_id=identifier(task_id) or "",
             status=COMPLETED,
             rank=REPORTED,
             at=time.monotonic_ns(),
@@ -267,7 +287,7 @@ class TaskSignals:
             run_at=fields.get(RUN_AT),
             result_payload=encode_value(result, settings.result_limit, settings.redaction),
             runtime=runtime,
-            **self.oracle.instrumentation.of_run(fields),
+            **more,
         )
         if self.oracle.record(record) and settings.durability == "committed":
             self.oracle.wait_until_committed()
@@ -383,6 +403,10 @@ class TaskSignals:
         fields.setdefault("at", time.monotonic_ns())
         record = Transition(task_id=task_id, status=status, **fields)
         return self.oracle.record(record)
+
+    def _queue(self, fields: dict[str, Any]) -> str | None:
+        delivery = fields.get("delivery_info") or _NOTHING
+        return message.queue_name(self.app, delivery.get("exchange"), delivery.get("routing_key"))
 
     def _describe(self, headers: Any, args: Any, kwargs: Any) -> dict[str, Any]:
         settings = self.oracle.settings

@@ -38,6 +38,7 @@ def raise_if_cancelled() -> None:
         is_cancelled = interruption.is_asked(sys._getframe())  # noqa: SLF001  # as inspect.currentframe does
     if is_cancelled:
         request.__dict__[CANCEL_RAISED] = True
+        oracle.tell_afterwards()
         raise TaskCancelled
 
 

@@ -131,6 +131,7 @@ def _leave_out(oracle: Oracle, request: Any, lines: _Lines, reason: str) -> None
     """A task that logs in a loop costs a few records more, not one a line."""
     lines.reason = reason
     lines.left_out += 1
+    oracle.tell_afterwards()
     if lines.left_out & (lines.left_out - 1) == 0:  # a power of two
         _tell(oracle, request, lines)
 

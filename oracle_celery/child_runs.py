@@ -1,0 +1,140 @@
+"""Runs in a child of a prefork pool, told from around Celery's tracer rather than by three signals each.
+
+A quick task's own share of a child's time is small, and to call a handler by a signal costs as much as to write a
+record. So a child replaces each task's tracer by one that tells of a run's start, runs Celery's, and tells of its
+success. Failures and retries keep their signals, and so do all runs elsewhere: eager ones, and those of other pools.
+
+Guarantee: every run is told by exactly one of the two. Whatever a tracer's answer does not tell makes the signals
+tell the rest of that run (`hand_over`): a task that asks to be ignored or rejected, one that goes on in another
+message, one whose log is cut off. Where tasks are traced, or run eagerly within this process, the signals tell all that
+is to come (`withdraw`), because handlers must then be called in their order.
+
+What will bite: a run may be handed over in its middle, so its end asks again.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from celery import signals
+from celery.app import trace
+
+from oracle_celery.correlations import forget_correlation
+from oracle_celery.run import HIDDEN_TASKS, RUN_ID, STARTED_AT
+
+if TYPE_CHECKING:
+    from oracle_celery.extension import Oracle
+
+__all__ = ["ChildRuns"]
+
+#: Loaded where anything here is traced, by whomever.
+TRACING = "opentelemetry.trace"
+#: Celery's methods by which a run ends that tells of itself in ``task_postrun`` alone.
+TOLD_AFTERWARDS = ("handle_ignore", "handle_reject")
+
+
+class ChildRuns:
+    """Of one app, in one process, which runs one task at a time."""
+
+    def __init__(self, oracle: Oracle) -> None:
+        self.oracle = oracle
+        self._is_watching = False
+        self._is_handed_over = False
+        self._tracers: list[tuple[Any, Any]] = []
+        facts = oracle.signals
+        self._handlers = [
+            (signals.task_prerun, facts.on_started),
+            (signals.task_success, facts.on_succeeded),
+            (signals.task_postrun, facts.on_postrun),
+        ]
+
+    def watch(self) -> None:
+        """From now on; Celery has built its tracers. Where it has none of what is needed, the signals go on."""
+        info = getattr(trace, "TraceInfo", None)
+        if not all(hasattr(info, name) for name in TOLD_AFTERWARDS):
+            return
+        self._is_watching = True
+        for name in TOLD_AFTERWARDS:
+            setattr(info, name, self._handing_over(getattr(info, name)))
+        trace.build_tracer = self._withdrawing(trace.build_tracer)
+        for name, task in self.oracle.app.tasks.items():
+            tracer = task.__trace__
+            if tracer is not None and name not in HIDDEN_TASKS:
+                self._tracers.append((task, tracer))
+                task.__trace__ = self._told(task, tracer)
+        self._disconnect()
+
+    def hand_over(self) -> None:
+        """The signals tell the rest of the run under way."""
+        if self._is_watching and not self._is_handed_over:
+            self._is_handed_over = True
+            self._connect()
+
+    def withdraw(self) -> None:
+        """The signals tell the rest of the run under way, and all others."""
+        if self._is_watching:
+            self._is_watching = False
+            for task, tracer in self._tracers:
+                task.__trace__ = tracer
+            self._connect()
+
+    def _told(self, task: Any, tracer: Callable[..., Any]) -> Callable[..., Any]:
+        facts, guest, modules, clock = self.oracle.signals, self.oracle.guest, sys.modules, time.monotonic_ns
+
+        def trace_told(uuid: Any, args: Any, kwargs: Any, request: Any = None) -> Any:
+            if TRACING in modules:
+                self.withdraw()
+            if not self._is_watching:
+                return tracer(uuid, args, kwargs, request)
+            try:
+                if RUN_ID not in request:  # its receipt could not be told
+                    facts.mint(request, uuid, task.name)
+                forget_correlation()
+                now = request[STARTED_AT] = clock()
+                facts.tell_started(request, uuid, task.name, now)
+            except Exception:  # noqa: BLE001  # a guest's mistake is the guest's
+                guest.count_failure()
+            try:
+                outcome = tracer(uuid, args, kwargs, request)
+            finally:
+                is_told = self._is_handed_over or not self._is_watching
+                if self._is_handed_over:
+                    self._take_back()
+            if outcome[1] is None and not is_told:  # no info: it has succeeded
+                try:
+                    facts.tell_success(request, uuid, outcome[0], outcome[2])
+                except Exception:  # noqa: BLE001
+                    guest.count_failure()
+            return outcome
+
+        return trace_told
+
+    def _take_back(self) -> None:
+        self._is_handed_over = False
+        if self._is_watching:
+            self._disconnect()
+
+    def _handing_over(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        def handle(*args: Any, **options: Any) -> Any:
+            self.hand_over()
+            return method(*args, **options)
+
+        return handle
+
+    def _withdrawing(self, build_tracer: Callable[..., Any]) -> Callable[..., Any]:
+        def build(*args: Any, **options: Any) -> Any:
+            self.withdraw()
+            return build_tracer(*args, **options)
+
+        return build
+
+    def _connect(self) -> None:
+        for signal, handler in self._handlers:
+            self.oracle.guest.connect(signal, handler)
+
+    def _disconnect(self) -> None:
+        for signal, _ in self._handlers:
+            self.oracle.guest.disconnect(signal)

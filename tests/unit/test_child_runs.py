@@ -1,0 +1,183 @@
+"""A pool child's runs are told once each, from around Celery's tracer where that is enough, else by signals."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+from celery import Celery, signals
+from celery.app import trace
+from celery.exceptions import Ignore, Reject
+
+from oracle_celery import Oracle
+from oracle_celery.child_runs import TRACING
+from oracle_celery.journal import LOGS, TRANSITIONS, segments
+from oracle_celery.task_logs import TaskLogHandler
+
+RUN_SIGNALS = (signals.task_prerun, signals.task_success, signals.task_postrun)
+
+
+@pytest.fixture
+def oracle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Oracle]:
+    """Of an app whose tasks are run here as in a child of a prefork pool; nobody traces."""
+    monkeypatch.delitem(sys.modules, TRACING, raising=False)
+    for owner, name in (
+        (trace, "build_tracer"),
+        (trace.TraceInfo, "handle_ignore"),
+        (trace.TraceInfo, "handle_reject"),
+    ):
+        monkeypatch.setattr(owner, name, getattr(owner, name))  # taken back afterwards
+    app = Celery("shop", broker="memory://", set_as_current=False)
+    app.conf.update(oracle_state_dir=str(tmp_path), oracle_log_lines_per_run=1, task_ignore_result=True)
+    oracle = Oracle(app)
+    for run in (pay, ignore, reject, fail, pay_eagerly, pay_again, talk):
+        app.task(shared=False, name=run.__name__, bind=True)(run)
+    app.finalize()
+    oracle.become_worker("w@h")
+    oracle.signals.has_main_process = True
+    for name, task in app.tasks.items():
+        task.__trace__ = trace.build_tracer(name, task, app.loader, "w@h", app=app)
+    app.set_current()
+    monkeypatch.setattr("oracle_celery.interruption.Interruption.install", lambda self: None)
+    oracle.signals.on_pool_child_start(None)
+    yield oracle
+    for signal in RUN_SIGNALS:
+        oracle.guest.disconnect(signal)
+    oracle.stop()
+
+
+def pay(self: Any) -> int:
+    return 1
+
+
+def ignore(self: Any) -> None:
+    raise Ignore
+
+
+def reject(self: Any) -> None:
+    raise Reject("malformed", requeue=False)
+
+
+def fail(self: Any) -> None:
+    raise ValueError("no")
+
+
+def pay_eagerly(self: Any) -> None:
+    self.app.tasks["pay"].apply(task_id="within")
+
+
+def pay_again(self: Any) -> None:
+    self.app.send_task("pay", task_id=self.request.id)  # as Task.replace does
+    raise Ignore
+
+
+def talk(self: Any) -> int:
+    self.app.oracle.log_handler.emit(SimpleNamespace())
+    return 1
+
+
+def run(oracle: Oracle, name: str, task_id: str = "t", **marks: Any) -> Any:
+    """One task, as a pool's child runs it."""
+    request = {"id": task_id, "task": name, "retries": 0, "delivery_info": {"exchange": "", "routing_key": "celery"}}
+    request |= {"oracle_run_id": f"r-{task_id}", "oracle_run_at": time.monotonic_ns(), "hostname": "w@h"} | marks
+    return oracle.app.tasks[name].__trace__(task_id, [], {}, request)
+
+
+def told(oracle: Oracle) -> list[tuple[str, int, str | None]]:
+    """(task id, status, reason) of everything in the journal, and nothing went wrong."""
+    assert oracle.guest.failures == 0
+    lines = [
+        json.loads(line) for path in segments(oracle.folder, TRANSITIONS) for line in path.read_text().splitlines()[1:]
+    ]
+    return [(line["i"], line["s"], line.get("e")) for line in lines]
+
+
+def connected(oracle: Oracle) -> list[str]:
+    """The signals of a run that call this Oracle."""
+    own = f"oracle-{id(oracle.guest)}-"
+    return [signal.name for signal in RUN_SIGNALS if any(key[0] == own + signal.name for key, _ in signal.receivers)]
+
+
+def test_success_needs_no_signal(oracle: Oracle) -> None:
+    """Started and completed, with result and runtime; nobody is connected to the signals of a run."""
+    assert run(oracle, "pay").retval == 1
+    assert told(oracle) == [("t", 1, "started"), ("t", 2, None)]
+    [path] = segments(oracle.folder, TRANSITIONS)
+    line = json.loads(path.read_text().splitlines()[-1])
+    assert (line["p"], line["v"]) == (1, "r-t")
+    assert line["d"] >= 0
+    assert connected(oracle) == []
+
+
+def test_failure_is_told_once(oracle: Oracle) -> None:
+    """By its own signal."""
+    run(oracle, "fail")
+    assert told(oracle) == [("t", 1, "started"), ("t", 3, None)]
+
+
+@pytest.mark.parametrize(("name", "status"), [("ignore", 2), ("reject", 3)])
+def test_what_only_the_end_tells_is_told(oracle: Oracle, name: str, status: int) -> None:
+    """And the next run is told from around its tracer again."""
+    run(oracle, name)
+    assert told(oracle) == [("t", 1, "started"), ("t", status, f"{name.removesuffix('e')}{'ed'}")]
+    assert connected(oracle) == []
+
+
+def test_a_replaced_task_goes_on(oracle: Oracle) -> None:
+    """It is pending again, however it ends here."""
+    run(oracle, "pay_again")
+    assert told(oracle)[-1] == ("t", 0, "replaced")
+
+
+def test_a_task_within_a_task_is_told(oracle: Oracle) -> None:
+    """One that runs eagerly has no other way than the signals, and the one around it is told once as well."""
+    run(oracle, "pay_eagerly")
+    assert told(oracle) == [("t", 1, "started"), ("within", 1, "eager"), ("within", 2, None), ("t", 2, None)]
+    run(oracle, "pay", "u")
+    assert told(oracle)[-2:] == [("u", 1, "started"), ("u", 2, None)]
+
+
+def test_signals_tell_where_tasks_are_traced(oracle: Oracle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Handlers that begin a run's span must have been called before ours."""
+    run(oracle, "pay")
+    monkeypatch.setitem(sys.modules, TRACING, ModuleType(TRACING))
+    run(oracle, "pay", "u")
+    assert told(oracle)[-2:] == [("u", 1, "started"), ("u", 2, None)]
+    assert len(connected(oracle)) == len(RUN_SIGNALS)
+
+
+def test_a_cancel_that_came_too_late_is_said(oracle: Oracle) -> None:
+    """The task was told, and ended well all the same."""
+    run(oracle, "pay", oracle_cancel_raised=True)
+    assert told(oracle)[-1] == ("t", 2, "cancel_too_late")
+
+
+def test_a_log_that_was_cut_off_says_so(oracle: Oracle) -> None:
+    """The end of the run tells how many lines are missing."""
+    handler = TaskLogHandler(oracle)
+    oracle.log_handler = SimpleNamespace(  # type: ignore[attr-defined]
+        emit=lambda _: [handler.emit(logging.makeLogRecord({"name": "pay", "msg": str(number)})) for number in range(8)]
+    )
+    run(oracle, "talk")
+    assert told(oracle) == [("t", 1, "started"), ("t", 2, None)]
+    [path] = segments(oracle.folder, LOGS)
+    assert [json.loads(line).get("z") for line in path.read_text().splitlines()[1:]] == [None, 1, 2, 4, 7]
+
+
+def test_a_mistake_of_ours_changes_no_result(oracle: Oracle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither before nor after the task."""
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr(oracle.signals, "tell_started", fail)
+    monkeypatch.setattr(oracle.signals, "tell_success", fail)
+    assert run(oracle, "pay").retval == 1
+    assert oracle.guest.failures == 2
