@@ -8,6 +8,8 @@ What bites:
 
 - PyJWT alone accepts a token without ``exp`` or ``sub``, of any size, and times that are strings. Not so here.
 - A token whose audience is a list is good where ours is among them: identity systems issue such tokens to everybody.
+- A token that was good is looked at no more until it ends or its key is no longer published: there is no other way to
+  take one back, and this is none.
 - A token is good for `oracle_jwt_leeway` seconds after its ``exp``; `Viewer.expires_at` is that last moment.
 """
 
@@ -17,7 +19,7 @@ import math
 import re
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jwt
 
@@ -29,6 +31,9 @@ from oracle_celery.viewer import Viewer
 __all__ = ["ROLES", "TOKEN_LIMIT_BYTES", "Tokens"]
 
 TOKEN_LIMIT_BYTES = 4 * 1024
+#: Tokens that are remembered, and how long one may be.
+KNOWN_LIMIT = 8_192
+KNOWN_TOKEN_LIMIT_BYTES = 1_024
 USER_ID_LIMIT = 256  # characters
 ROLES = ("owner", "viewer", "admin")
 #: Last second of the year 9999: no calendar of ours goes further.
@@ -40,6 +45,14 @@ _UNREADABLE = "the token cannot be read"
 _BROKEN = (jwt.PyJWTError, ValueError, TypeError, ArithmeticError, RecursionError, AttributeError)
 
 
+class _Known(NamedTuple):
+    """A token that was good, and the key that said so: another key of the same id says nothing of it."""
+
+    viewer: Viewer
+    key_id: str | None
+    key: Key
+
+
 class Tokens:
     """Checks the tokens of one sidecar; where its key is a secret, it makes them too."""
 
@@ -47,6 +60,8 @@ class Tokens:
         """Raises ConfigurationError where the keys are none, several, unreadable or weak."""
         self._settings = settings
         self._keys: Keys = keys_of(settings)
+        #: Tokens that were good, for as long as they are: a page has the same one for all that it asks.
+        self._known: dict[str, _Known] = {}
 
     @property
     def is_local(self) -> bool:
@@ -55,13 +70,20 @@ class Tokens:
 
     async def viewer(self, token: str) -> Viewer:
         """Whose token it is. Raises NotAuthenticated, and KeysUnavailable where it cannot be checked."""
+        known = self._known.get(token)
+        if known is not None:
+            if known.viewer.seconds_left > 0 and await self._keys.find(known.key_id) is known.key:
+                return known.viewer
+            self._known.pop(token, None)
         algorithm, key_id = _promises(token)
         if algorithm not in self._keys.algorithms:
             raise NotAuthenticated(detail="the token is signed in a way that is not accepted here")
         key = await self._keys.find(key_id)
         if key is None or algorithm not in key.algorithms:
             raise NotAuthenticated(detail="the token is signed with a key that is not known here")
-        return self._viewer_of(self._claims(token, key, algorithm))
+        viewer = self._viewer_of(self._claims(token, key, algorithm))
+        self._remember(token, _Known(viewer, key_id, key))
+        return viewer
 
     def mint(self, user_id: str, role: str, seconds: float) -> str:
         """A token for development and for the login link. Raises ConfigurationError without a secret."""
@@ -87,6 +109,12 @@ class Tokens:
 
     async def close(self) -> None:
         await self._keys.close()
+
+    def _remember(self, token: str, known: _Known) -> None:
+        if len(token) <= KNOWN_TOKEN_LIMIT_BYTES:
+            if len(self._known) >= KNOWN_LIMIT:
+                del self._known[next(iter(self._known))]  # the oldest
+            self._known[token] = known
 
     def _claims(self, token: str, key: Key, algorithm: str) -> dict[str, Any]:
         settings = self._settings

@@ -112,6 +112,18 @@ async def test_a_withdrawn_key_is_forgotten(tokens: Tokens, issuer: Issuer, cloc
         await tokens.viewer(issuer.token())
 
 
+async def test_a_token_that_was_good_goes_with_its_key(tokens: Tokens, issuer: Issuer, clock: Clock) -> None:
+    """That it was good is remembered, and is worth nothing once its key is withdrawn or another one has its id."""
+    kept = issuer.token()
+    assert await tokens.viewer(kept) is await tokens.viewer(kept)
+    issuer.published = ["new"]
+    clock.now += FRESH_SECONDS
+    await tokens.viewer(kept)
+    await tokens.viewer(issuer.token("new", "new"))
+    with pytest.raises(NotAuthenticated):
+        await tokens.viewer(kept)
+
+
 async def test_a_flood_of_unknown_keys(tokens: Tokens, issuer: Issuer, clock: Clock) -> None:
     """At most three fetches a minute, while tokens with a known key are checked as fast as ever."""
     await tokens.viewer(issuer.token())

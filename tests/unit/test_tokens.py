@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import hmac
@@ -18,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from oracle_celery.errors import ConfigurationError, NotAuthenticated
 from oracle_celery.settings import Settings
+from oracle_celery.sidecar import tokens as tokens_module
 from oracle_celery.sidecar.tokens import TOKEN_LIMIT_BYTES, Tokens
 from oracle_celery.viewer import Viewer
 from tests.tokens import KEY, TOKEN_SETTINGS, token
@@ -28,6 +30,7 @@ OTHER_RSA_KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 EC_KEY = ec.generate_private_key(ec.SECP256R1())
 ED_KEY = ed25519.Ed25519PrivateKey.generate()
 FAMILIES = {"RS256": RSA_KEY, "ES256": EC_KEY, "EdDSA": ED_KEY}
+DEADLINE_SECONDS = 30.0
 ISSUED = {"oracle_jwt_issuer": "https://id.example", "oracle_jwt_audience": "oracle"}
 GOOD = {"sub": "ann", "iss": "https://id.example", "aud": "oracle"}
 
@@ -61,6 +64,35 @@ async def test_an_owner() -> None:
     now = int(time.time())
     viewer = await tokens(jwt_leeway=5).viewer(token("ann", exp=now + 60))
     assert viewer == Viewer("ann", sees_payloads=True, expires_at=now + 65.0)
+
+
+async def test_a_token_that_was_good_ends_all_the_same() -> None:
+    """That it was good is remembered no longer than it is."""
+    kept = token("ann", exp=int(time.time()) + 2, iat=None)
+    checked = tokens(jwt_leeway=0)
+    ann = await checked.viewer(kept)
+    assert await checked.viewer(kept) is ann
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while await _is_good(checked, kept):
+            await asyncio.sleep(0.05)
+
+
+async def _is_good(checked: Tokens, said: str) -> bool:
+    try:
+        await checked.viewer(said)
+    except NotAuthenticated:
+        return False
+    return True
+
+
+async def test_so_many_tokens_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And no long ones: whoever can make tokens cannot fill the memory."""
+    monkeypatch.setattr(tokens_module, "KNOWN_LIMIT", 2)
+    checked = tokens()
+    for number in range(5):
+        await checked.viewer(token(f"u-{number}"))
+    await checked.viewer(token("ann", padding="x" * 2_000))
+    assert len(checked._known) == 2
 
 
 @pytest.mark.parametrize(
