@@ -44,6 +44,7 @@ from oracle_celery.sidecar.permissions import is_public, permit, require_rules
 from oracle_celery.sidecar.schedule import ScheduleRoutes
 from oracle_celery.sidecar.session import Environment, LoginLink, Session
 from oracle_celery.sidecar.session_cookie import SessionCookie
+from oracle_celery.sidecar.site import Site
 from oracle_celery.sidecar.statistics import Statistics
 from oracle_celery.sidecar.telemetry import Telemetry
 from oracle_celery.sidecar.tokens import Tokens
@@ -55,8 +56,6 @@ __all__ = ["Sidecar", "run"]
 logger = logging.getLogger(__name__)
 
 KEEPALIVE_SECONDS = 75.0
-#: Connections that the operating system keeps for us until we take them.
-BACKLOG = 512
 #: Connections to the port of metrics.
 METRICS_CONNECTIONS = 64
 LOOPBACK = "127.0.0.1"
@@ -202,7 +201,7 @@ class Sidecar:
     async def _listen(self, runner: web.AppRunner, host: str, port: int, setting: str) -> None:
         await runner.setup()
         try:
-            await web.TCPSite(runner, host, port, backlog=BACKLOG).start()
+            await Site(runner, host, port).start()
         except OSError as error:
             raise ConfigurationError(
                 setting=setting, value=port, expected=f"choose a port that is free ({error.strerror})"
