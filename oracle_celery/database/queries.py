@@ -37,7 +37,7 @@ from oracle_celery.database.listing import (
 )
 from oracle_celery.database.sql import statement
 from oracle_celery.database.trends import finished_source
-from oracle_celery.database.visibility import visible
+from oracle_celery.database.visibility import visible, visible_to_any
 from oracle_celery.errors import BadQuery, TaskNotFound
 from oracle_celery.states import Status
 from oracle_celery.viewer import ORACLE, Viewer
@@ -130,23 +130,14 @@ class Queries:
         parameters: dict[str, Any] = {"everyone": viewer.sees_everything, "scope": viewer.owner or ""}
         source = finished_source(viewer, visible(viewer, parameters), "now() - interval '24 hours'")
         [row] = await self._fetch(_composed("summary", viewer, parameters, source=source), parameters)
-        queued, active, completed, failed, timed, runtime, *minute, workers, slots, dropped, quarantined, as_of = row
-        finished = completed + failed
-        return Summary(
-            queued=queued,
-            active=active,
-            failure_percent_24h=100 * failed / finished if finished > 0 else None,
-            mean_runtime_24h=runtime / timed if timed > 0 else None,
-            finished_24h=finished,
-            failed_24h=failed,
-            completed_minute=minute[0],
-            failed_minute=minute[1],
-            workers=workers,
-            slots=slots,
-            dropped=dropped,
-            quarantined=quarantined,
-            as_of=_time(as_of),
-        )
+        return _summary(row)
+
+    async def summaries(self, owners: Sequence[str]) -> dict[str, Summary]:
+        """Each owner's own."""
+        parameters: dict[str, Any] = {}
+        query = statement("summaries").format(visible=visible_to_any(owners, parameters))
+        rows = await self._fetch(query, parameters)
+        return dict(zip(parameters["owners"], map(_summary, rows), strict=True))
 
     async def changes(self, cursor: Cursor, limit: int = 1_000, viewer: Viewer = EVERYBODYS) -> Changes:
         """Transitions of the viewer's tasks that `cursor` has not seen; without a viewer everybody's, for whoever hands
@@ -167,6 +158,14 @@ class Queries:
         [row] = await self._fetch(statement("start_cursor").format(snapshot=statement("snapshot")), {})
         return Cursor.at(Snapshot.of(row), row[_SNAPSHOT_WIDTH])
 
+    async def earlier_cursor(self, transitions: int) -> Cursor:
+        """A cursor after which there are about so many transitions, or all that there are. Nobody has been told that
+        it has seen anything: it is good for reading from it, by whoever wants to know what was lately."""
+        query = statement("earlier_cursor").format(snapshot=statement("snapshot"))
+        [row] = await self._fetch(query, {"transitions": transitions})
+        snapshot = Snapshot.of(row)
+        return Cursor(snapshot.system_id, snapshot.timeline, max(row[_SNAPSHOT_WIDTH] or 0, snapshot.floor))
+
 
 def _composed(name: str, viewer: Viewer, parameters: dict[str, Any], **parts: str) -> str:
     return statement(name).format(
@@ -174,6 +173,26 @@ def _composed(name: str, viewer: Viewer, parameters: dict[str, Any], **parts: st
         task=statement("task_columns"),
         visible=visible(viewer, parameters),
         **parts,
+    )
+
+
+def _summary(row: Sequence[Any]) -> Summary:
+    queued, active, completed, failed, timed, runtime, *minute, workers, slots, dropped, quarantined, as_of = row
+    finished = completed + failed
+    return Summary(
+        queued=queued,
+        active=active,
+        failure_percent_24h=100 * failed / finished if finished > 0 else None,
+        mean_runtime_24h=runtime / timed if timed > 0 else None,
+        finished_24h=finished,
+        failed_24h=failed,
+        completed_minute=minute[0],
+        failed_minute=minute[1],
+        workers=workers,
+        slots=slots,
+        dropped=dropped,
+        quarantined=quarantined,
+        as_of=_time(as_of),
     )
 
 

@@ -14,7 +14,7 @@ from aiohttp.abc import AbstractAccessLogger
 
 from oracle_celery.sidecar.auth import VIEWER
 
-__all__ = ["ACCESS_LOGGER", "AccessLog"]
+__all__ = ["ACCESS_LOGGER", "AccessLog", "log_stream"]
 
 ACCESS_LOGGER = logging.getLogger("oracle_celery.access")
 
@@ -44,3 +44,11 @@ class AccessLog(AbstractAccessLogger):
             *(request.remote or "-", user, request.method, path),
             *(response.status, response.body_length, time / MILLISECOND),
         )
+
+
+def log_stream(address: str, user_id: str, size: int, seconds: float) -> None:
+    """The line of a stream of events that has ended."""
+    ACCESS_LOGGER.info(
+        "%s %s GET /api/tasks/subscribe -> 200, %d bytes, %.0f ms",
+        *(address, ascii(user_id[:USER_LIMIT]), size, seconds / MILLISECOND),
+    )

@@ -38,7 +38,7 @@ from oracle_celery.sidecar.listener import CHANNEL, CONTROL_CHANNEL, Listener
 from oracle_celery.sidecar.log_stream import LogStreams
 from oracle_celery.sidecar.maintenance import Maintenance
 from oracle_celery.sidecar.progress import ProgressBulletins
-from oracle_celery.sidecar.resume import Resume
+from oracle_celery.sidecar.resume import EVENTS_LIMIT, Resume
 from oracle_celery.sidecar.seats import Seats
 from oracle_celery.sidecar.settlement import Settlement
 from oracle_celery.sidecar.stream import Streams
@@ -113,7 +113,7 @@ class Backend:
         values = ValueQueries(fetch, over(pool, COUNTING_PATIENCE))
         depths = Depths(self._app)
         self._closing.push_async_callback(depths.stop)
-        broadcaster = Broadcaster(queries)
+        broadcaster = Broadcaster(queries, history=EVENTS_LIMIT)
         summaries = Summaries(queries, broadcaster)
         # locks of the session need a direct connection
         store = ControlStore(self._settings.listen_url or url, self._settings.redaction)
@@ -138,6 +138,7 @@ class Backend:
             limit=capacity_for(self._settings.streams_limit).streams, per_user=self._settings.streams_per_user
         )
         streams = Streams(broadcaster, summaries, Resume(broadcaster, queries), seats)
+        broadcaster.turn = streams.written
         log_streams = LogStreams(logs, seats)
         progress = ProgressBulletins(ProgressQueries(fetch), broadcaster)
 
@@ -147,7 +148,17 @@ class Backend:
             progress.wake()
 
         listener = Listener(self._settings.listen_url or url, pool, {CHANNEL: hear, CONTROL_CHANNEL: hear_control})
-        for part in (broadcaster, summaries, bulletins, log_streams, progress, listener, maintenance, bulk_runner):
+        for part in (
+            streams,
+            broadcaster,
+            summaries,
+            bulletins,
+            log_streams,
+            progress,
+            listener,
+            maintenance,
+            bulk_runner,
+        ):
             self._closing.push_async_callback(part.stop)
             await part.start()
         self._parts = Parts(

@@ -17,7 +17,7 @@ import logging
 import random
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import NamedTuple, Protocol
 
 from oracle_celery.database.cursor import Cursor, CursorUnusable
@@ -53,6 +53,8 @@ class Source(Protocol):
 
     async def start_cursor(self) -> Cursor: ...
 
+    async def earlier_cursor(self, transitions: int) -> Cursor: ...
+
 
 class Mark(NamedTuple):
     """A place in one ring."""
@@ -64,7 +66,10 @@ class Mark(NamedTuple):
 class Broadcaster:
     """`start` and `stop` bracket its task; `wake` makes it look at once. All else is called from streams."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, *, history: int = 0) -> None:
+        """`history`: so many transitions from before the start are taken into the ring, for those who come back."""
+        #: Awaited between two turns of handing out: streams get to send.
+        self.turn: Callable[[], Awaitable[None]] = _breathe
         #: Everything up to here has been handed out; None until the database has been reached once.
         self.cursor: Cursor | None = None
         #: Whether the last read succeeded.
@@ -72,6 +77,7 @@ class Broadcaster:
         #: Owners whose tasks changed since somebody last cleared this; None among them stands for "any".
         self.changed_owners: set[str | None] = set()
         self._source = source
+        self._history = history
         self._ring: Ring | None = None
         self._resync_reason = ""
         self._subscriptions: dict[str | None, set[Subscription]] = defaultdict(set)
@@ -139,6 +145,12 @@ class Broadcaster:
         self._subscriptions[owner].add(subscription)
         return backlog
 
+    def missed(self, cursor: Cursor) -> int:
+        """At least so many transitions the cursor has not seen, as far as that is known without the database."""
+        if self._ring is None or not includes(self._ring.floor, cursor):
+            return 0
+        return self._ring.end - self._ring.start
+
     def leave(self, subscription: Subscription) -> None:
         owner = subscription.viewer.owner
         group = self._subscriptions.get(owner, set())
@@ -202,7 +214,7 @@ class Broadcaster:
             if size >= TURN_BYTES:
                 self._hand_out(turn, None)
                 turn, size = [], 0
-                await asyncio.sleep(0)
+                await self.turn()
         self._hand_out(turn, changes.cursor)
         return changes.more
 
@@ -224,11 +236,12 @@ class Broadcaster:
             by_owner[event.owner].append(event)
         by_owner[None] = turn  # of those who see everything; an event without an owner is in no other share
         self.changed_owners.update(by_owner)
-        for owner, group in self._subscriptions.items():
-            share = by_owner.get(owner)
-            if not share:
+        mark = b"" if cursor is None else events.mark(cursor)
+        for owner, share in by_owner.items():
+            group = self._subscriptions.get(owner)
+            if not group:
                 continue
-            chunk = _joined([event.block for event in share], cursor)
+            chunk = _joined(share, mark)
             for subscription in group:
                 self._offer(subscription, share, chunk, previous)
 
@@ -246,14 +259,32 @@ class Broadcaster:
 
     async def _begin(self) -> None:
         """From now on. Clients are told once the new cursor is known: the list they fetch then leaves no gap."""
-        async with asyncio.timeout(READ_TIMEOUT_SECONDS):
-            self.cursor = await self._source.start_cursor()
-        self._ring = Ring(self.cursor)
+        ring, cursor = await self._begun()
+        self._ring, self.cursor = ring, cursor
         if self._resync_reason:
             for subscription in self._everybody():
                 subscription.after = None
                 subscription.demand_resync(self._resync_reason)
             self._resync_reason = ""
+
+    async def _begun(self) -> tuple[Ring, Cursor]:
+        """The ring to begin with, and the cursor at its end."""
+        async with asyncio.timeout(READ_TIMEOUT_SECONDS):
+            if not self._history or self._resync_reason:
+                cursor = await self._source.start_cursor()
+                return Ring(cursor), cursor
+            cursor = await self._source.earlier_cursor(self._history)
+        ring = Ring(cursor)
+        is_behind = True
+        while is_behind:
+            async with asyncio.timeout(READ_TIMEOUT_SECONDS):
+                changes = await self._source.changes(cursor, READ_LIMIT)
+            now = time.monotonic()
+            cursor, is_behind = changes.cursor, changes.more
+            ring.append(list(encode_changes(changes)), now)
+            ring.seal(cursor, now)
+            await asyncio.sleep(0)
+        return ring, cursor
 
     def _everybody(self) -> list[Subscription]:
         return [subscription for group in self._subscriptions.values() for subscription in group]
@@ -264,7 +295,12 @@ def encode_changes(changes: Changes) -> Iterator[Event]:
         yield Event(transition.txid, transition.user_id, events.block("task", transition.public))
 
 
-def _joined(blocks: list[bytes], cursor: Cursor | None) -> bytes:
-    if cursor is None:
-        return b"".join(blocks)
-    return b"".join([*blocks[:-1], events.identified(blocks[-1], cursor)])
+def _joined(share: list[Event], mark: bytes) -> bytes:
+    """With the mark before the last one. Most shares are of one event."""
+    if len(share) == 1:
+        return mark + share[0].block
+    return b"".join([*[event.block for event in share[:-1]], mark, share[-1].block])
+
+
+async def _breathe() -> None:
+    await asyncio.sleep(0)

@@ -9,8 +9,10 @@ Guarantee: no number of connections that only wait can keep another client out. 
 bounded; a new one beyond the bound takes the place of the one that has waited longest, so that somebody who does send
 a request is answered. What is being answered, streams above all, is never cut off to make room.
 
-What bites: aiohttp has no interface for this, so `Connection` looks at three of its fields (`_messages`,
-`_request_count`, `_force_close`). The tests with real sockets say when a new aiohttp differs.
+A handler whose answer goes on for hours hands its connection over (`handed_over`): aiohttp's part in it ends there.
+
+What bites: aiohttp has no interface for this, so `Connection` looks at some of its fields (`_messages`,
+`_request_count`, `_force_close`, `_task_handler`). The tests with real sockets say when a new aiohttp differs.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from enum import Enum, auto
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from aiohttp import web
 from aiohttp.streams import StreamReader
@@ -27,7 +29,7 @@ from aiohttp.web_protocol import RequestHandler
 from oracle_celery.sidecar.answers import failure
 from oracle_celery.sidecar.headers import SECURITY_HEADERS
 
-__all__ = ["Connections", "GuardedRunner"]
+__all__ = ["ANSWER_BYTES_PER_SECOND", "ANSWER_SECONDS", "Connections", "GuardedRunner", "Heir", "handed_over"]
 
 logger = logging.getLogger(__name__)
 
@@ -40,13 +42,19 @@ ANSWER_SECONDS = 30.0
 ANSWER_BYTES_PER_SECOND = 4 * 1024
 
 
+class Heir(Protocol):
+    """An asyncio protocol that a connection may be handed over to. It tells `connections` when it is lost."""
+
+    def inherit(self, transport: asyncio.Transport, connections: Connections, *, is_paused: bool) -> None: ...
+
+
 class Connections:
     """All connections of one server: at most `limit`, of which at most `waiting_limit` have no whole request."""
 
     def __init__(self, limit: int, waiting_limit: int) -> None:
         self._limit = limit
         self._waiting_limit = waiting_limit
-        self._open: set[Connection] = set()
+        self._open: set[Connection | Heir] = set()
         #: Those that have waited longest come first.
         self._waiting: dict[Connection, None] = {}
         #: Since the start: cut off because they were too slow, and to make room.
@@ -80,8 +88,14 @@ class Connections:
         """It has one."""
         self._waiting.pop(connection, None)
 
-    def leave(self, connection: Connection) -> None:
-        self._waiting.pop(connection, None)
+    def hand_over(self, connection: Connection, heir: Heir) -> None:
+        """It is still open, and nobody's to make room with."""
+        self.leave(connection)
+        self._open.add(heir)
+
+    def leave(self, connection: Connection | Heir) -> None:
+        if isinstance(connection, Connection):
+            self._waiting.pop(connection, None)
         self._open.discard(connection)
 
     def _make_room(self) -> bool:
@@ -104,7 +118,17 @@ class _Phase(Enum):
 class Connection(RequestHandler):
     """One client's connection; aiohttp's protocol with deadlines."""
 
-    __slots__ = ("_answer_timer", "_connections", "_payload", "_phase", "_received", "_since", "_timer", "_unsent")
+    __slots__ = (
+        "_answer_timer",
+        "_connections",
+        "_heir",
+        "_payload",
+        "_phase",
+        "_received",
+        "_since",
+        "_timer",
+        "_unsent",
+    )
 
     def __init__(self, manager: web.Server, connections: Connections, **options: Any) -> None:
         super().__init__(manager, **options)
@@ -117,6 +141,7 @@ class Connection(RequestHandler):
         self._payload: StreamReader | None = None
         self._unsent = 0
         self._answer_timer: asyncio.TimerHandle | None = None
+        self._heir: Heir | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         if not self._connections.admit(self):
@@ -178,6 +203,28 @@ class Connection(RequestHandler):
         answer.force_close()
         return answer
 
+    def hand_over(self, heir: Heir) -> None:
+        """What comes and goes is `heir`'s from now on; the handler that called this returns at once."""
+        transport = self.transport
+        if transport is None:
+            raise ConnectionResetError("The client has left")
+        self._heir = heir
+        self.transport = None  # aiohttp closes it no more
+        self._connections.hand_over(self, heir)
+        transport.set_protocol(cast("asyncio.BaseProtocol", heir))
+        heir.inherit(transport, self._connections, is_paused=self.writing_paused)
+        transport.resume_reading()  # aiohttp pauses it where a client sends ahead
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """aiohttp calls this when a handler has returned; True ends its part."""
+        if self._heir is None:
+            return await super().finish_response(request, resp, start_time)
+        self._task_handler = None  # it ends by itself, and this very moment is a part of it
+        self.connection_lost(None)
+        return resp, True
+
     def cut_off(self) -> None:
         # Not force_close: it forgets the transport at once, and a handler that has just been given a piece of its body
         # would find itself without a connection a moment before it is cancelled.
@@ -226,6 +273,13 @@ class Connection(RequestHandler):
             return
         self._connections.overdue += 1
         self.cut_off()
+
+
+def handed_over(request: web.BaseRequest, heir: Heir) -> None:
+    """The connection of a request that is being answered. Raises ConnectionError where its client has left."""
+    connection = request.protocol
+    assert isinstance(connection, Connection)
+    connection.hand_over(heir)
 
 
 class GuardedRunner(web.AppRunner):

@@ -10,7 +10,7 @@ import msgspec
 
 from oracle_celery.database.cursor import Cursor
 
-__all__ = ["COMMENT", "block", "bye", "heartbeat", "identified", "resync", "retry"]
+__all__ = ["COMMENT", "block", "bye", "heartbeat", "identified", "mark", "resync", "retry"]
 
 _encode = msgspec.json.Encoder().encode
 
@@ -25,7 +25,12 @@ def block(event: str, data: object) -> bytes:
 
 def identified(event_block: bytes, cursor: Cursor) -> bytes:
     """The event after which a client may resume from `cursor`."""
-    return b"id: " + str(cursor).encode() + b"\n" + event_block
+    return mark(cursor) + event_block
+
+
+def mark(cursor: Cursor) -> bytes:
+    """What makes the event before which it stands the one after which a client may resume from `cursor`."""
+    return b"id: " + str(cursor).encode() + b"\n"
 
 
 def heartbeat(cursor: Cursor) -> bytes:

@@ -26,9 +26,10 @@ from oracle_celery.database.logs import END, Following, LogQueries, News
 from oracle_celery.errors import DatabaseUnavailable
 from oracle_celery.sidecar import events
 from oracle_celery.sidecar.auth import viewer_of
+from oracle_celery.sidecar.outlet import heartbeat_seconds
 from oracle_celery.sidecar.parameters import Parameters, task_id_of
 from oracle_celery.sidecar.seats import Seats
-from oracle_celery.sidecar.stream import RETRY_MILLISECONDS, begin, heartbeat_seconds, in_pieces, streaming, write
+from oracle_celery.sidecar.stream import RETRY_MILLISECONDS, begin, in_pieces, streaming, write
 from oracle_celery.viewer import Viewer
 
 __all__ = ["LogStreams"]

@@ -20,7 +20,7 @@ from oracle_celery.sidecar import events
 from oracle_celery.sidecar.broadcaster import Broadcaster, Source, encode_changes
 from oracle_celery.sidecar.subscription import Subscription
 
-__all__ = ["Resume"]
+__all__ = ["EVENTS_LIMIT", "Resume"]
 
 PAGE_EVENTS = 2_000
 EVENTS_LIMIT = 20_000
@@ -58,6 +58,8 @@ class Resume:
                     raise CursorUnusable("too_far_behind")
                 yield backlog or self._first_id(subscription)
                 return
+            if cursor is not None and self._broadcaster.missed(cursor) > left:
+                raise CursorUnusable("too_far_behind")
             mark = self._broadcaster.mark()
             if cursor is None or mark is None or not self._broadcaster.is_online:
                 yield [events.COMMENT]

@@ -8,7 +8,7 @@ What bites: only whole reads are evicted. A read's events are in no order that a
 
 from __future__ import annotations
 
-from collections import deque
+from collections import defaultdict, deque
 from typing import NamedTuple
 
 from oracle_celery.database.cursor import Cursor
@@ -18,6 +18,8 @@ __all__ = ["Event", "Ring", "includes", "sees"]
 AGE_LIMIT_SECONDS = 180.0
 BYTES_LIMIT = 32 * 1024 * 1024
 COUNT_LIMIT = 50_000
+#: Answers that are remembered until the next event.
+GIVEN_LIMIT = 16
 
 
 class Event(NamedTuple):
@@ -70,16 +72,22 @@ class Ring:
         self._count_limit = count_limit
         self._size = 0
         self._reads: deque[_Read] = deque()
+        #: The same events by owner, each with its number.
+        self._by_owner: defaultdict[str | None, deque[tuple[int, Event]]] = defaultdict(deque)
+        #: What somebody who sees everything was given last: a crowd of them comes back with few cursors.
+        self._given: dict[tuple[Cursor, int], list[bytes]] = {}
 
     def append(self, events: list[Event], now: float) -> None:
         """Adds events of the read under way."""
         if not self._reads or self._reads[-1].cursor is not None:
             self._reads.append(_Read(now))
         read = self._reads[-1]
-        for event in events:
+        for number, event in enumerate(events, self.end):
             read.add(event)
+            self._by_owner[event.owner].append((number, event))
             self._size += len(event.block)
         self.end += len(events)
+        self._given.clear()
 
     def seal(self, cursor: Cursor, now: float) -> None:
         """Ends the read under way, then evicts what is too old or too much."""
@@ -89,6 +97,7 @@ class Ring:
             read = self._reads.popleft()
             assert read.cursor is not None
             self.floor = read.cursor
+            self._forget(read)
             self.start += len(read.events)
             self._size -= read.size
 
@@ -98,18 +107,34 @@ class Ring:
 
     def after(self, cursor: Cursor, owner: str | None, position: int = 0) -> list[bytes]:
         """Blocks of `owner` (None: of all) from `position` on that `cursor` has not seen, in the order they came."""
+        if owner is not None:
+            own = self._by_owner.get(owner, ())
+            return [event.block for number, event in own if number >= position and not sees(cursor, event.txid)]
+        if (cursor, position) not in self._given:
+            if len(self._given) >= GIVEN_LIMIT:
+                self._given.clear()
+            self._given[cursor, position] = self._after(cursor, position)
+        return list(self._given[cursor, position])
+
+    def _after(self, cursor: Cursor, position: int) -> list[bytes]:
         found: list[bytes] = []
         number = self.start
         for read in self._reads:
             upcoming = number + len(read.events)
             if upcoming > position and read.may_be_news_to(cursor):
-                found += [
-                    event.block
-                    for event in read.events[max(0, position - number) :]
-                    if (owner is None or event.owner == owner) and not sees(cursor, event.txid)
-                ]
+                fresh = read.events[max(0, position - number) :]
+                found += [event.block for event in fresh if not sees(cursor, event.txid)]
             number = upcoming
         return found
+
+    def _forget(self, read: _Read) -> None:
+        """Of each owner, the oldest events are those of the oldest read."""
+        self._given.clear()
+        for event in read.events:
+            own = self._by_owner[event.owner]
+            own.popleft()
+            if not own:
+                del self._by_owner[event.owner]
 
     def _is_over_limits(self, now: float) -> bool:
         return (

@@ -28,7 +28,7 @@ class Sitter(Protocol):
 
 
 class Seats:
-    """`refusal` and `take` without an await between them: nobody comes in between."""
+    """`refusal` and `sit` without an await between them: nobody comes in between."""
 
     def __init__(self, *, limit: int, per_user: int) -> None:
         self._limit = limit
@@ -48,17 +48,27 @@ class Seats:
             return _refusal(429, f"You have {self._per_user} streams open here already: close one.")
         return None
 
-    @contextmanager
-    def take(self, viewer: Viewer, sitter: Sitter) -> Iterator[None]:
+    def sit(self, viewer: Viewer, sitter: Sitter) -> None:
         self._taken.add(sitter)
         self._of_user[viewer.user_id] += 1
+
+    def leave(self, viewer: Viewer, sitter: Sitter) -> None:
+        """Safe twice."""
+        if sitter not in self._taken:
+            return
+        self._taken.remove(sitter)
+        self._of_user[viewer.user_id] -= 1
+        if not self._of_user[viewer.user_id]:
+            del self._of_user[viewer.user_id]
+
+    @contextmanager
+    def take(self, viewer: Viewer, sitter: Sitter) -> Iterator[None]:
+        """A seat for as long as the block takes."""
+        self.sit(viewer, sitter)
         try:
             yield
         finally:
-            self._taken.discard(sitter)
-            self._of_user[viewer.user_id] -= 1
-            if not self._of_user[viewer.user_id]:
-                del self._of_user[viewer.user_id]
+            self.leave(viewer, sitter)
 
     def close(self) -> None:
         """Ends every stream after what it is writing now."""

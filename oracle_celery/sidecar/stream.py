@@ -1,8 +1,8 @@
 """``GET /api/tasks/subscribe``: the live stream of one client.
 
-A stream begins with what its cursor has not seen (`resume`), then goes on live, with a heartbeat in silence. The
-response is aiohttp-sse's, fed with bytes that were made once for all clients; its own ping is put to sleep, because our
-heartbeat also carries the resume point.
+A stream begins with what its cursor has not seen (`resume`), then goes on live, with a heartbeat in silence. It begins
+as aiohttp-sse's response, fed with bytes that were made once for all clients; its own ping is put to sleep, because our
+heartbeat also carries the resume point. What is live is written by `outlet`, without aiohttp.
 
 A stream ends with its viewer's token, told by a last event, `bye`: nothing that happens later is in it, not even what
 waits already.
@@ -21,21 +21,18 @@ from contextlib import asynccontextmanager
 from aiohttp import web
 from aiohttp_sse import EventSourceResponse
 
-from oracle_celery.errors import DatabaseUnavailable
 from oracle_celery.sidecar import events
 from oracle_celery.sidecar.auth import viewer_of
 from oracle_celery.sidecar.broadcaster import Broadcaster
+from oracle_celery.sidecar.outlet import Outlets
 from oracle_celery.sidecar.parameters import Parameters
 from oracle_celery.sidecar.resume import Resume
 from oracle_celery.sidecar.seats import Seats
 from oracle_celery.sidecar.subscription import Subscription
 from oracle_celery.sidecar.summaries import Summaries
-from oracle_celery.viewer import Viewer
 
-__all__ = ["Streams", "begin", "heartbeat_seconds", "in_pieces", "streaming", "write"]
+__all__ = ["RETRY_MILLISECONDS", "Streams", "begin", "in_pieces", "streaming", "write"]
 
-HEARTBEAT_SECONDS = 15.0
-HEARTBEAT_SPREAD = 0.2
 #: A client that takes nothing for this long is gone.
 SEND_TIMEOUT_SECONDS = 30.0
 #: How long a browser waits before it reconnects: spread, so that not all come at once.
@@ -47,21 +44,34 @@ NEVER_SECONDS = 365 * 86_400.0
 
 
 class Streams:
-    """All streams of this sidecar."""
+    """All streams of this sidecar. `start` and `stop` bracket its task."""
 
     def __init__(self, broadcaster: Broadcaster, summaries: Summaries, resume: Resume, seats: Seats) -> None:
         self._broadcaster = broadcaster
         self._summaries = summaries
         self._resume = resume
         self._seats = seats
+        self._outlets = Outlets(self._heartbeat, self._left)
 
     @property
     def open(self) -> int:
         return self._seats.taken
 
+    async def start(self) -> None:
+        await self._outlets.start()
+
+    async def stop(self) -> None:
+        """Ends every stream."""
+        self.close()
+        await self._outlets.stop()
+
     def close(self) -> None:
         """Ends every stream after what it is writing now."""
         self._seats.close()
+
+    async def written(self) -> None:
+        """Returns when everybody has been given what waits for them, but for those that do not take it."""
+        await self._outlets.written()
 
     async def subscribe(self, request: web.Request) -> web.StreamResponse:
         cursor = Parameters(request, ("after",)).one("after")
@@ -71,42 +81,39 @@ class Streams:
         if refusal is not None:
             return refusal
         subscription = Subscription(viewer)
-        with self._seats.take(viewer, subscription):
-            try:
-                return await self._serve(request, await begin(request), subscription, cursor)
-            finally:
-                self._broadcaster.leave(subscription)
-
-    async def _serve(
-        self, request: web.Request, response: EventSourceResponse, subscription: Subscription, cursor: str | None
-    ) -> web.StreamResponse:
-        async with streaming(request, response):
-            await write(response, events.retry(random.randint(*RETRY_MILLISECONDS)))  # noqa: S311  # spreads load
-            viewer = subscription.viewer
-            async for blocks in self._resume.blocks(subscription, cursor):
-                for piece in in_pieces(blocks):
-                    if viewer.seconds_left > 0:
-                        await write(response, piece)
-            if viewer.seconds_left > 0:
-                await write(response, await self._first_summary(viewer))
-            while not subscription.closed and viewer.seconds_left > 0:
-                taken = await subscription.take(min(heartbeat_seconds(), viewer.seconds_left))
-                if viewer.seconds_left > 0:
-                    await write(response, taken or self._heartbeat(subscription))
-            if viewer.seconds_left <= 0:
-                await write(response, events.bye("token_expired"))
-            await response.write_eof()
-        return response
-
-    async def _first_summary(self, viewer: Viewer) -> bytes:
+        self._seats.sit(viewer, subscription)
+        is_live = False
         try:
-            return await self._summaries.first(viewer)
-        except DatabaseUnavailable:
-            return b""  # the next round of summaries sends it
+            response = await begin(request)
+            async with streaming(request, response):
+                await self._catch_up(response, subscription, cursor)
+                self._summaries.greet(subscription)
+                is_chunked = response.headers.get("Transfer-Encoding") == "chunked"
+                self._outlets.take_over(request, subscription, is_chunked=is_chunked)
+                is_live = True
+            return response
+        finally:
+            if not is_live:
+                self._left(subscription)
+
+    async def _catch_up(self, response: EventSourceResponse, subscription: Subscription, cursor: str | None) -> None:
+        """All that was before now. When it ends the subscription is joined or closed."""
+        first = events.retry(random.randint(*RETRY_MILLISECONDS))  # noqa: S311  # spreads load
+        viewer = subscription.viewer
+        async for blocks in self._resume.blocks(subscription, cursor):
+            for piece in in_pieces(blocks):
+                if viewer.seconds_left > 0:
+                    await write(response, first + piece)
+                    first = b""
+        await write(response, first)
 
     def _heartbeat(self, subscription: Subscription) -> bytes:
         point = self._broadcaster.resume_point(subscription)
         return events.COMMENT if point is None else events.heartbeat(point)
+
+    def _left(self, subscription: Subscription) -> None:
+        self._broadcaster.leave(subscription)
+        self._seats.leave(subscription.viewer, subscription)
 
 
 async def begin(request: web.Request) -> EventSourceResponse:
@@ -148,7 +155,3 @@ def in_pieces(blocks: list[bytes]) -> Iterator[bytes]:
             yield b"".join(piece)
             piece, size = [], 0
     yield b"".join(piece)
-
-
-def heartbeat_seconds() -> float:
-    return HEARTBEAT_SECONDS * random.uniform(1 - HEARTBEAT_SPREAD, 1 + HEARTBEAT_SPREAD)  # noqa: S311  # spreads load

@@ -126,6 +126,11 @@ async def test_summaries(store: Store, queries: Queries, database: str, is_folde
     assert admin.mean_runtime_24h == pytest.approx(1.25 / 3)
     assert (ann.queued, ann.active, ann.finished_24h, ann.failed_24h) == (0, 1, 2, 1)
     assert (bob.queued, bob.active, bob.finished_24h, bob.failed_24h) == (1, 0, 1, 0)
+    many = await queries.summaries(["bob", "eve", "", "ann"])
+    eve = await queries.summary(Viewer("eve"))
+    assert list(many) == ["bob", "eve", "ann"]
+    for owner, alone in (("ann", ann), ("bob", bob), ("eve", eve)):
+        assert msgspec.structs.replace(many[owner], as_of=alone.as_of) == alone
     nobody = await queries.summary(Viewer(""))
     assert (nobody.queued, nobody.finished_24h) == (0, 0)
 

@@ -73,7 +73,7 @@ async def test_a_wrong_method_is_a_json_error(client: Client) -> None:
 async def test_readiness_names_its_parts(client: Client) -> None:
     """Ready once the database, the schema and the stream are there."""
     async with asyncio.timeout(DEADLINE_SECONDS):
-        while (answer := await client.get("/readyz"))[1]["listener"] != "hearing":
+        while (answer := await client.get("/readyz"))[0] != 200 or answer[1]["listener"] != "hearing":
             await asyncio.sleep(0.01)
     assert answer == (200, {"status": "ok", "database": "ok", "listener": "hearing", "schema": "ok"})
 

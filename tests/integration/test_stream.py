@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from oracle_celery.settings import Settings
-from oracle_celery.sidecar import stream as stream_module
+from oracle_celery.sidecar import outlet as outlet_module
 from oracle_celery.sidecar.server import Sidecar
 from oracle_celery.states import Status
 from tests.factories import Feeder, transition
@@ -71,7 +71,8 @@ async def test_it_begins_with_a_summary_and_a_resume_point(client: Client) -> No
 
 async def test_silence_has_heartbeats(client: Client, feeder: Feeder, monkeypatch: pytest.MonkeyPatch) -> None:
     """They are events that a page can see, and their ids are as good as any."""
-    monkeypatch.setattr(stream_module, "HEARTBEAT_SECONDS", 0.05)
+    monkeypatch.setattr(outlet_module, "HEARTBEAT_SECONDS", 0.05)
+    monkeypatch.setattr(outlet_module, "ROUND_SECONDS", 0.05)
     async with client.subscribe() as stream:
         beats = [await stream.until("heartbeat") for _ in range(3)]
     await asyncio.to_thread(feeder.tell, transition("t-1"))

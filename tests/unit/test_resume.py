@@ -77,6 +77,10 @@ class Model:
         await self._answer()
         return self.cursor()
 
+    async def earlier_cursor(self, transitions: int) -> Cursor:
+        await self._answer()
+        return Cursor(7, 1, self.rows[-transitions - 1][0] if len(self.rows) > transitions else 0)
+
     async def changes(self, cursor: Cursor, limit: int, viewer: Viewer = LOCAL_ADMIN) -> Changes:
         await self._answer()
         snapshot = self._snapshot()
@@ -142,7 +146,8 @@ class Browser:
             except StopAsyncIteration:
                 self._backlog = None
         elif not self._subscription.is_drained:
-            self._take(await self._subscription.take(NO_WAIT))
+            self._take(self._subscription.take())
+            await asyncio.sleep(0)
         else:
             await asyncio.sleep(0)
             point = self._broadcaster.resume_point(self._subscription)
@@ -311,6 +316,43 @@ async def test_the_ring_serves_without_the_database() -> None:
     browser = Browser(LOCAL_ADMIN, cursor, resume, broadcaster)
     await browser.read_all()
     assert browser.given == [1, 2, 3]
+
+
+async def test_a_sidecar_that_starts_anew_serves_those_who_come_back(small: None) -> None:
+    """What happened before it started is in its ring, also what was under way then, and PostgreSQL may be away."""
+    model = Model()
+    _add(model, 8)
+    lately = model.cursor()
+    late = model.begin()
+    model.write(late, None)
+    _add(model, 6)
+    broadcaster = Broadcaster(model, history=9)
+    await broadcaster._read()
+    broadcaster.is_online = True
+    model.commit(late)
+    while await broadcaster._read():
+        pass
+    model.is_away = True
+    browser = Browser(LOCAL_ADMIN, lately, Resume(broadcaster, model), broadcaster)
+    await browser.read_all()
+    assert sorted(browser.given) == browser.should_have(model.rows)
+    assert len(browser.given) == 7
+
+
+async def test_who_missed_more_than_the_ring_costs_no_query(small: None) -> None:
+    """A crowd that was away for long starts over at once."""
+    model = Model()
+    cursor = model.cursor()
+    broadcaster, resume = await _online(model)
+    assert broadcaster._ring is not None
+    broadcaster._ring._count_limit = 8
+    _add(model, 12)
+    while await broadcaster._read():
+        pass
+    model.is_away = True
+    browser = Browser(LOCAL_ADMIN, cursor, resume, broadcaster)
+    await browser.read()
+    assert browser.resyncs == ["too_far_behind"]
 
 
 @pytest.mark.parametrize("is_in_ring", [True, False])

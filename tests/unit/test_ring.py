@@ -52,6 +52,31 @@ def test_owners_get_their_own() -> None:
     assert ring.after(cursor(5), None) == [b"5;", b"6;", b"7;"]
 
 
+def test_owners_get_their_own_of_what_is_left() -> None:
+    """What was evicted is evicted for its owner too, and an owner of nothing costs nothing."""
+    ring = Ring(cursor(5), count_limit=2)
+    for txid, owner in ((5, "ann"), (6, "bob"), (7, "ann")):
+        ring.append([event(txid, owner)], 0.0)
+        ring.seal(cursor(txid + 1), 0.0)
+    assert ring.after(cursor(5), "ann") == [b"7;"]
+    assert ring.after(cursor(5), "bob") == [b"6;"]
+    assert ring.after(cursor(5), "eve") == []
+    ring.append([event(8, "eve")], 0.0)
+    ring.seal(cursor(9), 0.0)
+    assert set(ring._by_owner) == {"ann", "eve"}
+
+
+def test_a_crowd_with_one_cursor_is_answered_once() -> None:
+    """And anew as soon as there is more; nobody's answer is somebody else's to change."""
+    ring = Ring(cursor(5))
+    ring.append([event(5)], 0.0)
+    first = ring.after(cursor(5), None)
+    first.append(b"mine")
+    assert ring.after(cursor(5), None) == [b"5;"]
+    ring.append([event(6)], 0.0)
+    assert ring.after(cursor(5), None) == [b"5;", b"6;"]
+
+
 def test_a_position_skips_what_came_before_it() -> None:
     """Also inside one read."""
     ring = Ring(cursor(5))

@@ -31,6 +31,46 @@ t.root_id, t.parent_id, t.group_id, t.error_type, t.run_at AT TIME ZONE 'UTC', t
 {snapshot}
 SELECT s.*, (SELECT max(txid)::text::bigint FROM oracle.task_transition) FROM snapshot AS s;
 
+-- name: summaries
+-- The same of many owners at once, a row for each, in their order.
+WITH counted AS (
+    SELECT t.user_id, t.minute, t.status, t.tasks, t.timed, t.runtime FROM oracle.statistic_minute AS t
+    WHERE NOT t.everyone AND {visible} AND t.minute >= now() - interval '24 hours'
+    UNION ALL
+    SELECT t.user_id, t.minute, t.status, t.tasks, t.timed, t.runtime FROM oracle.statistic_minute AS t
+    WHERE NOT t.everyone AND {visible} AND t.minute = 'epoch'
+    UNION ALL
+    SELECT t.user_id, t.minute, t.status, t.tasks, t.timed, t.runtime FROM oracle.statistic_delta AS t
+    WHERE {visible} AND (t.minute > now() - interval '24 hours' OR t.minute = 'epoch')
+),
+summed AS (
+    SELECT user_id,
+        sum(tasks) FILTER (WHERE status = 0) AS queued,
+        sum(tasks) FILTER (WHERE status = 1) AS active,
+        sum(tasks) FILTER (WHERE status = 2) AS completed,
+        sum(tasks) FILTER (WHERE status = 3) AS failed,
+        sum(timed) FILTER (WHERE status IN (2, 3)) AS timed,
+        sum(runtime) FILTER (WHERE status IN (2, 3)) AS runtime,
+        sum(tasks) FILTER (WHERE status = 2 AND minute >= date_bin('1 minute', now(), 'epoch')) AS completed_minute,
+        sum(tasks) FILTER (WHERE status = 3 AND minute >= date_bin('1 minute', now(), 'epoch')) AS failed_minute
+    FROM counted GROUP BY user_id
+)
+SELECT coalesce(s.queued, 0)::bigint, coalesce(s.active, 0)::bigint, coalesce(s.completed, 0)::bigint,
+    coalesce(s.failed, 0)::bigint, coalesce(s.timed, 0)::bigint, coalesce(s.runtime, 0)::double precision,
+    coalesce(s.completed_minute, 0)::bigint, coalesce(s.failed_minute, 0)::bigint, w.workers,
+    NULL::bigint AS slots, 0::bigint AS dropped, 0::bigint AS quarantined,
+    clock_timestamp() AT TIME ZONE 'UTC' AS as_of
+FROM unnest(%(owners)s::text[]) WITH ORDINALITY AS o (user_id, number)
+LEFT JOIN summed AS s ON s.user_id = o.user_id COLLATE "C"
+CROSS JOIN (SELECT count(*) AS workers FROM oracle.worker WHERE stopped_at IS NULL AND lost_at IS NULL) AS w
+ORDER BY o.number;
+
+-- name: earlier_cursor
+-- The transaction of the transition that so many others came after, or null where there are not so many.
+{snapshot}
+SELECT s.*, (SELECT txid::text::bigint FROM oracle.task_transition ORDER BY txid DESC OFFSET %(transitions)s LIMIT 1)
+FROM snapshot AS s;
+
 -- name: changes
 -- What a cursor has not seen, whole transactions in order of txid. One row with nulls where there is nothing, and nulls
 -- in the place of a task that is deleted by now or not {visible}.
