@@ -55,11 +55,11 @@ class Program:
 class Stage:
     """One sidecar on an empty database, and a crowd that may come; `tell` adds facts."""
 
-    def __init__(self, ground: Ground, folder: Path, database: str, clients: int) -> None:
+    def __init__(self, ground: Ground, folder: Path, database: str, owners: int) -> None:
         self.ground = ground
         self.database = database
         self._folder = folder
-        self._clients = clients
+        self._owners = owners
         environment = {"BENCH_DATABASE_URL": database, "BENCH_STATE_DIR": str(folder / "state")}
         self.sidecar = LocalSidecar("tests.benchmarks.stream_app", folder / "sidecar.log", env=environment)
         self.crowd: Program
@@ -67,14 +67,14 @@ class Stage:
 
     @classmethod
     @contextmanager
-    def ready(cls, ground: Ground, clients: int) -> Iterator[Stage]:
+    def ready(cls, ground: Ground, clients: int, admins: int = ADMINS) -> Iterator[Stage]:
         folder = Path(tempfile.mkdtemp(prefix="oracle-bench-"))
         database = ground.databases.create()
-        stage = cls(ground, folder, database, clients)
+        stage = cls(ground, folder, database, max(1, clients - admins))
         try:
             stage.sidecar.start()
-            users = [("admin", f"a-{number}") for number in range(ADMINS)]
-            users += [(None, f"u-{number}") for number in range(clients - ADMINS)]
+            users = [("admin", f"a-{number}") for number in range(admins)]
+            users += [(None, f"u-{number}") for number in range(clients - admins)]
             (folder / "tokens").write_text("\n".join(token(user, role, TOKEN_SECONDS) for role, user in users))
             stage.crowd = Program("tests.benchmarks.crowd", stage.sidecar.port, folder / "tokens")
             yield stage
@@ -87,11 +87,10 @@ class Stage:
 
     @contextmanager
     def telling(self, rate: int) -> Iterator[Program]:
-        """Facts a second, of as many owners as there are clients that see their own."""
+        """Facts a second, of as many owners as there are clients that see their own, or of one."""
         self._told += 1
         folder = self._folder / f"telling-{self._told}"
-        owners = self._clients - ADMINS
-        program = Program("tests.benchmarks.telling", self.database, rate, owners, folder)
+        program = Program("tests.benchmarks.telling", self.database, rate, self._owners, folder)
         try:
             yield program
         finally:

@@ -8,6 +8,8 @@ of a write is what a crowd adds to the sidecar's at the same rate of facts, divi
 from __future__ import annotations
 
 import statistics
+import subprocess
+import sys
 import time
 
 from tests.benchmarks.figure import Comparison, Figure
@@ -25,6 +27,9 @@ ROUNDS = (1, 3)
 RATE = 2_000
 SECONDS = (8.0, 20.0)
 WARM_UP_SECONDS = 2.0
+#: Clients that are all told the same, and at which rate of facts: as many writes as reads of the database, for each.
+OVERSEERS = 1_000
+SLOW_RATE = 100
 #: Clients that do not read, and how much later the others may get theirs: ratio of p99, with some room for noise.
 STALLED = 50
 STALLED_TARGET = 1.25
@@ -33,7 +38,7 @@ SLOW_CROWD = 500
 
 def measure(ground: Ground) -> list[Figure]:
     """Of a full house, then of a few clients that do not read."""
-    rounds = [_full_house(ground) | _slow(ground) for _ in range(ROUNDS[ground.is_full])]
+    rounds = [_full_house(ground) | _same_to_all(ground) | _slow(ground) for _ in range(ROUNDS[ground.is_full])]
 
     def figure(name: str, unit: str, target: float | None = None, **more: Comparison) -> Figure:
         return Figure(name=name, unit=unit, samples=tuple(found[name] for found in rounds), target=target, **more)
@@ -41,8 +46,12 @@ def measure(ground: Ground) -> list[Figure]:
     return [
         figure("clients served at once", "clients", float(CLIENTS), comparison=Comparison.AT_LEAST),
         figure("memory of a client", "bytes", float(CLIENT_BYTES_TARGET)),
-        figure("sidecar's CPU of a write", "µs", WRITE_MICROSECONDS_TARGET),
-        figure("writes of that", "writes/s"),
+        figure("CPU of a write of the same to all who see everything", "µs", WRITE_MICROSECONDS_TARGET),
+        figure("… send(2) alone, of as many bytes to as many", "µs"),
+        figure("… writes", "writes/s"),
+        figure("CPU of a write to owners, their numbers included", "µs", WRITE_MICROSECONDS_TARGET),
+        figure("…… send(2) alone, of as many bytes to as many", "µs"),
+        figure("…… writes", "writes/s"),
         figure("storm: all back with their last id", "s", STORM_SECONDS_TARGET),
         figure("storm: not served", "clients", 0.0),
         figure("storm: p99 of one", "s"),
@@ -54,11 +63,12 @@ def measure(ground: Ground) -> list[Figure]:
 
 
 def _full_house(ground: Ground) -> dict[str, float]:
+    seconds = SECONDS[ground.is_full]
     with Stage.ready(ground, CLIENTS) as stage:
         stage.crowd.ask(do="open", count=ADMINS)  # what the first stream makes of the process is not the crowd's
         with stage.telling(RATE):
             time.sleep(WARM_UP_SECONDS)
-            alone, _ = _watch(stage, SECONDS[ground.is_full])
+            alone, *_ = _watch(stage, seconds)
         time.sleep(WARM_UP_SECONDS)
         before = proportional_bytes(stage.sidecar.pid)
         opened = stage.crowd.ask(do="open", count=CLIENTS - ADMINS)
@@ -66,7 +76,7 @@ def _full_house(ground: Ground) -> dict[str, float]:
         memory = (proportional_bytes(stage.sidecar.pid) - before) / (CLIENTS - ADMINS)
         with stage.telling(RATE):
             time.sleep(WARM_UP_SECONDS)
-            together, pieces = _watch(stage, SECONDS[ground.is_full])
+            together, pieces, size = _watch(stage, seconds)
         time.sleep(WARM_UP_SECONDS)
         stage.crowd.ask(do="hang_up", count=CLIENTS)
         time.sleep(WARM_UP_SECONDS)
@@ -77,8 +87,9 @@ def _full_house(ground: Ground) -> dict[str, float]:
     return {
         "clients served at once": float(ADMINS + opened["served"]),
         "memory of a client": memory,
-        "sidecar's CPU of a write": (together - alone) / pieces * 1e6,
-        "writes of that": pieces,
+        "CPU of a write to owners, their numbers included": (together - alone) / pieces * 1e6,
+        "…… send(2) alone, of as many bytes to as many": _bare_microseconds(CLIENTS, size, pieces, seconds),
+        "…… writes": pieces,
         "storm: all back with their last id": storm["seconds"],
         "storm: not served": float(storm["unserved"]),
         "storm: p99 of one": waits[int(len(waits) * 0.99)],
@@ -86,13 +97,38 @@ def _full_house(ground: Ground) -> dict[str, float]:
     }
 
 
-def _watch(stage: Stage, seconds: float) -> tuple[float, float]:
-    """The sidecar's CPU and the pieces that clients got, each a second."""
+def _watch(stage: Stage, seconds: float) -> tuple[float, float, float]:
+    """The sidecar's CPU, and the pieces and bytes that clients got, each a second."""
     stage.crowd.ask(do="report")
     began, before = time.monotonic(), cpu_seconds(stage.sidecar.pid)
     time.sleep(seconds)
     cpu, took = cpu_seconds(stage.sidecar.pid) - before, time.monotonic() - began
-    return cpu / took, stage.crowd.ask(do="report")["pieces"] / took
+    got = stage.crowd.ask(do="report")
+    return cpu / took, got["pieces"] / took, got["bytes"] / took
+
+
+def _same_to_all(ground: Ground) -> dict[str, float]:
+    seconds = SECONDS[ground.is_full]
+    with Stage.ready(ground, OVERSEERS, OVERSEERS) as stage:
+        stage.crowd.ask(do="open", count=1)
+        with stage.telling(SLOW_RATE):
+            time.sleep(WARM_UP_SECONDS)
+            alone, *_ = _watch(stage, seconds)
+            stage.crowd.ask(do="open", count=OVERSEERS - 1)
+            time.sleep(WARM_UP_SECONDS)
+            together, pieces, size = _watch(stage, seconds)
+    return {
+        "CPU of a write of the same to all who see everything": (together - alone) / pieces * 1e6,
+        "… send(2) alone, of as many bytes to as many": _bare_microseconds(OVERSEERS, size, pieces, seconds),
+        "… writes": pieces,
+    }
+
+
+def _bare_microseconds(clients: int, size: float, rate: float, seconds: float) -> float:
+    """`size` in bytes a second."""
+    arguments = map(str, (clients, int(size / rate), rate, seconds / 2))
+    command = [sys.executable, "-m", "tests.benchmarks.bare_sender", *arguments]
+    return float(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
 
 
 def _slow(ground: Ground) -> dict[str, float]:
