@@ -15,7 +15,6 @@ import contextlib
 import itertools
 import logging
 import os
-import signal
 import threading
 import time
 from collections.abc import Set
@@ -27,6 +26,7 @@ from celery.worker import state
 
 from oracle_celery.gate import Gate, queue_of
 from oracle_celery.interruption import (
+    INTERRUPT,
     PARK,
     PARKED,
     RAISE,
@@ -164,7 +164,7 @@ class Pursuit:
         self._sent_at = time.monotonic()
         write_atomically(request_path(self.oracle.folder, self.pid), self._sent)
         with contextlib.suppress(ProcessLookupError):
-            os.kill(self.pid, signal.SIGUSR1)
+            os.kill(self.pid, INTERRUPT)
 
     def _is_child(self) -> bool:
         pool = self.worker.pool._pool  # noqa: SLF001

@@ -1,11 +1,12 @@
 """A running task is interrupted in its own process: `TaskCancelled` is raised where its code is just then.
 
 Guarantee: only the run that was named is hit. The worker's main process writes down which run it means and sends
-SIGUSR1; the handler here compares it with the run whose code it has interrupted, read off the stack, and answers in a
-file. Not yet in the task's code, no longer in it, or in the middle of Oracle's own: then it says so and does nothing.
+`INTERRUPT`; the handler here compares it with the run whose code it has interrupted, read off the stack, and answers in
+a file. Not yet in the task's code, no longer in it, or in the middle of Oracle's own: then it says so and does nothing.
+A request has a number and is answered once, however often it is sent.
 
-What will bite: SIGUSR1 is also billiard's soft time limit. A request has a number, answered once; a signal that brings
-no new number is the time limit's. Requests are therefore never removed while the child lives.
+What will bite: the signal must be nobody else's. SIGUSR1 is billiard's soft time limit: a handler of ours before it
+would be one more line in every traceback that it causes.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from billiard import pool as billiard_pool
 from celery.app import trace
 
 from oracle_celery.run import CANCEL_RAISED, RUN_ID
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FOREIGN",
+    "INTERRUPT",
     "LATER",
     "NESTED",
     "PARK",
@@ -46,6 +47,9 @@ __all__ = [
     "write_atomically",
 ]
 
+#: A real-time signal away from the first ones, which other libraries take; where there are none (macOS), SIGUSR2.
+INTERRUPT = signal.SIGRTMIN + 11 if hasattr(signal, "SIGRTMIN") else getattr(signal, "SIGUSR2", 0)
+
 #: What is asked for: raise `TaskCancelled`; stay where you are until you are killed.
 RAISE = "raise"
 PARK = "park"
@@ -59,8 +63,6 @@ FOREIGN = "foreign"  # another run, or none
 #: Seconds a parked child waits for its end before it brings it about.
 PARK_LIMIT = 30.0
 PARK_POLL_SECONDS = 0.05
-#: Seconds after an answer in which another signal is its echo.
-ECHO_SECONDS = 0.5
 
 OWN_MODULES = "oracle_celery."
 
@@ -99,15 +101,13 @@ class Interruption:
         self._request_path = request_path(folder, os.getpid())
         self._answer_path = answer_path(folder, os.getpid())
         self._answered: int | None = None
-        self._answered_at = 0.0
         self._asked_run: str | None = None
-        self._time_limit = billiard_pool.soft_timeout_sighandler
 
     def install(self) -> None:
-        """In ``worker_process_init``: billiard installs the handler of that name afterwards."""
+        """In ``worker_process_init``: Celery has reset the signals that it resets."""
         for path in (self._request_path, self._answer_path):
             path.unlink(missing_ok=True)  # of an earlier process with this number
-        billiard_pool.soft_timeout_sighandler = self.on_signal
+        signal.signal(INTERRUPT, self.on_signal)
 
     def is_asked(self, frame: FrameType | None) -> bool:
         """Whether the run below `frame` was asked to end."""
@@ -117,26 +117,20 @@ class Interruption:
         return run is not None and _run_id(run) == self._asked_run
 
     def on_signal(self, number: int, frame: FrameType | None) -> None:
-        action = None
+        is_hit = False
         try:
             request = self._read()
-            if request is None or (request.number == self._answered and not self._is_echo()):
-                action = self._time_limit
-            elif request.number != self._answered and self._handle(request, frame):
-                action = _raise_cancelled
+            is_hit = request is not None and request.number != self._answered and self._handle(request, frame)
         except Exception:  # noqa: BLE001  # a guest's mistake is the guest's
             self._oracle.guest.count_failure()
-        if action is not None:
-            action(number, frame)
+        if is_hit:
+            raise TaskCancelled
 
     def _read(self) -> InterruptRequest | None:
         try:
             return msgspec.json.decode(self._request_path.read_bytes(), type=InterruptRequest)
         except FileNotFoundError:
             return None
-
-    def _is_echo(self) -> bool:
-        return time.monotonic() - self._answered_at < ECHO_SECONDS
 
     def _handle(self, request: InterruptRequest, frame: FrameType | None) -> bool:
         """Whether `TaskCancelled` is to be raised now."""
@@ -161,12 +155,8 @@ class Interruption:
         return True
 
     def _answer(self, request: InterruptRequest, answer: str) -> None:
-        self._answered, self._answered_at = request.number, time.monotonic()
+        self._answered = request.number
         write_atomically(self._answer_path, Answer(request.number, answer))
-
-
-def _raise_cancelled(*_: object) -> None:
-    raise TaskCancelled
 
 
 def _await_death() -> None:
@@ -221,7 +211,7 @@ def is_interruptible(worker: Any) -> bool:
     return (
         worker.pool_cls.__module__ == "celery.concurrency.prefork"
         and worker.pool_start_method == "fork"  # else children know nothing of this
-        and hasattr(signal, "SIGUSR1")
+        and INTERRUPT > 0
         and BODY_LINE > 0
     )
 
