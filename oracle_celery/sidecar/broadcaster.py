@@ -35,7 +35,9 @@ logger = logging.getLogger(__name__)
 #: Covers what the listener did not hear.
 POLL_SECONDS = 0.25
 #: Least time between two reads: under load a read finds more rows instead of more reads finding few.
-READ_GAP_SECONDS = 0.02
+READ_GAP_SECONDS = 0.015
+#: From the first notification of a commit to its last, hundreds later: else every second read would find nothing.
+SETTLE_SECONDS = 0.005
 #: Rows asked for in one read; a transaction is never cut, so there may be more.
 READ_LIMIT = 1000
 #: Bytes handed out before streams get a turn to send: a burst must not look like slow readers.
@@ -197,6 +199,7 @@ class Broadcaster:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(POLL_SECONDS):
                 await self._woken.wait()
+            await asyncio.sleep(SETTLE_SECONDS)
 
     async def _read(self) -> bool:
         """One read, handed out; True where there is more to read at once."""

@@ -271,7 +271,11 @@ class Outlets:
             now = time.monotonic()
             due = [outlet for outlet in self._all if outlet.look_at <= now]
             for number, outlet in enumerate(due, 1):
-                outlet.look_after(now)
+                try:
+                    outlet.look_after(now)
+                except Exception:  # whatever it was: the others must be looked after
+                    logger.exception("Looking after a stream failed")
+                    outlet.cut_off()
                 if number % LOOKED_AFTER == 0:
                     await asyncio.sleep(0)
 

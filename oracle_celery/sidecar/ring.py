@@ -9,7 +9,8 @@ What bites: only whole reads are evicted. A read's events are in no order that a
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from typing import NamedTuple
+
+import msgspec
 
 from oracle_celery.database.cursor import Cursor
 
@@ -22,12 +23,14 @@ COUNT_LIMIT = 50_000
 GIVEN_LIMIT = 16
 
 
-class Event(NamedTuple):
-    """One transition, encoded, and what decides who gets it."""
+class Event(msgspec.Struct, gc=False):
+    """One transition, encoded, and what decides who gets it. Tens of thousands are held: looking through them for
+    garbage, again and again, would halt all streams for a part of a second."""
 
     txid: int
     owner: str | None
     block: bytes
+    number: int = -1  # in the ring, once it is there
 
 
 class _Read:
@@ -72,8 +75,8 @@ class Ring:
         self._count_limit = count_limit
         self._size = 0
         self._reads: deque[_Read] = deque()
-        #: The same events by owner, each with its number.
-        self._by_owner: defaultdict[str | None, deque[tuple[int, Event]]] = defaultdict(deque)
+        #: The same events by owner.
+        self._by_owner: defaultdict[str | None, deque[Event]] = defaultdict(deque)
         #: What somebody who sees everything was given last: a crowd of them comes back with few cursors.
         self._given: dict[tuple[Cursor, int], list[bytes]] = {}
 
@@ -83,8 +86,9 @@ class Ring:
             self._reads.append(_Read(now))
         read = self._reads[-1]
         for number, event in enumerate(events, self.end):
+            event.number = number
             read.add(event)
-            self._by_owner[event.owner].append((number, event))
+            self._by_owner[event.owner].append(event)
             self._size += len(event.block)
         self.end += len(events)
         self._given.clear()
@@ -109,7 +113,7 @@ class Ring:
         """Blocks of `owner` (None: of all) from `position` on that `cursor` has not seen, in the order they came."""
         if owner is not None:
             own = self._by_owner.get(owner, ())
-            return [event.block for number, event in own if number >= position and not sees(cursor, event.txid)]
+            return [event.block for event in own if event.number >= position and not sees(cursor, event.txid)]
         if (cursor, position) not in self._given:
             if len(self._given) >= GIVEN_LIMIT:
                 self._given.clear()

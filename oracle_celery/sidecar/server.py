@@ -9,6 +9,7 @@ Stopping closes every stream first: a browser's stream never ends by itself and 
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 import sys
@@ -273,6 +274,8 @@ async def _run(sidecar: Sidecar) -> None:
 
 async def _work(sidecar: Sidecar) -> None:
     await sidecar.start()
+    gc.collect()
+    gc.freeze()  # what is there by now stays: it is not to be looked through for garbage again and again
     sys.stdout.write(f"Oracle is at {sidecar.address}\n")
     if sidecar.login_address is not None:
         sys.stdout.write(f"Open {sidecar.login_address} (works once)\n")
