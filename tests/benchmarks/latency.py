@@ -25,6 +25,8 @@ __all__ = ["measure"]
 WARM_UP_SECONDS = 3.0
 ROUNDS = (1, 3)
 SECONDS = (10.0, 20.0)
+#: Of the scene with a long transaction, in the full form.
+HELD_UP_SECONDS = 60.0
 
 
 class Scene(msgspec.Struct, frozen=True):
@@ -71,7 +73,8 @@ def _round(ground: Ground, scene: Scene) -> dict[str, float]:
         assert not opened["unserved"], opened
         holding = _long_transaction(stage.database) if scene.is_held_up else nullcontext()
         with holding, stage.telling(scene.rate) as telling:
-            return _watch(stage, telling, SECONDS[ground.is_full])
+            is_long = scene.is_held_up and ground.is_full
+            return _watch(stage, telling, HELD_UP_SECONDS if is_long else SECONDS[ground.is_full])
 
 
 def _watch(stage: Stage, telling: Program, seconds: float) -> dict[str, float]:
