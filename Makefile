@@ -38,7 +38,7 @@ faults: $(DEV_READY) $(SERVERS_READY) ## Kill and restart everything under load,
 	$(BIN)/python -m pytest tests/faults $(ARGS)
 
 faults-full: $(DEV_READY) $(SERVERS_READY) ## The same at full size: a quarter of an hour and more
-	ORACLE_FAULTS=full $(BIN)/python -m pytest tests/faults $(ARGS)
+	ORACLE_FAULTS=full $(BIN)/python -m pytest tests/faults tests/integration/test_recorder.py $(ARGS)
 
 lint: $(DEV_READY) ## Check style, types and who imports whom
 	$(BIN)/ruff check .

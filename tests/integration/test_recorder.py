@@ -27,6 +27,7 @@ from oracle_celery.recorder import Recorder, RecorderCounts
 from oracle_celery.records import LogLine, SegmentHeader, encode_line
 from oracle_celery.settings import Settings
 from tests.faults.proxy import CuttingProxy
+from tests.faults.scale import scaled
 from tests.ledger import SECOND, life, sent
 from tests.local_processes import REPOSITORY
 from tests.polling import DEADLINE, eventually
@@ -35,6 +36,8 @@ from tests.postgresql_fixtures import PostgresServer
 QUOTA = 64 * 1024 * 1024
 FLUSH_TIMEOUT = 10.0
 FACTS_OF_A_LIFE = 4
+#: Lost answers of each of three rounds.
+CUTS = scaled(25, 350)
 
 
 class Desk:
@@ -361,6 +364,7 @@ def test_stopping_without_postgresql_does_not_wait(tmp_path: Path) -> None:
     assert segments(desk.folder(), "transitions")
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("seed", [1, 20, 300])
 def test_lost_answers_lose_and_repeat_nothing(desk: Desk, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The connection is cut behind the query and before its answer, again and again, while records keep coming."""
@@ -375,7 +379,7 @@ def test_lost_answers_lose_and_repeat_nothing(desk: Desk, seed: int, monkeypatch
         desk.wait_for_facts(1)
         proxy.is_cutting = True
         ids = ["first"]
-        while proxy.cuts < 25:
+        while proxy.cuts < CUTS:
             for journal in journals:
                 ids.append(f"t{len(ids)}")
                 tell(journal, ids[-1])
