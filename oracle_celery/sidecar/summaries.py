@@ -44,6 +44,8 @@ WARM_SECONDS = 4.0
 OWNERS_LIMIT = 500
 #: The part of the time in which owners' numbers are being read, at most.
 DUTY = 0.05
+#: The same while somebody who has just come waits for theirs.
+GREETING_DUTY = 0.5
 #: Least time between two looks for who has just come.
 GAP_SECONDS = 0.02
 #: Workers come and go, and 24 hours pass, without a transition.
@@ -112,7 +114,8 @@ class Summaries:
             except Exception:  # whatever it was: the next round must come
                 logger.exception("Reading summaries failed")
                 await asyncio.sleep(ROUND_SECONDS)
-            await asyncio.sleep(max(GAP_SECONDS, took / DUTY - took))
+            duty = GREETING_DUTY if any(scope.newcomers for scope in self._scopes.values()) else DUTY
+            await asyncio.sleep(max(GAP_SECONDS, took / duty - took))
             if not took:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(LOOK_SECONDS):
