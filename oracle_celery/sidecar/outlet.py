@@ -109,13 +109,14 @@ class Outlet(asyncio.Protocol):
             self._is_due = True
             self._house.note_due(self)
 
-    def write_what_waits(self, now: float) -> None:
+    def write_what_waits(self, now: float, moment: float) -> None:
+        """`now` and `moment` are this turn's, of the monotonic clock and since the epoch."""
         self._is_due = False
         if self._paused_at or self._is_over:
             return  # `resume_writing` comes back to it
         subscription = self.subscription
         ends_at = subscription.viewer.expires_at
-        if ends_at is not None and time.time() >= ends_at:
+        if ends_at is not None and moment >= ends_at:
             self._end(now, events.bye("token_expired"))
             return
         waiting = subscription.take()
@@ -170,7 +171,7 @@ class Outlet(asyncio.Protocol):
     # -- writing --------------------------------------------------------------------------------------------------
 
     def _write(self, data: bytes, now: float) -> None:
-        self._transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._is_chunked else data)
+        self._transport.write(self._house.chunk(data) if self._is_chunked else data)
         self._sent += len(data)
         self._spoke_at = now
 
@@ -202,6 +203,7 @@ class Outlets:
         self._left = left
         self._all: set[Outlet] = set()
         self._due: list[Outlet] = []
+        self._chunk_of = self._chunk = b""
         self._is_writing = False
         self._written = asyncio.Event()
         self._written.set()
@@ -228,6 +230,13 @@ class Outlets:
         handed_over(request, outlet)
         self._all.add(outlet)
 
+    def chunk(self, data: bytes) -> bytes:
+        """As HTTP/1.1 wants it; what many are told in turn is made once."""
+        if data is not self._chunk_of:
+            self._chunk_of = data
+            self._chunk = b"%x\r\n%b\r\n" % (len(data), data)
+        return self._chunk
+
     async def written(self) -> None:
         """Returns when everybody has been written to who had something to take and takes it."""
         await self._written.wait()
@@ -245,14 +254,14 @@ class Outlets:
 
     def _write(self) -> None:
         """One turn; those that are left come in the next, after everybody else has had theirs."""
-        now = time.monotonic()
+        now, moment = time.monotonic(), time.time()
         ends_at = now + TURN_SECONDS
         due, done = self._due, 0
         while done < len(due):
             outlet = due[done]
             done += 1
             try:
-                outlet.write_what_waits(now)
+                outlet.write_what_waits(now, moment)
             except Exception:  # whatever it was: the others must be written to
                 logger.exception("Writing to a stream failed")
                 outlet.cut_off()

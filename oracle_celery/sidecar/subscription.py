@@ -98,6 +98,10 @@ class Subscription:
     def take(self) -> bytes:
         """Everything that waits, as one piece. A single chunk is handed on as it is, not copied."""
         taken = self._pending or []
+        if taken and not (self._resync or self._summary or self._progress):  # as almost always
+            self._pending = None
+            self._size = 0
+            return taken[0] if len(taken) == 1 else b"".join(taken)
         if self._resync:
             taken = [events.resync(self._resync)]
         if self._summary:

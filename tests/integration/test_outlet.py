@@ -151,7 +151,7 @@ async def test_a_heartbeat_tells_no_place_behind_what_waits() -> None:
     subscription.offer(b"news")
     outlet.look_after(outlet._spoke_at + 60.0)
     assert pipe.written == [b"heartbeat"]
-    outlet.write_what_waits(0.0)
+    outlet.write_what_waits(0.0, 0.0)
     assert pipe.written == [b"heartbeat", b"news"]
 
 
@@ -161,7 +161,7 @@ async def test_who_takes_nothing_is_cut_off() -> None:
     outlet, subscription = _outlet(pipe)
     outlet.pause_writing()
     subscription.offer(b"news")
-    outlet.write_what_waits(0.0)
+    outlet.write_what_waits(0.0, 0.0)
     outlet.look_after(outlet._paused_at + 29.0)
     assert not pipe.written
     assert not pipe.is_aborted
