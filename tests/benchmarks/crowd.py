@@ -4,7 +4,8 @@
 
 Takes one JSON order a line and answers each with one: `open` (so many clients, answered when each has been served its
 first summary; the admins come first), `hang_up` (the last so many), `come_back` (all that hung up, at once, each with
-the last id it was given), `stall` (the last so many read no more), `report` (what has come since the last report).
+the last id it was given; who is refused tries again, as a browser does), `stall` (from the second on so many read no
+more), `go_on` (they read again), `report` (what has come since the last report).
 Only some clients look at what they get: the others take it from the socket and throw it away, except for the last id.
 """
 
@@ -15,6 +16,7 @@ import select
 import socket
 import sys
 import time
+from collections import deque
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,8 @@ WATCHER_OF = 20
 EVENT_OF = 10
 #: Connections that are being made at once where nobody asks for a storm.
 GENTLY = 100
+#: Seconds after which somebody who was refused or cut off tries again: what the sidecar tells browsers, at least.
+RETRY_SECONDS = 2.0
 #: Seconds until an order must have been carried out.
 PATIENCE_SECONDS = 60.0
 
@@ -33,20 +37,21 @@ TIMESTAMP = b'"timestamp":"'
 TASK_EVENT = b"event: task\n"
 ID = b"id: "
 SUMMARY = b"event: summary\n"
+OK = b"HTTP/1.1 200 "
 
 
 class Client:
-    __slots__ = ("asked_at", "last_id", "number", "served_at", "socket", "status", "tail", "token")
+    __slots__ = ("asked_at", "last_id", "number", "served_at", "socket", "tail", "token", "tries_at")
 
     def __init__(self, number: int, token: str) -> None:
         self.number = number
         self.token = token
         self.socket: socket.socket | None = None
         self.last_id = b""
-        self.status = b""
         self.tail = b""
         self.asked_at = 0.0
         self.served_at = 0.0
+        self.tries_at = 0.0
 
 
 class Crowd:
@@ -58,6 +63,8 @@ class Crowd:
         self._epoll = select.epoll()
         self._buffer = bytearray(BUFFER_BYTES)
         self._waiting: set[Client] = set()
+        self._refused: deque[Client] = deque()
+        self._tries = 0
         self._ages: list[float] = []
         self._pieces = 0
         self._events = 0
@@ -95,9 +102,15 @@ class Crowd:
         return self._serve(gone, len(gone)) | {"seconds": time.monotonic() - began}
 
     def stall(self, count: int) -> dict[str, Any]:
-        for client in self._clients[len(self._clients) - count :]:
+        for client in self._clients[1 : count + 1]:
             assert client.socket is not None
             self._epoll.unregister(client.socket.fileno())
+        return {}
+
+    def go_on(self, count: int) -> dict[str, Any]:
+        for client in self._clients[1 : count + 1]:
+            assert client.socket is not None
+            self._epoll.register(client.socket.fileno(), select.EPOLLIN)
         return {}
 
     def report(self) -> dict[str, Any]:
@@ -116,24 +129,27 @@ class Crowd:
     def _serve(self, clients: list[Client], at_once: int) -> dict[str, Any]:
         deadline = time.monotonic() + PATIENCE_SECONDS
         to_come = list(reversed(clients))
-        while to_come or self._waiting:
+        while to_come or self._waiting or self._refused:
             while to_come and len(self._waiting) < at_once:
                 self._connect(to_come.pop())
             self._turn(0.1)
+            while self._refused and self._refused[0].tries_at <= time.monotonic():
+                self._connect(self._refused.popleft())
             if time.monotonic() > deadline:
                 break
         served = sorted(client.served_at - client.asked_at for client in clients if client.served_at)
         unserved = len(clients) - len(served)
         self._waiting.clear()
-        return {"served": len(served), "unserved": unserved, "waits": served}
+        self._refused.clear()
+        tries, self._tries = self._tries, 0
+        return {"served": len(served), "unserved": unserved, "waits": served, "again": tries}
 
     def _connect(self, client: Client) -> None:
         client.socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         client.socket.setblocking(False)
         client.socket.connect_ex(self._address)
-        client.asked_at = time.monotonic()
-        client.served_at = 0.0
-        client.status = client.tail = b""
+        client.asked_at = client.asked_at or time.monotonic()
+        client.tail = b""
         self._by_file[client.socket.fileno()] = client
         self._waiting.add(client)
         self._epoll.register(client.socket.fileno(), select.EPOLLOUT)
@@ -148,6 +164,10 @@ class Crowd:
         self._epoll.modify(client.socket.fileno(), select.EPOLLIN)
 
     def _close(self, client: Client) -> None:
+        client.asked_at = client.served_at = 0.0
+        self._hang_up(client)
+
+    def _hang_up(self, client: Client) -> None:
         if client.socket is not None:
             self._by_file.pop(client.socket.fileno(), None)
             client.socket.close()
@@ -170,9 +190,15 @@ class Crowd:
         return is_ordered
 
     def _drop(self, client: Client) -> None:
-        self._lost += 1
-        self._close(client)
+        if client not in self._waiting:
+            self._lost += 1
+            self._close(client)
+            return
         self._waiting.discard(client)
+        self._hang_up(client)
+        client.tries_at = time.monotonic() + RETRY_SECONDS
+        self._refused.append(client)
+        self._tries += 1
 
     def _read(self, client: Client) -> None:
         assert client.socket is not None
@@ -193,7 +219,9 @@ class Crowd:
                 client.last_id = piece[at + len(ID) : end]
         if client in self._waiting:
             client.tail += piece
-            if SUMMARY in client.tail:
+            if not client.tail.startswith(OK[: len(client.tail)]):
+                self._drop(client)
+            elif SUMMARY in client.tail:
                 client.served_at = time.monotonic()
                 self._waiting.discard(client)
                 client.tail = b""

@@ -31,9 +31,11 @@ WARM_UP_SECONDS = 2.0
 OVERSEERS = 1_000
 SLOW_RATE = 100
 #: Clients that do not read, and how much later the others may get theirs: ratio of p99, with some room for noise.
-STALLED = 50
+STALLED = 10
 STALLED_TARGET = 1.25
 SLOW_CROWD = 500
+SLOW_CROWD_RATE = 1_000
+TURNS = 3
 
 
 def measure(ground: Ground) -> list[Figure]:
@@ -55,6 +57,7 @@ def measure(ground: Ground) -> list[Figure]:
         figure("storm: all back with their last id", "s", STORM_SECONDS_TARGET),
         figure("storm: not served", "clients", 0.0),
         figure("storm: p99 of one", "s"),
+        figure("storm: tries again after 2 s", "tries"),
         figure("storm: sidecar's CPU of one", "ms"),
         figure("without stalled clients: event p99", "ms"),
         figure("with stalled clients: event p99", "ms"),
@@ -92,6 +95,7 @@ def _full_house(ground: Ground) -> dict[str, float]:
         "…… writes": pieces,
         "storm: all back with their last id": storm["seconds"],
         "storm: not served": float(storm["unserved"]),
+        "storm: tries again after 2 s": float(storm["again"]),
         "storm: p99 of one": waits[int(len(waits) * 0.99)],
         "storm: sidecar's CPU of one": cpu / CLIENTS * 1e3,
     }
@@ -132,13 +136,19 @@ def _bare_microseconds(clients: int, size: float, rate: float, seconds: float) -
 
 
 def _slow(ground: Ground) -> dict[str, float]:
-    with Stage.ready(ground, SLOW_CROWD) as stage:
+    """Clients that see everything stop reading, and read again, in turn: the machine's moods hit both alike."""
+    found: dict[str, list[float]] = {"without": [], "with": []}
+    with Stage.ready(ground, SLOW_CROWD, STALLED + ADMINS) as stage:
         stage.crowd.ask(do="open", count=SLOW_CROWD)
-        with stage.telling(RATE):
+        with stage.telling(SLOW_CROWD_RATE):
             time.sleep(WARM_UP_SECONDS)
-            without = _p99(stage, SECONDS[ground.is_full])
-            stage.crowd.ask(do="stall", count=STALLED)
-            with_ = _p99(stage, SECONDS[ground.is_full])
+            for _ in range(TURNS):
+                found["without"].append(_p99(stage, SECONDS[ground.is_full]))
+                stage.crowd.ask(do="stall", count=STALLED)
+                found["with"].append(_p99(stage, SECONDS[ground.is_full]))
+                stage.crowd.ask(do="go_on", count=STALLED)
+                time.sleep(WARM_UP_SECONDS)
+    without, with_ = statistics.median(found["without"]), statistics.median(found["with"])
     return {
         "without stalled clients: event p99": without,
         "with stalled clients: event p99": with_,
