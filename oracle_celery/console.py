@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from oracle_celery.database.facts import Change, HistoryEntry, LogPage, TaskDetail, TaskPage
     from oracle_celery.database.fleet_facts import QueueList, WorkerList
     from oracle_celery.database.listing import TaskFilter
+    from oracle_celery.database.retention import Removed, RetentionPreview
     from oracle_celery.desk import Desk
 
 __all__ = ["By", "Console", "Words"]
@@ -129,6 +130,11 @@ class Console:
             _viewer(by), actor=actor, action=action, task_id=task_id, before=before, limit=limit
         )
 
+    def retention(self) -> RetentionPreview:
+        """How long each kind is kept (`oracle_retention_*`), how much there is, and what is old enough to go now."""
+        desk = self._desk
+        return desk.answer(desk.retention.preview())
+
     # -- commanding ----------------------------------------------------------------------------------------------
 
     def cancel(self, task_id: str, *, reason: str | None = None, by: By = None) -> Cancelled:
@@ -212,6 +218,11 @@ class Console:
     ) -> BulkItemPage:
         """What came of each task. Raises BulkNotFound."""
         return self._desk.store.bulk_items(_viewer(by), bulk_id, after=after, limit=limit, outcome=outcome)
+
+    def retain(self) -> Iterator[Removed]:
+        """Deletes what is old enough, step by step, as the sidecar that leads does by itself once an hour. Ends at once
+        where a round is under way already."""
+        return self._desk.retain()
 
     def disconnect(self) -> None:
         """Closes what looking and commanding have opened; the next call opens it again."""

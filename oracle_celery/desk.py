@@ -6,6 +6,7 @@ share it; a forked child makes its own.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Iterator
@@ -24,6 +25,8 @@ from oracle_celery.database.fleet_facts import QueueList
 from oracle_celery.database.logs import LogQueries
 from oracle_celery.database.opening import require_schema
 from oracle_celery.database.queries import Queries
+from oracle_celery.database.retention import Removed, RetentionQueries, Windows
+from oracle_celery.database.upkeep import Upkeep
 from oracle_celery.errors import DatabaseUnavailable
 from oracle_celery.settings import Settings
 from oracle_celery.viewer import Viewer
@@ -36,6 +39,8 @@ logger = logging.getLogger(__name__)
 WATCH_SECONDS = 0.25
 #: Between two tries while the database is away.
 PATIENCE_SECONDS = 1.0
+#: Between two words about a round of retention.
+RETAIN_SECONDS = 0.5
 #: Changes read at once: what a resumed watch may repeat.
 WATCH_LIMIT = 200
 
@@ -50,6 +55,9 @@ class Desk:
         self.queries = Queries(self._blocking.fetch)
         self.logs = LogQueries(self._blocking.fetch)
         self.fleet = FleetQueries(self._blocking.fetch, settings.worker_timeout)
+        self._windows = Windows.of(settings)
+        self._direct_url = settings.listen_url or url
+        self.retention = RetentionQueries(self._blocking.fetch, self._windows)
         self.store = ControlStore(url, settings.redaction)
         self.control = Control(app, settings, self.store)
         self.answer = self._blocking.answer
@@ -62,6 +70,18 @@ class Desk:
         """The queues, with what the broker says of them."""
         listed = self.answer(self.fleet.queues(viewer))
         return measured(listed, depths(self._app, [queue.name for queue in listed.queues]), viewer)
+
+    def retain(self) -> Iterator[Removed]:
+        """A round of retention, step by step. Nothing where another one is under way."""
+        with asyncio.Runner() as runner:
+            upkeep = Upkeep(self._direct_url, self._windows)
+            try:
+                is_under_way = True
+                while is_under_way:
+                    removed, is_under_way = runner.run(upkeep.retain(RETAIN_SECONDS))
+                    yield from removed
+            finally:
+                runner.run(upkeep.close())
 
     def cursor(self, text: str | None) -> Cursor:
         """Raises CursorUnusable."""

@@ -36,6 +36,9 @@ KIBIBYTE = 1024
 MEBIBYTE = 1024 * KIBIBYTE
 GIBIBYTE = 1024 * MEBIBYTE
 
+HOUR_IN_DAYS = 1 / 24
+DAYS_LIMIT = 36_500
+
 FERNET_KEY_SIZE = 32  # bytes
 SIGNING_KEY_SIZE = 32  # bytes, at least
 
@@ -116,6 +119,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     message_limit: int = 8 * MEBIBYTE
     #: Fernet key, or keys, newest first, by which kept messages are encrypted; None: they are not.
     message_key: tuple[str, ...] | None = None
+    #: Days that things are kept: tasks after their end, by how they ended; tasks that never end, after they were last
+    #: heard of; the history and the log of all tasks; kept messages; the audit. None or 0: for ever.
+    retention_completed: float | None = 30
+    retention_failed: float | None = 90
+    retention_cancelled: float | None = 30
+    retention_abandoned: float | None = None
+    retention_history: float | None = 30
+    retention_logs: float | None = 14
+    retention_messages: float | None = 90
+    retention_audit: float | None = None
     #: Streams that one sidecar holds open, and one person of them, admins too.
     streams_limit: int = 6_000
     streams_per_user: int = 32
@@ -178,6 +191,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, dict=True):
                 setting="oracle_worker_timeout",
                 value=settings.worker_timeout,
                 expected=f"give a worker at least two beats of oracle_beat_interval = {settings.beat_interval} seconds",
+            )
+        abandoned, finals = settings.retention_abandoned, ("completed", "failed", "cancelled")
+        longest = max(getattr(settings, f"retention_{kind}") or 0 for kind in finals)
+        if abandoned is not None and abandoned < longest:
+            raise ConfigurationError(
+                setting="oracle_retention_abandoned",
+                value=abandoned,
+                expected=f"keep tasks that have not ended at least as long as those that have: {longest:g} days",
             )
         if settings.jwt_admin_role == settings.jwt_viewer_role:
             raise ConfigurationError(
@@ -570,6 +591,22 @@ def _count(low: int, high: int, unit: str) -> Callable[[str, object], int]:
     return check
 
 
+def _days(low: float) -> Callable[[str, object], float | None]:
+    def check(setting: str, value: object) -> float | None:
+        if value is None or (value == 0 and not isinstance(value, bool)):
+            return None
+        number = value if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
+        if not low <= number <= DAYS_LIMIT:
+            raise ConfigurationError(
+                setting=setting,
+                value=value,
+                expected=f"write days from {low:g} to {DAYS_LIMIT:g}, or None to keep for ever",
+            )
+        return number
+
+    return check
+
+
 _CHECKS: dict[str, Callable[[str, object], Any]] = {
     "enabled": _boolean,
     "url": _database_url,
@@ -599,6 +636,15 @@ _CHECKS: dict[str, Callable[[str, object], Any]] = {
     # four seconds of PostgreSQL's time for one of them: a worker's beats wait behind it
     "message_limit": _count(0, 64 * MEBIBYTE, "bytes"),
     "message_key": _fernet_keys,
+    # less than an hour, and a task is gone before all that is told of it has come in
+    "retention_completed": _days(HOUR_IN_DAYS),
+    "retention_failed": _days(HOUR_IN_DAYS),
+    "retention_cancelled": _days(HOUR_IN_DAYS),
+    "retention_abandoned": _days(1),
+    "retention_history": _days(1),
+    "retention_logs": _days(1),
+    "retention_messages": _days(HOUR_IN_DAYS),
+    "retention_audit": _days(1),
     "streams_limit": _count(1, 100_000, "streams"),
     "streams_per_user": _count(1, 100_000, "streams"),
     "public_url": _origin,

@@ -258,6 +258,60 @@ def audit(terminal: Terminal, as_json: bool, **options: Any) -> None:
         click.echo(f"More: --before {found.next}")
 
 
+@_command
+@click.option("--apply", "applies", is_flag=True, help="Delete it now, instead of within the hour.")
+def retention(terminal: Terminal, as_json: bool, applies: bool) -> None:
+    """Tell how long things are kept and what is old enough to go; nothing is deleted without --apply."""
+    if applies:
+        _apply_retention(terminal, as_json)
+        return
+    found = terminal.retention()
+    if as_json:
+        _print_json(found)
+        return
+    _print_table(
+        ("kind", "kept", "there", "size", "would go", "size", "partitions"),
+        (
+            (
+                *(kind.kind, "for ever" if kind.days is None else f"{kind.days:g} days"),
+                *(f"{kind.rows:,}", _size(kind.bytes), f"{kind.due_rows:,}", _size(kind.due_bytes)),
+                ", ".join(kind.due_partitions),
+            )
+            for kind in found.kinds
+        ),
+    )
+    click.echo("Rows and sizes are PostgreSQL's estimates. The sidecar deletes once an hour; --apply does it now.")
+
+
+def _apply_retention(terminal: Terminal, as_json: bool) -> None:
+    """One line for each kind, partition and note, the count going on as rows go."""
+    rows: dict[str, int] = {}
+    steps = []
+    for step in terminal.retain():
+        steps.append(step)
+        rows[step.kind] = rows.get(step.kind, 0) + step.rows
+        if as_json:
+            continue
+        if step.note is not None:
+            _print_note(step.note)
+        else:
+            what = "" if step.partition is None else f"  ({step.partition}, {_size(step.size)})"
+            click.echo(f"{step.kind}: {rows[step.kind]:,} rows deleted{what}")
+    if as_json:
+        _print_json(steps)
+    elif not steps:
+        click.echo("Nothing was old enough, or a round is under way already.")
+
+
+def _size(count: int) -> str:
+    """Bytes, for the eye."""
+    for unit in ("B", "KB", "MB"):
+        if count < 1_000:
+            return f"{count:.0f} {unit}"
+        count //= 1_000
+    return f"{count:,} GB"
+
+
 _MARKS = {"fine": ("ok", "green"), "attention": ("note", "yellow"), "wrong": ("WRONG", "red")}
 
 
@@ -283,7 +337,7 @@ def doctor(terminal: Terminal, as_json: bool) -> None:
         click.echo("\nNothing is wrong.")
 
 
-COMMANDS = (tasks, cancel, retry, pause, resume, workers, queues, audit, doctor)
+COMMANDS = (tasks, cancel, retry, pause, resume, workers, queues, audit, retention, doctor)
 
 
 def _each(terminal: Terminal, task_ids: Iterable[str], ask: Callable[[str], Answer]) -> list[Answer]:

@@ -21,6 +21,7 @@ export const NO_LOG = Object.freeze({
   runs: Object.freeze([]),
   /** From where earlier lines are loaded; null: all are here. */
   previous: null,
+  deletedUntil: null, // lines of before may be missing
   /** "idle", "loading" or "failed". */
   earlier: "idle",
   /** Only lines of this run, and of this level or above. */
@@ -45,7 +46,7 @@ export const logActions = {
   logArrived(log, { request, page }) {
     if (request !== log.request) return log;
     const runs = page.runs.map(({ not_kept, ...run }) => ({ ...run, numbers: run.lines + not_kept }));
-    const now = { phase: "ready", lines: page.lines, runs, previous: page.previous, earlier: "idle" };
+    const now = { phase: "ready", lines: page.lines, runs, previous: page.previous, deletedUntil: page.lines_deleted_until ?? null, earlier: "idle" };
     return { ...log, ...now, isFollowed: true, news: 0, isCut: false };
   },
   logFailed(log, { request, error }) {

@@ -47,7 +47,7 @@ export const initialState = Object.freeze({
   connection: "connecting",
   cause: "connecting",
   opened: null,
-  detail: Object.freeze({ phase: "none", task: null, history: [], control: null, waiting: null, lineage: null, traceUrl: null, similar: null, audit: [], error: null }),
+  detail: Object.freeze({ phase: "none", task: null, history: [], control: null, waiting: null, lineage: null, traceUrl: null, similar: null, audit: [], historyDeletedUntil: null, error: null }),
   route: Object.freeze({ page: "tasks", id: null, parameters: Object.freeze({}) }),
   selection: NOTHING_SELECTED,
   commands: new Map(),
@@ -338,11 +338,11 @@ function opened(state, taskId) {
   return { ...state, opened: taskId, detail };
 }
 
-function withDetail(state, { task, history, control = null, waiting = null, lineage = null, trace_url: traceUrl = null, similar = null, audit = [] }) {
+function withDetail(state, { task, history, control = null, waiting = null, lineage = null, trace_url: traceUrl = null, similar = null, audit = [], history_deleted_until: historyDeletedUntil = null }) {
   const known = state.tasks.get(task.task_id);
   const merged = mergeTask(known, task);
   const tasks = new Map(state.tasks).set(task.task_id, withoutPayload(merged));
-  const detail = { phase: "ready", task: { ...task, ...merged }, history, control, waiting, lineage, traceUrl, similar, audit, error: null };
+  const detail = { phase: "ready", task: { ...task, ...merged }, history, control, waiting, lineage, traceUrl, similar, audit, historyDeletedUntil, error: null };
   return { ...state, tasks, detail };
 }
 

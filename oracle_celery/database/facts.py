@@ -100,6 +100,7 @@ class HistoryEntry(msgspec.Struct, frozen=True, kw_only=True):
 class TaskDetail(msgspec.Struct, frozen=True, kw_only=True):
     task: TaskDetails
     history: list[HistoryEntry]  # as it happened
+    history_deleted_until: Instant | None = None  # what was told before may be missing (retention); null: nothing is
     cursor: str
 
 
@@ -139,6 +140,7 @@ class LogPage(msgspec.Struct, frozen=True, kw_only=True):
     runs: list[LogRun]  # that have begun
     cursor: str  # what comes later is told from here on
     payloads_withheld: bool = False  # there may be lines, which the viewer may not see
+    lines_deleted_until: Instant | None = None  # lines of before may be missing (retention); null: none are
 
 
 class TaskProgress(msgspec.Struct, frozen=True, kw_only=True):

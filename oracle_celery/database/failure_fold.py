@@ -19,6 +19,7 @@ from typing import Any
 import psycopg
 
 from oracle_celery.database.cursor import Cursor, CursorUnusable, Snapshot
+from oracle_celery.database.horizon import Marks
 from oracle_celery.database.sql import statement
 from oracle_celery.fingerprint import MESSAGE_READ, fingerprint, normalised
 
@@ -53,6 +54,7 @@ async def fold_failures(connection: Connection) -> bool:
         parameters = {
             "xip": [str(x) for x in cursor.xip],
             "xmax": str(cursor.xmax),
+            "since": Marks(await _fetch(connection, "history_marks", {})).since(cursor),
             "limit": READ_LIMIT,
             "message_limit": MESSAGE_READ,
         }

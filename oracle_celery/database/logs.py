@@ -17,6 +17,7 @@ import msgspec
 from oracle_celery.database.cursor import Cursor, CursorUnusable, Snapshot
 from oracle_celery.database.facts import LogPage, LogRun, TaskLogLine
 from oracle_celery.database.fetching import Fetch
+from oracle_celery.database.horizon import MarksReader, told_since
 from oracle_celery.database.sql import statement
 from oracle_celery.database.visibility import visible
 from oracle_celery.errors import TaskNotFound
@@ -54,6 +55,7 @@ class LogQueries:
 
     def __init__(self, fetch: Fetch) -> None:
         self._fetch = fetch
+        self._marks = MarksReader(fetch)
 
     async def page(
         self,
@@ -73,6 +75,7 @@ class LogQueries:
         parameters: dict[str, Any] = {
             "task_id": task_id,
             "line_id": before if before is not None else after or 0,
+            "since": await told_since(self._fetch, viewer, task_id),
             "limit": limit + 1,
             "sees_payloads": viewer.sees_payloads,
         }
@@ -87,16 +90,18 @@ class LogQueries:
         if not rows:
             raise TaskNotFound(task_id=task_id)
         cursor = Cursor.at(_snapshot(rows[0]), rows[0][_SNAPSHOT_WIDTH])
-        found = [_line(row[_SNAPSHOT_WIDTH + 1 :]) for row in rows if row[_SNAPSHOT_WIDTH + 1] is not None]
+        start = _SNAPSHOT_WIDTH + 2
+        found = [_line(row[start:]) for row in rows if row[start] is not None]
         is_cut = len(found) > limit
         lines = (found[1:] if is_backwards else found[:-1]) if is_cut else found
         return LogPage(
             lines=lines,
             next=lines[-1].line_id if is_cut and not is_backwards else None,
             previous=lines[0].line_id if is_cut and is_backwards else None,
-            runs=await self._runs(viewer, task_id) if counts else [],
+            runs=await self._runs(viewer, task_id, parameters["since"]) if counts else [],
             cursor=str(cursor),
             payloads_withheld=not viewer.sees_payloads,
+            lines_deleted_until=rows[0][start - 1],
         )
 
     async def news(self, followings: Sequence[Following], limit: int) -> list[News]:
@@ -108,6 +113,7 @@ class LogQueries:
             "see_payloads": [following.viewer.sees_payloads for following in followings],
             "xmaxs": [str(following.cursor.xmax) for following in followings],
             "xips": [",".join(map(str, following.cursor.xip)) for following in followings],
+            "since": (await self._marks.marks()).logs_since(following.cursor for following in followings),
             "limit": limit,
         }
         rows = await self._fetch(statement("log_news").format(snapshot=statement("snapshot")), parameters)
@@ -118,9 +124,10 @@ class LogQueries:
                 told[row[_SNAPSHOT_WIDTH]].append(row[_SNAPSHOT_WIDTH + 1 :])
         return [_news(following, snapshot, found, limit) for following, found in zip(followings, told, strict=True)]
 
-    async def _runs(self, viewer: Viewer, task_id: str) -> list[LogRun]:
+    async def _runs(self, viewer: Viewer, task_id: str, since: datetime) -> list[LogRun]:
         parameters: dict[str, Any] = {
             "task_id": task_id,
+            "since": since,
             "limit": COUNTED_LIMIT,
             "sees_payloads": viewer.sees_payloads,
         }

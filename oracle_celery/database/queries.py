@@ -25,6 +25,7 @@ from oracle_celery.database.facts import (
     TransitionEvent,
 )
 from oracle_celery.database.fetching import Fetch
+from oracle_celery.database.horizon import MarksReader, told_since
 from oracle_celery.database.listing import (
     SORT_KEYS,
     TaskFilter,
@@ -71,12 +72,13 @@ class Queries:
 
     def __init__(self, fetch: Fetch) -> None:
         self._fetch = fetch
+        self._marks = MarksReader(fetch)
 
     async def list_tasks(
         self, viewer: Viewer, wanted: TaskFilter, sort: str = "-created_at", limit: int = 50, page: str | None = None
     ) -> TaskPage:
         """One page. Raises BadQuery for a page that is not of this sort."""
-        parameters: dict[str, Any] = {"limit": limit + 1}
+        parameters: dict[str, Any] = {"limit": limit + 1, **(await self._marks.marks()).latest()}
         where = condition(wanted, viewer, parameters)
         after = page_condition(sort, page, parameters)
         query = _composed(
@@ -107,13 +109,15 @@ class Queries:
             "task_id": task_id,
             "limit": HISTORY_LIMIT,
             "sees_payloads": viewer.sees_payloads,
+            "since": await told_since(self._fetch, viewer, task_id),
+            **(await self._marks.marks()).latest(),
         }
         rows = await self._fetch(_composed("task", viewer, parameters), parameters)
         if not rows:
             raise TaskNotFound(task_id=task_id)
         [row] = rows
         start = _SNAPSHOT_WIDTH + 1
-        arguments, result, error_message, traceback, origin, history = row[start + _TASK_WIDTH :]
+        arguments, result, error_message, traceback, origin, deleted_until, history = row[start + _TASK_WIDTH :]
         task = TaskDetails(
             **_task_fields(row[start:]),
             arguments=_raw(arguments),
@@ -124,7 +128,12 @@ class Queries:
             payloads_withheld=not viewer.sees_payloads,
         )
         cursor = Cursor.at(Snapshot.of(row), row[_SNAPSHOT_WIDTH])
-        return TaskDetail(task=task, history=[_history_entry(entry) for entry in history], cursor=str(cursor))
+        return TaskDetail(
+            task=task,
+            history=[_history_entry(entry) for entry in history],
+            history_deleted_until=deleted_until,
+            cursor=str(cursor),
+        )
 
     async def summary(self, viewer: Viewer) -> Summary:
         parameters: dict[str, Any] = {"everyone": viewer.sees_everything, "scope": viewer.owner or ""}
@@ -143,7 +152,12 @@ class Queries:
         """Transitions of the viewer's tasks that `cursor` has not seen; without a viewer everybody's, for whoever hands
         each to those who may see it. A transaction is never cut, so more than `limit` rows may be looked at. Raises
         CursorUnusable."""
-        parameters: dict[str, Any] = {"xip": [str(x) for x in cursor.xip], "xmax": str(cursor.xmax), "limit": limit}
+        parameters: dict[str, Any] = {
+            "xip": [str(x) for x in cursor.xip],
+            "xmax": str(cursor.xmax),
+            "since": (await self._marks.marks()).since(cursor),
+            "limit": limit,
+        }
         rows = await self._fetch(_composed("changes", viewer, parameters), parameters)
         snapshot = Snapshot.of(rows[0])
         cursor.check(snapshot)
@@ -155,7 +169,8 @@ class Queries:
 
     async def start_cursor(self) -> Cursor:
         """The cursor that has seen everything so far."""
-        [row] = await self._fetch(statement("start_cursor").format(snapshot=statement("snapshot")), {})
+        query = statement("start_cursor").format(snapshot=statement("snapshot"), latest=statement("latest_transaction"))
+        [row] = await self._fetch(query, (await self._marks.marks()).latest())
         return Cursor.at(Snapshot.of(row), row[_SNAPSHOT_WIDTH])
 
     async def earlier_cursor(self, transitions: int) -> Cursor:
@@ -170,6 +185,7 @@ class Queries:
 def _composed(name: str, viewer: Viewer, parameters: dict[str, Any], **parts: str) -> str:
     return statement(name).format(
         snapshot=statement("snapshot"),
+        latest=statement("latest_transaction"),
         task=statement("task_columns"),
         visible=visible(viewer, parameters),
         **parts,

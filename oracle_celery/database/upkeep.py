@@ -7,8 +7,9 @@ this connection, so the connection must be direct and its own, not one of a pool
 
 from __future__ import annotations
 
+import time
 import uuid
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -17,6 +18,9 @@ import psycopg
 
 from oracle_celery.database.cursor import Cursor, CursorUnusable, Snapshot
 from oracle_celery.database.failure_fold import fold_failures, trim_failures
+from oracle_celery.database.horizon import Marks
+from oracle_celery.database.partitions import TABLES, keep_partitions
+from oracle_celery.database.retention import Removed, Windows, sweep
 from oracle_celery.database.sql import statement
 from oracle_celery.database.untraced import untraced
 from oracle_celery.errors import DatabaseUnavailable
@@ -80,13 +84,17 @@ class LostTask(msgspec.Struct, frozen=True):
 class Upkeep:
     """One connection, made when it is needed and again after an error."""
 
-    def __init__(self, dsn: str) -> None:
+    def __init__(self, dsn: str, windows: Windows | None = None) -> None:
+        """`windows`: how long each kind is kept; None: everything for ever."""
         self._dsn = dsn
+        self._windows = windows
+        self._sweep: AsyncGenerator[Removed] | None = None
         self._connection: psycopg.AsyncConnection[Any] | None = None
         self._leads = False
 
     async def close(self) -> None:
         """Gives the lead up."""
+        self._sweep = None
         if self._connection is not None:
             await self._connection.close()
         self._connection = None
@@ -168,15 +176,50 @@ class Upkeep:
             connection = await self._connect()
             async with connection.transaction():
                 [(text,)] = await self._fetch("lock_durations", {})
-                start = statement("start_cursor").format(snapshot=snapshot_sql)
-                [now] = await (await connection.execute(start)).fetchall()
+                start = statement("start_cursor").format(snapshot=snapshot_sql, latest=statement("latest_transaction"))
+                marks = Marks(await self._fetch("history_marks", {}))
+                [now] = await (await connection.execute(start, marks.latest())).fetchall()
                 cursor = _usable(text, Snapshot.of(now), now[width])
-                where = {"xip": [str(x) for x in cursor.xip], "xmax": str(cursor.xmax), "limit": DURATIONS_LIMIT}
+                where = {
+                    "xip": [str(x) for x in cursor.xip],
+                    "xmax": str(cursor.xmax),
+                    "since": marks.since(cursor),
+                    "limit": DURATIONS_LIMIT,
+                }
                 [row] = await (await connection.execute(fold, where | limits)).fetchall()
                 looked_at, last = row[width:]
                 cursor = cursor.advanced(Snapshot.of(row), last, is_cut=looked_at >= DURATIONS_LIMIT)
                 await connection.execute(statement("move_durations"), {"cursor": str(cursor)})
                 return int(looked_at)
+
+    async def keep_partitions(self) -> None:
+        """Those of the days to come, and how transactions follow time. Raises TableBusy where it has to be tried
+        again."""
+        async with self._translated():
+            connection = await self._connect()
+            marks = Marks(await self._fetch("history_marks", {}))
+            await connection.execute(statement("mark_history"), marks.latest())
+            await connection.execute(statement("thin_marks"))
+            for table in TABLES.values():
+                await keep_partitions(connection, table)
+
+    async def retain(self, seconds: float) -> tuple[list[Removed], bool]:
+        """Goes on with a round of retention for about so long, or begins one; what it has done, and whether there is
+        more to do."""
+        if self._windows is None:
+            return [], False
+        async with self._translated():
+            steps = self._sweep or sweep(await self._connect(), self._windows)
+            self._sweep = None  # where it fails it is over
+            removed: list[Removed] = []
+            end = time.monotonic() + seconds
+            while time.monotonic() < end:
+                step = await anext(steps, None)
+                if step is None:
+                    return removed, False
+                removed.append(step)
+            self._sweep = steps
+            return removed, True
 
     async def trim_schedule(self, age: float = SCHEDULE_AGE) -> None:
         """Forgets what beat sent and missed more than `age` seconds ago, but for each entry's newest run."""

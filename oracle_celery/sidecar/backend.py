@@ -23,6 +23,7 @@ from oracle_celery.database.metrics import MetricQueries
 from oracle_celery.database.opening import migrate_schema, open_pool, require_schema
 from oracle_celery.database.progress import ProgressQueries
 from oracle_celery.database.queries import Queries
+from oracle_celery.database.retention import RetentionQueries, Windows
 from oracle_celery.database.schedule import ScheduleQueries
 from oracle_celery.database.trends import Trends
 from oracle_celery.database.upkeep import Upkeep
@@ -74,6 +75,7 @@ class Parts(NamedTuple):
     log_streams: LogStreams
     progress: ProgressBulletins
     metrics: MetricQueries
+    retention: RetentionQueries
 
 
 class Backend:
@@ -128,8 +130,9 @@ class Backend:
             bulletins.hear(payload)
             bulk_runner.hear(payload)
 
+        windows = Windows.of(self._settings)
         maintenance = Maintenance(
-            Upkeep(self._settings.listen_url or url),
+            Upkeep(self._settings.listen_url or url, windows),
             self._settings.worker_timeout,
             partial(ping, self._app),
             settle=settlement.round,
@@ -172,6 +175,7 @@ class Backend:
             log_streams=log_streams,
             progress=progress,
             metrics=MetricQueries(over(pool, METRICS_PATIENCE), self._settings.worker_timeout),
+            retention=RetentionQueries(fetch, windows),
         )
 
     def close_streams(self) -> None:

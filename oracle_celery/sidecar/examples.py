@@ -57,6 +57,7 @@ from oracle_celery.database.fleet_facts import (
     WorkerList,
 )
 from oracle_celery.database.lineage import Lineage, Relative
+from oracle_celery.database.retention import RetentionKind, RetentionPreview
 from oracle_celery.database.schedule_facts import BeatFacts, Crontab, Schedule, ScheduledRun, ScheduleEntry
 from oracle_celery.database.trend_facts import (
     Minute,
@@ -96,6 +97,7 @@ __all__ = [
     "QUEUE_LIST",
     "QUEUE_TRENDS",
     "RESUMED",
+    "RETENTION",
     "RETRIED",
     "RUN_ID",
     "SESSION",
@@ -488,6 +490,30 @@ SCHEDULE = Schedule(
             beat_at=CANCELLED_AT,
             gone_at=None,
         )
+    ],
+    as_of=CANCELLED_AT,
+)
+
+RETENTION = RetentionPreview(
+    kinds=[
+        RetentionKind(
+            kind="completed",
+            days=30,
+            rows=9_800_000,
+            bytes=7_500_000_000,
+            due_rows=320_000,
+            due_bytes=245_000_000,
+            due_partitions=[],
+        ),
+        RetentionKind(
+            kind="history",
+            days=30,
+            rows=40_000_000,
+            bytes=9_100_000_000,
+            due_rows=1_330_000,
+            due_bytes=303_000_000,
+            due_partitions=["task_transition_p20260211"],
+        ),
     ],
     as_of=CANCELLED_AT,
 )

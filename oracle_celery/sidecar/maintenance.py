@@ -1,5 +1,5 @@
 """What one sidecar of all does for the others: folds statistics, failures and durations, writes down gauges, settles
-commands, gives up workers that are gone and tasks that expired.
+commands, gives up workers that are gone and tasks that expired, makes partitions ahead and deletes what is old enough.
 
 A worker is given up only when three things are true: its beats have been missing for the whole timeout on the
 database's clock; this sidecar has itself been able to see beats for a whole timeout, without a break; and it does not
@@ -22,6 +22,7 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Collection
 
+from oracle_celery.database.partitions import TableBusy
 from oracle_celery.database.upkeep import (
     DURATIONS_LIMIT,
     EXPIRY_LIMIT,
@@ -51,6 +52,11 @@ DURATIONS_SECONDS = 5.0
 DURATIONS_FOLDS = 10
 #: Between two looks for kept messages of tasks that have completed.
 FORGET_SECONDS = 60.0
+#: Between two looks whether there are partitions for the days to come, and where somebody was in the way.
+PARTITIONS_SECONDS = 1_800.0
+BUSY_SECONDS = 60.0
+#: Of each round, what a round of retention may take while there is something to delete.
+RETAIN_SECONDS = 0.25
 #: Parts of the history in which one round looks for failures.
 FAILURE_FOLDS = 5
 
@@ -69,6 +75,7 @@ class Maintenance:
         *,
         settle: Settle | None = None,
         round_seconds: float = ROUND_SECONDS,
+        retain_again: float = TRIM_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._upkeep = upkeep
@@ -76,6 +83,7 @@ class Maintenance:
         self._ping = ping
         self._settle = settle
         self._round_seconds = round_seconds
+        self._retain_again = retain_again
         self._clock = clock
         self._watching_since = clock()
         self._last_round = clock()
@@ -86,6 +94,8 @@ class Maintenance:
         self._forget_at = clock()
         self._sample_at = clock()
         self._durations_at = clock()
+        self._partitions_at = clock()
+        self._retain_at = clock()
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -122,6 +132,8 @@ class Maintenance:
             while await self._upkeep.fold_statistics() >= FOLD_LIMIT:
                 await asyncio.sleep(0)
             await self._fold_failures()
+            if now >= self._partitions_at:
+                await self._keep_partitions(now)
             if now >= self._trim_at:
                 self._trim_at = now + TRIM_SECONDS
                 await self._upkeep.trim_statistics()
@@ -148,6 +160,8 @@ class Maintenance:
             if now >= self._durations_at:
                 self._durations_at = now + DURATIONS_SECONDS
                 await self._fold_durations()
+            if now >= self._retain_at:
+                await self._retain(now)
         self._last_round = self._clock()
 
     async def _fold_failures(self) -> None:
@@ -162,6 +176,26 @@ class Maintenance:
         for _ in range(DURATIONS_FOLDS):
             if await self._upkeep.fold_durations() < DURATIONS_LIMIT:
                 break
+
+    async def _keep_partitions(self, now: float) -> None:
+        """Whatever is in the way, rows go into the default partition meanwhile, and all else goes on."""
+        self._partitions_at = now + PARTITIONS_SECONDS
+        try:
+            await self._upkeep.keep_partitions()
+        except (TableBusy, DatabaseUnavailable) as error:
+            self._partitions_at = now + BUSY_SECONDS
+            logger.warning("Partitions for the days to come are made later: %s", error)
+
+    async def _retain(self, now: float) -> None:
+        """A part of a round, until it has come to its end; a word about each partition that went."""
+        removed, is_under_way = await self._upkeep.retain(RETAIN_SECONDS)
+        if not is_under_way:
+            self._retain_at = now + self._retain_again
+        for step in removed:
+            if step.partition is not None:
+                logger.info("Retention: %s of the %s is dropped, about %d rows", step.partition, step.kind, step.rows)
+            elif step.note is not None:
+                logger.info("Retention: %s", step.note)
 
     async def _give_up_lost_workers(self) -> None:
         silent = await self._upkeep.silent_workers(self._worker_timeout)

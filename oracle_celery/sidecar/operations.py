@@ -29,6 +29,7 @@ from oracle_celery.database.failures import FAILURE_ORDERS, FAILURE_RANGES
 from oracle_celery.database.fleet_facts import QueueList, WorkerList
 from oracle_celery.database.queries import SORT_KEYS
 from oracle_celery.database.query_fields import FIELDS
+from oracle_celery.database.retention import RetentionPreview
 from oracle_celery.database.schedule_facts import Schedule
 from oracle_celery.database.trend_facts import QueueTrends, Statistics, TaskTypes
 from oracle_celery.database.trends import RANGES
@@ -499,6 +500,14 @@ OPERATIONS: Mapping[str, Operation] = {
             text("task_id", "Only what was done to this task.", examples.TASK_ID),
         ),
         answers={200: answer(AuditPage, examples.AUDIT_PAGE, "Entries, the newest first.")},
+    ),
+    "retention": Operation(
+        tag="admin",
+        summary="Read what is kept and what would go",
+        description="By kind: how long it is kept (`oracle_retention_*`), how much there is, and how much is old "
+        "enough to be deleted now. Rows and bytes are PostgreSQL's estimates; nothing is counted and nothing deleted. "
+        "The sidecar that leads deletes once an hour.",
+        answers={200: answer(RetentionPreview, examples.RETENTION, "One entry for each kind.")},
     ),
     "begin_session": Operation(
         tag="session",

@@ -67,6 +67,7 @@ RULES: Mapping[str, Rule] = {
     "audit": Rule.OVERSIGHT,
     "schedule": Rule.OVERSIGHT,
     "metrics": Rule.OVERSIGHT,
+    "retention": Rule.ADMIN,
     "pause": Rule.ADMIN,
     "resume": Rule.ADMIN,
 }

@@ -42,6 +42,7 @@ from oracle_celery.sidecar.metrics import Metrics
 from oracle_celery.sidecar.openapi import OpenApi
 from oracle_celery.sidecar.origins import refuse_other_sites
 from oracle_celery.sidecar.permissions import is_public, permit, require_rules
+from oracle_celery.sidecar.retention import RetentionApi
 from oracle_celery.sidecar.schedule import ScheduleRoutes
 from oracle_celery.sidecar.session import Environment, LoginLink, Session
 from oracle_celery.sidecar.session_cookie import SessionCookie
@@ -188,6 +189,7 @@ class Sidecar:
         application.add_routes(Failures(self._backend).routes())
         application.add_routes(Values(self._backend).routes())
         application.add_routes(Statistics(self._backend).routes())
+        application.add_routes(RetentionApi(self._backend).routes())
         application.add_routes(Health(self._backend).routes())
         application.add_routes(metrics.routes())
         application.add_routes(ScheduleRoutes(self._backend).routes())

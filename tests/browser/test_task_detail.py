@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 
 import msgspec
+import psycopg
 from playwright.sync_api import Page, expect
 
 from tests.browser.narrator import Narrator
@@ -28,6 +29,23 @@ def test_the_state_history_tells_every_step_and_how_long_it_took(page: Page, nar
     expect(lines.nth(2).locator(".state-line__word")).to_have_text("Completed")
     expect(page.locator(".task-detail h2")).to_have_text("shop.orders.charge_card")
     assert page.url.endswith("#/tasks/h-1")
+
+
+def test_a_history_that_was_deleted_does_not_pretend_to_be_whole(page: Page, narrator: Narrator, database: str) -> None:
+    """Where retention may have taken its beginning, or all of it, that is said."""
+    narrator.sent("old")
+    narrator.started("old")
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("UPDATE oracle.history_floor SET history_until = now() + interval '1 day'")
+        connection.execute("DELETE FROM oracle.task_transition WHERE status = 0")
+        open_task(page, "old")
+        expect(page.locator(".state-history__deleted")).to_contain_text("has been deleted (retention)")
+        expect(page.locator(".state-line")).to_have_count(1)
+        connection.execute("DELETE FROM oracle.task_transition")
+    page.reload()
+    expect(page.locator(".state-history__deleted")).to_be_visible()
+    expect(page.locator(".state-history__bar")).to_be_hidden()
+    expect(page.locator(".state-line")).to_have_count(0)
 
 
 def test_the_result_is_shown_without_losing_a_digit(page: Page, narrator: Narrator) -> None:

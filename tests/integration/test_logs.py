@@ -6,6 +6,7 @@ import asyncio
 import random
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
@@ -151,12 +152,13 @@ async def test_news_are_found_by_index(database: str, queries: LogQueries, feede
             "see_payloads": [True],
             "xmaxs": [str(cursor.xmax)],
             "xips": [""],
+            "since": datetime.fromtimestamp(0, UTC),
             "limit": 100,
         }
         query = statement("log_news").format(snapshot=statement("snapshot"))
         plan = "\n".join(text for (text,) in connection.execute(f"EXPLAIN (ANALYZE) {query}", parameters).fetchall())
-    assert re.search(r"using log_arrival on task_log g_1 .*rows=1(\.00)? loops=1", plan), plan
-    assert "Seq Scan on task_log" not in plan
+    assert re.search(r"using log_arrival_first on task_log_first g_\d .*rows=1(\.00)? loops=1", plan), plan
+    assert "Seq Scan on task_log_first" not in plan
 
 
 # -- the stream -------------------------------------------------------------------------------------------------------

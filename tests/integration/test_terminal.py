@@ -155,3 +155,24 @@ def test_a_database_that_is_away_is_one_line(redis_url: str) -> None:
     assert result.exit_code == 1
     assert result.stderr.startswith("Error: PostgreSQL does not answer")
     assert result.stderr.count("\n") == 1
+
+
+def test_retention_is_previewed_and_applied(oracle: Oracle, feeder: Feeder, archive: Archive) -> None:
+    """Nothing goes without --apply; with it, what is old enough and nothing else."""
+    feeder.tell(transition("old", Status.COMPLETED), transition("new", Status.COMPLETED), transition("waits"))
+    archive.run(
+        "UPDATE oracle.task_state_record SET created_at = created_at - interval '60 days',"
+        " finished_at = finished_at - interval '60 days' WHERE task_id <> 'new'"
+    )
+    result = oracle("retention")
+    assert result.exit_code == 0
+    assert [line.split()[0] for line in result.stdout.splitlines()[:4]] == ["KIND", "completed", "failed", "cancelled"]
+    assert "audit" in result.stdout
+    assert "for ever" in result.stdout
+    kinds = _json(oracle("retention", "--json"))["kinds"]  # type: ignore[index]
+    assert {kind["kind"]: kind["days"] for kind in kinds}["history"] == 30
+    assert archive.one("SELECT count(*) FROM oracle.task_state_record") == (3,)
+    assert oracle("retention", "--apply").stdout == "completed: 1 rows deleted\n"
+    assert archive.all("SELECT task_id FROM oracle.task_state_record ORDER BY 1") == [("new",), ("waits",)]
+    assert "Nothing was old enough" in oracle("retention", "--apply").stdout
+    assert _json(oracle("retention", "--apply", "--json")) == []

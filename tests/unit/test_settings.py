@@ -68,6 +68,11 @@ def test_defaults() -> None:
         ("oracle_environment", "x" * 41, "up to 40 characters"),
         ("oracle_environment", "two\nlines", "up to 40 characters"),
         ("oracle_environment_color", "#ff0000", "'green' or 'blue'"),
+        ("oracle_retention_completed", -1, "days from 0.0416667 to 36500, or None"),
+        ("oracle_retention_completed", "30d", "days from"),
+        ("oracle_retention_history", 0.5, "days from 1"),
+        ("oracle_retention_audit", False, "days from 1"),
+        ("oracle_retention_abandoned", 30, "at least as long as those that have: 90 days"),
         ("oracle_xyz", 5, "there are oracle_"),
     ],
 )

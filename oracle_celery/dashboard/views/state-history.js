@@ -16,12 +16,18 @@ const LABEL_SHARE = 0.13; // of the bar's width that a duration needs to be writ
 export function StateHistory(element) {
   const bar = element.querySelector(".state-history__bar");
   const scale = [...element.querySelector(".state-history__scale").children];
+  const deleted = element.querySelector(".state-history__deleted");
   const lines = element.querySelector(".state-history__lines");
   const template = document.querySelector("#state-line");
 
-  function update({ entries, now, isKnown }) {
-    element.hidden = !isKnown || entries.length === 0;
+  /** `deletedUntil`: what was told before is no longer there; null where the history is whole. */
+  function update({ entries, now, isKnown, deletedUntil = null }) {
+    element.hidden = !isKnown || (entries.length === 0 && deletedUntil === null);
     if (element.hidden) return;
+    deleted.hidden = deletedUntil === null;
+    deleted.textContent = deletedUntil === null ? "" : t("history.deleted", { date: formatFullTime(deletedUntil) });
+    for (const part of [bar, bar.nextElementSibling, lines]) part.hidden = entries.length === 0;
+    if (entries.length === 0) return;
     const spans = measured(entries, now);
     updateBar(spans);
     updateScale(spans);

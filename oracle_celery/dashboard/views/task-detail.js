@@ -86,7 +86,7 @@ export function TaskDetail(element) {
     updateStatus(task, task.trace_sampled === false ? null : detail.traceUrl);
     progress.update(progressOf(state.progress, task));
     facts.update({ task, entries, now });
-    history.update({ entries, now, isKnown: phase === "ready" || entries.length > 0 });
+    history.update({ entries, now, isKnown: phase === "ready" || entries.length > 0, deletedUntil: detail.historyDeletedUntil });
     failure.update(task);
     attempts.update({ entries, now });
     for (const payload of payloads) payload.update(task);

@@ -110,8 +110,9 @@ export function TaskLog(element) {
     const texts = [];
     if (log.phase === "failed") texts.push(t("log.failed", { message: log.error.message }));
     else if (log.phase === "loading" && log.lines.length === 0) texts.push(t("log.loading"));
-    else if (log.lines.length === 0) texts.push(t(log.level > 0 || log.run !== null ? "log.nothing" : "log.empty"));
+    else if (log.lines.length === 0) texts.push(t(emptiness(log)));
     if (missing > 0) texts.push(t("log.not_kept", { count: missing, formatted: formatCount(missing) }));
+    if (log.deletedUntil !== null) texts.push(t("log.deleted", { date: formatFullTime(log.deletedUntil) }));
     note.textContent = texts.join(" ");
     note.hidden = texts.length === 0;
     lines.hidden = log.lines.length === 0;
@@ -282,4 +283,9 @@ function levelOf(number) {
   if (number >= 40) return "error";
   if (number >= 30) return "warning";
   return number >= 20 ? "info" : "debug";
+}
+
+/** Where lines have been deleted nobody can say that there never were any. */
+function emptiness({ level, run, deletedUntil }) {
+  return level > 0 || run !== null || deletedUntil !== null ? "log.nothing" : "log.empty";
 }

@@ -19,12 +19,14 @@ UPDATE oracle.failure_cursor SET cursor = %(cursor)s;
 unseen AS MATERIALIZED (
     SELECT * FROM (
         SELECT txid, at, run_at, retries, status, rank, task_id, reason, error_type, error_message
-        FROM oracle.task_transition WHERE txid = ANY (%(xip)s::text[]::xid8[])
+        FROM oracle.task_transition
+        WHERE txid = ANY (%(xip)s::text[]::xid8[]) AND stored_at >= %(since)s::timestamptz
         UNION ALL
         SELECT * FROM (
             SELECT txid, at, run_at, retries, status, rank, task_id, reason, error_type, error_message
             FROM oracle.task_transition
-            WHERE txid >= %(xmax)s::text::xid8 ORDER BY txid FETCH FIRST %(limit)s ROWS WITH TIES
+            WHERE txid >= %(xmax)s::text::xid8 AND stored_at >= %(since)s::timestamptz
+            ORDER BY txid FETCH FIRST %(limit)s ROWS WITH TIES
         ) AS later
     ) AS either
     ORDER BY txid FETCH FIRST %(limit)s ROWS WITH TIES

@@ -7,13 +7,18 @@
 -- task without lines, with nulls; none where the viewer may not see the task. {position} says from where, {order} which
 -- way.
 {snapshot}
-SELECT s.*, last.txid::text::bigint, l.line_id, l.at AT TIME ZONE 'UTC', l.level, l.logger, l.message, l.run_id, l.number,
+SELECT s.*, last.txid::text::bigint,
+    (SELECT oracle.instant(f.logs_until) FROM oracle.history_floor AS f WHERE t.created_at < f.logs_until), l.line_id, l.at AT TIME ZONE 'UTC', l.level, l.logger, l.message, l.run_id, l.number,
     l.span_id
 FROM snapshot AS s CROSS JOIN oracle.task_state_record AS t
-LEFT JOIN LATERAL (SELECT max(g.txid) AS txid FROM oracle.task_log AS g WHERE g.task_id = t.task_id) AS last ON true
+LEFT JOIN LATERAL (
+    SELECT max(g.txid) AS txid FROM oracle.task_log AS g
+    WHERE g.task_id = t.task_id AND g.stored_at >= %(since)s::timestamptz
+) AS last ON true
 LEFT JOIN LATERAL (
     SELECT g.* FROM oracle.task_log AS g
-    WHERE g.task_id = t.task_id AND %(sees_payloads)s AND {position} AND {where}
+    WHERE g.task_id = t.task_id AND g.stored_at >= %(since)s::timestamptz
+        AND %(sees_payloads)s AND {position} AND {where}
     ORDER BY {order} LIMIT %(limit)s
 ) AS l ON true
 WHERE t.task_id = %(task_id)s AND {visible}
@@ -22,13 +27,15 @@ ORDER BY l.txid, l.line_id;
 -- name: log_after
 -- From a line on; from the beginning where it is none of this task's.
 (g.txid, g.line_id) > (
-    coalesce((SELECT txid FROM oracle.task_log WHERE task_id = %(task_id)s AND line_id = %(line_id)s), '0'),
+    coalesce((SELECT txid FROM oracle.task_log
+        WHERE task_id = %(task_id)s AND line_id = %(line_id)s AND stored_at >= %(since)s::timestamptz), '0'),
     %(line_id)s)
 
 -- name: log_before
 -- Up to a line; up to the end where it is none of this task's.
 (g.txid, g.line_id) < (
-    coalesce((SELECT txid FROM oracle.task_log WHERE task_id = %(task_id)s AND line_id = %(line_id)s),
+    coalesce((SELECT txid FROM oracle.task_log
+        WHERE task_id = %(task_id)s AND line_id = %(line_id)s AND stored_at >= %(since)s::timestamptz),
         '18446744073709551615'),
     %(line_id)s)
 
@@ -42,7 +49,8 @@ CROSS JOIN LATERAL (
     SELECT h.run_id, max(h.retries) + 1 AS attempt, min(h.run_at) AS run_at,
         max(h.trace_id) AS trace_id, max(h.span_id) AS span_id
     FROM oracle.task_transition AS h
-    WHERE h.task_id = t.task_id AND h.run_id IS NOT NULL AND h.rank >= 20
+    WHERE h.task_id = t.task_id AND h.stored_at >= %(since)s::timestamptz
+        AND h.run_id IS NOT NULL AND h.rank >= 20
     GROUP BY h.run_id
 ) AS r
 LEFT JOIN (
@@ -50,7 +58,7 @@ LEFT JOIN (
         array_agg(DISTINCT g.logger) FILTER (WHERE g.message IS NULL) AS reasons
     FROM (
         SELECT run_id, number, message, logger FROM oracle.task_log
-        WHERE task_id = %(task_id)s AND %(sees_payloads)s LIMIT %(limit)s
+        WHERE task_id = %(task_id)s AND stored_at >= %(since)s::timestamptz AND %(sees_payloads)s LIMIT %(limit)s
     ) AS g
     GROUP BY g.run_id
 ) AS l ON l.run_id = r.run_id
@@ -74,10 +82,11 @@ LEFT JOIN (
         SELECT * FROM (
             SELECT g.* FROM oracle.task_log AS g
             WHERE g.task_id = w.task_id AND g.txid = ANY (string_to_array(w.xip, ',')::xid8[])
+                AND g.stored_at >= %(since)s::timestamptz
             UNION ALL
             SELECT * FROM (
                 SELECT g.* FROM oracle.task_log AS g
-                WHERE g.task_id = w.task_id AND g.txid >= w.xmax::xid8
+                WHERE g.task_id = w.task_id AND g.txid >= w.xmax::xid8 AND g.stored_at >= %(since)s::timestamptz
                 ORDER BY g.txid FETCH FIRST %(limit)s ROWS WITH TIES
             ) AS later
         ) AS unseen

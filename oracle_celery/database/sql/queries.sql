@@ -16,6 +16,11 @@ WITH snapshot AS MATERIALIZED (
     FROM pg_control_system() AS c, pg_database AS d WHERE d.datname = current_database()
 )
 
+-- name: latest_transaction
+-- The last one of the history; a mark (see horizon.py) says where to look.
+greatest(%(marked)s::bigint, (
+        SELECT max(txid)::text::bigint FROM oracle.task_transition WHERE stored_at >= %(marked_at)s::timestamptz))
+
 -- name: task_columns
 -- Facts.Task, in its order, with the version last.
 t.task_id, t.name, t.status, t.reason, t.user_id, t.queue, t.worker, t.retries,
@@ -29,7 +34,7 @@ t.root_id, t.parent_id, t.group_id, t.error_type, t.run_at AT TIME ZONE 'UTC', t
 -- name: start_cursor
 -- The cursor of now.
 {snapshot}
-SELECT s.*, (SELECT max(txid)::text::bigint FROM oracle.task_transition) FROM snapshot AS s;
+SELECT s.*, {latest} FROM snapshot AS s;
 
 -- name: summaries
 -- The same of many owners at once, a row for each, in their order.
@@ -66,9 +71,11 @@ CROSS JOIN (SELECT count(*) AS workers FROM oracle.worker WHERE stopped_at IS NU
 ORDER BY o.number;
 
 -- name: earlier_cursor
--- The transaction of the transition that so many others came after, or null where there are not so many.
+-- The transaction of the transition that so many others came after, or null where there are not so many. By the column,
+-- which an index has in order: a bare txid would be the number that is told, and all of the history would be sorted.
 {snapshot}
-SELECT s.*, (SELECT txid::text::bigint FROM oracle.task_transition ORDER BY txid DESC OFFSET %(transitions)s LIMIT 1)
+SELECT s.*, (SELECT h.txid::text::bigint FROM oracle.task_transition AS h
+    ORDER BY h.txid DESC OFFSET %(transitions)s LIMIT 1)
 FROM snapshot AS s;
 
 -- name: changes
@@ -80,11 +87,12 @@ FROM snapshot AS s
 LEFT JOIN (
     SELECT * FROM (
         SELECT txid, history_id, task_id, status, reason, at FROM oracle.task_transition
-        WHERE txid = ANY (%(xip)s::text[]::xid8[])
+        WHERE txid = ANY (%(xip)s::text[]::xid8[]) AND stored_at >= %(since)s::timestamptz
         UNION ALL
         SELECT * FROM (
             SELECT txid, history_id, task_id, status, reason, at FROM oracle.task_transition
-            WHERE txid >= %(xmax)s::text::xid8 ORDER BY txid FETCH FIRST %(limit)s ROWS WITH TIES
+            WHERE txid >= %(xmax)s::text::xid8 AND stored_at >= %(since)s::timestamptz
+            ORDER BY txid FETCH FIRST %(limit)s ROWS WITH TIES
         ) AS later
     ) AS unseen
     ORDER BY txid FETCH FIRST %(limit)s ROWS WITH TIES
@@ -98,7 +106,7 @@ ORDER BY n.txid, n.history_id;
 -- name: list_tasks
 -- One page, and the cursor of its snapshot. {source} is the table, or those of its newest rows that match. One row with nulls where there is nothing.
 {snapshot}
-SELECT s.*, (SELECT max(txid)::text::bigint FROM oracle.task_transition), page.*
+SELECT s.*, {latest}, page.*
 FROM snapshot AS s
 LEFT JOIN (
     SELECT {task}, {key}::text AS key FROM {source}
@@ -106,13 +114,19 @@ LEFT JOIN (
     ORDER BY {order} LIMIT %(limit)s
 ) AS page ON true;
 
+-- name: told_since
+-- Nothing of the task was stored before; asked for by itself, so that what reads its history or its log is planned for
+-- the partitions since then alone: of those of a month, planning costs more than all else.
+SELECT t.created_at - interval '1 day' FROM oracle.task_state_record AS t WHERE t.task_id = %(task_id)s AND {visible};
+
 -- name: task
 -- One task, and the cursor of its snapshot.
 {snapshot}
-SELECT s.*, (SELECT max(txid)::text::bigint FROM oracle.task_transition),
+SELECT s.*, {latest},
     {task}, CASE WHEN %(sees_payloads)s THEN t.arguments::text END,
     CASE WHEN %(sees_payloads)s THEN t.result_payload::text END, CASE WHEN %(sees_payloads)s THEN t.error_message END,
     CASE WHEN %(sees_payloads)s THEN t.traceback END, t.origin,
+    (SELECT oracle.instant(f.history_until) FROM oracle.history_floor AS f WHERE t.created_at < f.history_until),
     ARRAY(
         SELECT json_build_array(h.history_id, h.status, h.reason,
             to_char(h.at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), h.retries, h.run_id, h.worker, h.origin,
@@ -120,7 +134,8 @@ SELECT s.*, (SELECT max(txid)::text::bigint FROM oracle.task_transition),
             CASE WHEN %(sees_payloads)s THEN h.error_message END, h.trace_id, h.span_id)::text
         FROM (
             SELECT DISTINCT ON (retries, run_at, rank, status, reason) *
-            FROM oracle.task_transition WHERE task_id = t.task_id
+            FROM oracle.task_transition
+            WHERE task_id = t.task_id AND stored_at >= %(since)s::timestamptz
             ORDER BY retries, run_at, rank, status, reason, at, history_id
         ) AS h
         WINDOW told AS (ORDER BY h.at, h.history_id)

@@ -206,11 +206,12 @@ UPDATE oracle.duration_cursor SET cursor = %(cursor)s;
 unseen AS MATERIALIZED (
     SELECT * FROM (
         SELECT txid, task_id, at, run_at, retries, rank, status, runtime FROM oracle.task_transition
-        WHERE txid = ANY (%(xip)s::text[]::xid8[])
+        WHERE txid = ANY (%(xip)s::text[]::xid8[]) AND stored_at >= %(since)s::timestamptz
         UNION ALL
         SELECT * FROM (
             SELECT txid, task_id, at, run_at, retries, rank, status, runtime FROM oracle.task_transition
-            WHERE txid >= %(xmax)s::text::xid8 ORDER BY txid FETCH FIRST %(limit)s ROWS WITH TIES
+            WHERE txid >= %(xmax)s::text::xid8 AND stored_at >= %(since)s::timestamptz
+            ORDER BY txid FETCH FIRST %(limit)s ROWS WITH TIES
         ) AS later
     ) AS x
     ORDER BY txid FETCH FIRST %(limit)s ROWS WITH TIES
