@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from oracle_celery.database.query_language import EVERYTHING, TaskQuery, query_condition
+from oracle_celery.database.sql import statement
 from oracle_celery.database.texts import end_of, like
 from oracle_celery.errors import BadQuery
 from oracle_celery.states import Status
@@ -52,7 +54,7 @@ _EXPRESSIONS = {
 }
 SORT_KEYS = tuple(_TYPES)
 INDEXED = frozenset({"created_at", "task_id"})
-SORTED_TASKS = 100_000
+SORTED_TASKS = 10_000
 _NEVER_NULL = frozenset({"created_at", "task_id", "status", "retries"})
 
 
@@ -81,14 +83,17 @@ def condition(wanted: TaskFilter, viewer: Viewer, parameters: dict[str, Any]) ->
         codes = ", ".join(str(int(status)) for status in wanted.status)  # literals: a partial index must be recognised
         parts.append(f"t.status IN ({codes})")
     if wanted.user:
-        parameters["user"] = list(wanted.user)
-        parts.append("t.user_id = ANY (%(user)s)")
+        parts.append(_equal("t.user_id", "user", wanted.user, parameters))
     for field in ("name", "queue", "worker"):
         values: tuple[str, ...] = getattr(wanted, field)
-        if values:
-            parameters[field] = [value for value in values if "*" not in value]
-            parameters[f"{field}_like"] = [like(value) for value in values if "*" in value]
-            parts.append(f"(t.{field} = ANY (%({field})s) OR t.{field} LIKE ANY (%({field}_like)s))")
+        exact = [value for value in values if "*" not in value]
+        patterns = [like(value) for value in values if "*" in value]
+        tests = [_equal(f"t.{field}", field, exact, parameters)] if exact else []
+        if patterns:
+            parameters[f"{field}_like"] = patterns
+            tests.append(f"t.{field} LIKE ANY (%({field}_like)s)")
+        if tests:
+            parts.append(f"({' OR '.join(tests)})")
     if wanted.id:
         ranges = []
         for number, prefix in enumerate(wanted.id):
@@ -101,13 +106,22 @@ def condition(wanted: TaskFilter, viewer: Viewer, parameters: dict[str, Any]) ->
     return " AND ".join(parts) or "true"
 
 
-def source(sort: str, found: str) -> str:
-    """Where the rows ``t`` of a list come from; `found` is what is asked of each."""
+def _equal(expression: str, name: str, values: Sequence[str], parameters: dict[str, Any]) -> str:
+    """Of one value alone an index has the rows in order; of several it would have to sort all there are."""
+    if len(values) == 1:
+        parameters[name] = values[0]
+        return f"{expression} = %({name})s"
+    parameters[name] = list(values)
+    return f"{expression} = ANY (%({name})s)"
+
+
+def source(sort: str, found: str, after: str) -> str:
+    """Where the rows ``t`` of a list come from; `found` is what is asked of each, `after` the page's condition. What is
+    sorted are keys and ids: whole rows, and all that is told of them, are made for one page alone."""
     column, _ = _column(sort)
     if column in INDEXED:
         return "oracle.task_state_record AS t"
-    newest = f"ORDER BY t.created_at DESC LIMIT {SORTED_TASKS}"
-    return f"(SELECT * FROM oracle.task_state_record AS t WHERE {found} {newest}) AS t"  # noqa: S608  # of constants
+    return statement("sorted_tasks").format(found=found, after=after, sorted_tasks=SORTED_TASKS, order=order(sort))
 
 
 def order(sort: str) -> str:

@@ -83,7 +83,7 @@ class Queries:
         after = page_condition(sort, page, parameters)
         query = _composed(
             *("list_tasks", viewer, parameters),
-            source=source(sort, f"{visible(viewer, parameters)} AND {where}"),
+            source=source(sort, f"{visible(viewer, parameters)} AND {where}", after),
             where=where,
             after=after,
             order=order(sort),

@@ -22,6 +22,8 @@ BARE = ""
 
 #: Time at work: told for what has ended, up to now for what runs, as the list shows it.
 RUNTIME = "coalesce(t.runtime, CASE WHEN t.status = 1 THEN extract(epoch FROM now() - t.started_at)::float8 END)"
+#: From there on an index (task_slow) knows the runtime of what has ended.
+SLOW_SECONDS = 5.0
 #: From sending to the start of the newest run; up to now for what has not started.
 WAIT = (
     "extract(epoch FROM CASE WHEN t.status = 0 THEN now() ELSE coalesce(t.started_at, t.finished_at) END"
@@ -43,7 +45,7 @@ FIELDS: Mapping[str, Kind] = {
     "fingerprint": Text(
         "f.fingerprint", within="EXISTS (SELECT FROM oracle.task_failure AS f WHERE f.task_id = t.task_id AND {})"
     ),
-    "runtime": Duration(RUNTIME),
+    "runtime": Duration(RUNTIME, implied="(t.runtime >= {} OR t.status = 1)", implied_from=SLOW_SECONDS),
     "wait": Duration(WAIT),
     "retries": Count("t.retries"),
     "created": Moment("t.created_at"),

@@ -149,7 +149,9 @@ class Text(msgspec.Struct, frozen=True):
         exact = [value for value in values if "*" not in value]
         patterns = [like(value) for value in values if "*" in value]
         tests = []
-        if exact:
+        if len(exact) == 1:  # an index has those in order
+            tests.append(f"{self.expression} = {bind(exact[0])}")
+        elif exact:
             tests.append(f"{self.expression} = ANY ({bind(exact)})")
         if patterns:
             tests.append(f"{self.expression} LIKE ANY ({bind(patterns)})")
@@ -197,10 +199,13 @@ class Word(msgspec.Struct, frozen=True):
 
 
 class Duration(msgspec.Struct, frozen=True):
-    """Seconds between two."""
+    """Seconds between two. `implied`: what being at least so long implies, from `implied_from` seconds on; it is asked
+    for besides, because an index leads to it."""
 
     expression: str
     narrows: bool = True
+    implied: str = ""
+    implied_from: float = float("inf")
 
     def read(self, text: str) -> Span:
         span = _span(text, _seconds, DURATION_ALLOWED, "duration")
@@ -209,7 +214,13 @@ class Duration(msgspec.Struct, frozen=True):
         return span
 
     def sql(self, values: Sequence[Span], bind: Bind) -> str:
-        return _either([_in_span(self.expression, value, bind, "double precision") for value in values])
+        return _either([self._span(value, bind) for value in values])
+
+    def _span(self, value: Span, bind: Bind) -> str:
+        span = _in_span(self.expression, value, bind, "double precision")
+        if value.low is None or value.low < self.implied_from:
+            return span
+        return f"({span} AND {self.implied.format(f'{bind(value.low)}::double precision')})"
 
 
 class Count(msgspec.Struct, frozen=True):

@@ -63,7 +63,7 @@ _STATUS = Parameter(
 _SORT = Parameter(
     name="sort",
     description="A minus puts the largest first. By anything but created_at and task_id, the newest "
-    "100,000 that match are sorted.",
+    "10,000 that match are sorted.",
     schema={
         "type": "string",
         "enum": [sign + key for key in SORT_KEYS for sign in ("", "-")],

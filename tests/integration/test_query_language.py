@@ -122,7 +122,7 @@ async def test_an_action_on_many_is_about_what_the_list_shows(database: str) -> 
 async def test_stuck_and_slow(database: str, queries: Queries) -> None:
     """Measured by what is usual for the name among the tasks that the viewer sees."""
     gone, there = uuid.uuid4(), uuid.uuid4()
-    mean = "INSERT INTO oracle.statistic_minute VALUES (now(), 20, 10, 10, 2, {}, '{}', 'quick', '')"
+    mean = "INSERT INTO oracle.statistic_half_hour VALUES (now(), 20, 10, 10, 2, {}, '{}', 'quick')"
     worker = (
         "INSERT INTO oracle.worker (worker_id, node, origin, pool, concurrency, queues, versions, started_at, beat_at,"
         " lost_at) VALUES (%s, 'a', '1@a', 'prefork', 1, '{served}', '{}', now(), now(), %s)"

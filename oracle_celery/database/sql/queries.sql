@@ -114,6 +114,14 @@ LEFT JOIN (
     ORDER BY {order} LIMIT %(limit)s
 ) AS page ON true;
 
+-- name: sorted_tasks
+-- Of the newest that are {found}, those of one page by an order that no index has.
+(
+    SELECT t.task_id FROM (
+        SELECT * FROM oracle.task_state_record AS t WHERE {found} ORDER BY t.created_at DESC LIMIT {sorted_tasks}
+    ) AS t WHERE {after} ORDER BY {order} LIMIT %(limit)s
+) AS chosen JOIN oracle.task_state_record AS t USING (task_id)
+
 -- name: told_since
 -- Nothing of the task was stored before; asked for by itself, so that what reads its history or its log is planned for
 -- the partitions since then alone: of those of a month, planning costs more than all else.

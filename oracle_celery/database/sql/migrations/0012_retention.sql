@@ -88,5 +88,9 @@ ALTER TABLE oracle.task_progress SET (autovacuum_vacuum_scale_factor = 0, autova
 ALTER TABLE oracle.statistic_minute SET (autovacuum_vacuum_scale_factor = 0.05);
 ALTER TABLE oracle.task_message SET (autovacuum_vacuum_scale_factor = 0.05);
 
+-- The few tasks that took long, for whoever looks for them: found among millions that did not. A task that took less
+-- costs no entry.
+CREATE INDEX task_slow ON oracle.task_state_record (runtime) WHERE runtime >= 5;
+
 -- Minutes that are too old are the first ones of their table: found without reading all of it, every hour.
 CREATE INDEX statistic_age ON oracle.statistic_minute USING brin (minute);
