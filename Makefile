@@ -16,7 +16,7 @@ DEV_READY := $(VENV)/.ready-dev
 BENCH_READY := $(VENV)/.ready-bench
 SERVERS_READY := $(VENV)/.ready-servers
 
-.PHONY: help demo screenshots setup test faults faults-full lint format bench bench-page bench-full clean distclean
+.PHONY: help demo screenshots setup test faults faults-full lint format bench bench-page bench-size bench-soak bench-full clean distclean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,6 +55,12 @@ bench: $(BENCH_READY) $(SERVERS_READY) ## Measure what has a target, and say wha
 
 bench-page: $(DEV_READY) $(SERVERS_READY) ## Measure the task list over many tasks (ARGS="--full": 2 million, half an hour)
 	$(BIN)/python -m tests.benchmarks.page $(ARGS)
+
+bench-size: $(DEV_READY) $(SERVERS_READY) ## Measure reads, ingest and retention over a month of tasks (ARGS="--tasks 10000000": half an hour, 20 GB)
+	$(BIN)/python -m tests.benchmarks.size $(ARGS)
+
+bench-soak: $(DEV_READY) $(SERVERS_READY) ## See for an hour whether autovacuum keeps up (ARGS="--minutes 5 --rate 1000")
+	$(BIN)/python -m tests.benchmarks.soak $(ARGS)
 
 bench-full: $(BENCH_READY) $(SERVERS_READY) ## The same with more tasks and rounds, and larger databases
 	$(BIN)/python -m tests.benchmarks --full $(ARGS)

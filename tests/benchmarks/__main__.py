@@ -24,7 +24,7 @@ import psycopg
 
 import oracle_celery
 from oracle_celery.settings import Settings
-from tests.benchmarks import draining, handlers, ingest, latency, recorders, streams, throughput
+from tests.benchmarks import draining, handlers, ingest, latency, recorders, size, streams, throughput
 from tests.benchmarks.figure import Figure, told
 from tests.benchmarks.ground import Ground
 
@@ -47,6 +47,7 @@ PARTS: dict[str, Part] = {
     "recorders": Part("Many recorders at once, with a 2 ms flush", recorders.measure),
     "latency": Part("Fact → row → client of the stream", latency.measure),
     "streams": Part("Clients of one sidecar", streams.measure),
+    "size": Part("A month of tasks", size.measure),
 }
 
 

@@ -20,7 +20,7 @@ from oracle_celery.records import Transition
 from oracle_celery.states import Rank, Status
 from tests.factories import Feeder
 
-__all__ = ["feed", "fill"]
+__all__ = ["NAMES", "QUEUES", "WORKERS", "facts", "feed", "fill"]
 
 #: Days over which the past is spread.
 DAYS = 7
@@ -106,7 +106,7 @@ def feed(database: str, rate: int) -> None:
     """Transitions a second, until this process is ended; prints each second how many there were."""
     random.seed(1)
     with Feeder(database, node="celery@shop-0") as feeder:
-        facts = _facts()
+        told_facts = facts()
         told = 0
         began = due = time.monotonic()
         said = began
@@ -114,14 +114,14 @@ def feed(database: str, rate: int) -> None:
             due += BATCH_SECONDS
             time.sleep(max(0.0, due - time.monotonic()))
             wanted = int((due - began) * rate) - told
-            feeder.tell(*(next(facts) for _ in range(wanted)))
+            feeder.tell(*(next(told_facts) for _ in range(wanted)))
             told += wanted
             if time.monotonic() - said >= 1.0:
                 print(f"{told / (time.monotonic() - began):.0f}", flush=True)
                 said = time.monotonic()
 
 
-def _facts() -> Iterator[Transition]:
+def facts() -> Iterator[Transition]:
     """Sent, started and ended tasks in turn, for ever: each fact of another task than the one before."""
     sent: deque[str] = deque()
     running: deque[tuple[str, str, int]] = deque()
