@@ -55,6 +55,8 @@ ADOPTION_INTERVAL = 1.0
 #: Seconds between two tries to reach PostgreSQL: the first, and the longest.
 BACKOFF_FIRST = 0.1
 BACKOFF_LONGEST = 5.0
+#: Different complaints until PostgreSQL is back.
+COMPLAINTS_LIMIT = 5
 #: Seconds that a stopping process waits where PostgreSQL is known to be away.
 AWAY_FLUSH_TIMEOUT = 0.2
 #: Seconds beyond its time in which a stopping thread may still end what it is in the middle of.
@@ -129,7 +131,7 @@ class Recorder:
         self._offset_ns = 0
         self._run_offsets: dict[str, int] = {}
         self._next_clock = 0.0
-        self._complaint = ""
+        self._complaints: set[str] = set()
         self._forgotten: list[str] = []
 
     def add_duty(self, interval: float, duty: Duty) -> None:
@@ -144,7 +146,7 @@ class Recorder:
     @property
     def is_away(self) -> bool:
         """The last try to reach PostgreSQL has failed."""
-        return bool(self._complaint)
+        return bool(self._complaints)
 
     def start(self) -> None:
         if self._thread is None:
@@ -157,7 +159,7 @@ class Recorder:
         thread, self._thread = self._thread, None
         if thread is None:
             return
-        if self._complaint:
+        if self._complaints:
             timeout = min(timeout, AWAY_FLUSH_TIMEOUT)
         self._deadline = time.monotonic() + timeout
         self._stopping = True
@@ -182,7 +184,8 @@ class Recorder:
                     self._run_offsets.clear()
                 self._perform_duties()  # first: a batch in trouble must not make a living worker look dead
                 sent = 0 if self._store is None else self._flush(self._store)
-                backoff, self._complaint = BACKOFF_FIRST, ""
+                backoff = BACKOFF_FIRST
+                self._complaints.clear()
                 if sent > BATCH_SIZE // 2:
                     pause = 0.0  # there may be more
                 elif is_last:
@@ -427,11 +430,12 @@ class Recorder:
         self.counts.journal_bytes = size
 
     def _complain(self, error: OracleError) -> None:
-        """Once per kind of trouble: a database that is away for an hour is one line in the log."""
-        kind = type(error).__name__
-        if kind == self._complaint:
+        """Each trouble once: a database that is away for an hour is a line in the log, and one whose trouble becomes
+        another one, such as refused connections after a shutdown, a few."""
+        said = str(error)
+        if said in self._complaints or len(self._complaints) >= COMPLAINTS_LIMIT:
             return
-        self._complaint = kind
+        self._complaints.add(said)
         if isinstance(error, (SchemaMissing, SchemaOutOfDate)):
             logger.warning("Oracle journals and waits: %s", error)
         elif isinstance(error, DatabaseUnavailable):

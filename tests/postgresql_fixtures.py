@@ -70,6 +70,11 @@ class PostgresServer:
         """The postmaster's."""
         return int((self.data / "postmaster.pid").read_text().splitlines()[0])
 
+    def give(self, folder: Path) -> None:
+        """The folder is the server's."""
+        if self._user:
+            shutil.chown(folder, self._user)
+
     def start(self) -> None:
         # a killed postmaster's children may hold the shared memory for a moment: try until the deadline
         deadline = time.monotonic() + START_TIMEOUT
