@@ -12,12 +12,12 @@ unless `worker_redirect_stdouts` is off; and a killed process says nothing of th
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
 from typing import TYPE_CHECKING, Any
 
-from celery import signals
-from celery._state import get_current_task
+from celery import _state, signals
 from celery.exceptions import SoftTimeLimitExceeded
 
 from oracle_celery.payload import cut_head, identifier, scrub
@@ -37,12 +37,19 @@ TRACE_LOGGER = "celery.app.trace"
 TOO_MANY, TOO_LARGE, NO_ROOM = "oracle_log_lines_per_run", "oracle_log_bytes_per_run", "oracle_journal_quota"
 
 
+#: Characters of a logger's name, and names that are remembered.
+LOGGER_LIMIT = 255
+LOGGERS_LIMIT = 256
+
+
 class _Lines:
     """What one run has logged."""
 
-    __slots__ = ("left_out", "number", "reason", "size", "told")
+    __slots__ = ("left_out", "number", "reason", "run_id", "size", "task_id", "told")
 
-    def __init__(self) -> None:
+    def __init__(self, task_id: str, run_id: str | None) -> None:
+        self.task_id = task_id
+        self.run_id = run_id
         self.number = 0  # of the next line
         self.size = 0  # bytes journalled
         self.told = 0  # the number up to which a reader can know what is missing
@@ -57,28 +64,37 @@ class TaskLogHandler(logging.Handler):
         super().__init__()
         self.oracle = oracle
 
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Without the lock of a handler: the journal has its own."""
+        if self.filters and not self.filter(record):
+            return False
+        self.emit(record)
+        return True
+
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            task = get_current_task()
-            if task is None or task.app is not self.oracle.app or task.name in HIDDEN_TASKS:
+            task = _state._task_stack.top  # noqa: SLF001  # as get_current_task does
+            if task is None or task.name in HIDDEN_TASKS or record.name == TRACE_LOGGER:
                 return
-            if record.name == TRACE_LOGGER or not self.oracle.is_recording:
+            if task.app is not self.oracle.app or not self.oracle.is_recording:
                 return
-            self._record(record, task.request)
+            request = task.request_stack.top
+            self._record(record, task.request if request is None else request)
         except SoftTimeLimitExceeded:
             raise
         except Exception:  # noqa: BLE001  # a guest's mistake is the guest's
             self.oracle.guest.count_failure()
 
     def _record(self, record: logging.LogRecord, request: Any) -> None:
-        settings = self.oracle.settings
-        task_id = identifier(request.id)
-        if not settings.logs or task_id is None:
+        settings, fields = self.oracle.settings, request.__dict__
+        if not settings.logs:
             return
-        fields = request.__dict__
         lines = fields.get(LINES)
         if lines is None:
-            lines = fields[LINES] = _Lines()
+            task_id = identifier(request.id)
+            if task_id is None:
+                return
+            lines = fields[LINES] = _Lines(task_id, fields.get(RUN_ID))
         number = lines.number
         lines.number = number + 1
         if number >= settings.log_lines_per_run:
@@ -91,12 +107,12 @@ class TaskLogHandler(logging.Handler):
         if record.exc_info:
             message += "\n" + (logging.Formatter().formatException(record.exc_info))
         line = LogLine(
-            task_id=task_id,
-            run_id=fields.get(RUN_ID),
+            task_id=lines.task_id,
+            run_id=lines.run_id,
             at=time.monotonic_ns(),
             number=number,
             level=record.levelno,
-            logger=scrub(record.name)[:255],
+            logger=_logger_name(record.name),
             message=cut_head(message, settings.log_line_limit, settings.redaction),
             span_id=self.oracle.instrumentation.span_id(),
         )
@@ -106,6 +122,11 @@ class TaskLogHandler(logging.Handler):
             lines.told = number + 1
         else:
             _leave_out(self.oracle, request, lines, NO_ROOM)
+
+
+@functools.lru_cache(maxsize=LOGGERS_LIMIT)
+def _logger_name(name: Any) -> str:
+    return scrub(name)[:LOGGER_LIMIT]
 
 
 def tell_end(oracle: Oracle, request: Any) -> None:

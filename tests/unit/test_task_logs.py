@@ -154,3 +154,16 @@ def test_a_soft_time_limit_is_the_tasks(oracle: Oracle, run: Callable[..., Any])
         return "never told"
 
     assert run(work).get(disable_sync_subtasks=False) == "cleaned up"
+
+
+def test_a_filter_of_the_handler_is_asked(oracle: Oracle, run: Callable[..., Any]) -> None:
+    """A project may keep lines out of Oracle by Python's own means."""
+    handler = next(handler for handler in logging.getLogger("shop").handlers if isinstance(handler, TaskLogHandler))
+    handler.addFilter(lambda record: "secret" not in record.getMessage())
+
+    def talk(logger: logging.Logger) -> None:
+        logger.info("a secret")
+        logger.info("no such thing")
+
+    run(talk)
+    assert [line.message for line in lines(oracle)] == ["no such thing"]
