@@ -21,6 +21,7 @@ import threading
 import time
 import uuid
 import weakref
+from collections.abc import Container
 from pathlib import Path
 from typing import NamedTuple
 
@@ -348,14 +349,16 @@ def open_folder(folder: Path) -> None:
         raise UnsafeFolder(path=folder, detail="others may write into it")
 
 
-def segments(folder: Path, kind: str) -> list[Path]:
-    """The folder's segments of that kind, oldest first."""
+def segments(folder: Path, *kinds: str, besides: Container[str] = ()) -> list[Path]:
+    """The folder's segments of these kinds, or of all, oldest first. `besides`: names of those to leave out; nothing of
+    them is looked at."""
+    prefixes = tuple(f"{kind}." for kind in kinds or KINDS)
     try:
         with os.scandir(folder) as entries:
             found = [
                 (entry.stat().st_mtime_ns, entry.name)
                 for entry in entries
-                if entry.name.startswith(kind + ".") and entry.name.endswith(SEGMENT_SUFFIX)
+                if entry.name.endswith(SEGMENT_SUFFIX) and entry.name not in besides and entry.name.startswith(prefixes)
             ]
     except FileNotFoundError:
         return []

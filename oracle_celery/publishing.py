@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Publishing", "announce"]
 
+# As plain numbers: reading an enumeration's member, and encoding it, costs more than the rest of the record.
+PENDING, SENT = int(Status.PENDING), int(Rank.SENT)
+
 #: The app that publishes at this moment.
 _sending: ContextVar[Any] = ContextVar("oracle_sending", default=None)
 #: Monotonic ns just before the message was handed over: a worker may start it before this process gets on.
@@ -84,8 +87,8 @@ class Publishing:
         self.oracle.record(
             Transition(
                 task_id=task_id,
-                status=Status.PENDING,
-                rank=Rank.SENT,
+                status=PENDING,
+                rank=SENT,
                 at=handed_at,
                 reason="retry_scheduled" if retries else "sent",
                 retries=retries,

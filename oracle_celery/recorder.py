@@ -224,7 +224,7 @@ class Recorder:
 
     def _has_work(self) -> bool:
         held = [folder for folder, lock in self._locks.items() if lock.is_held]
-        return bool(self._duties) or any(segments(folder, kind) for folder in held for kind in KINDS)
+        return bool(self._duties) or any(map(segments, held))
 
     def _take_folders(self) -> None:
         now = time.monotonic()
@@ -339,12 +339,12 @@ class Recorder:
 
     def _open_segments(self, store: Store) -> None:
         fresh: list[Segment] = []
+        known = {path.name for path in self._segments}
         for folder, lock in self._locks.items():
             if not lock.is_held:
                 continue
-            for kind in KINDS:
-                unknown = [path for path in segments(folder, kind) if path not in self._segments]
-                fresh.extend(segment for path in unknown if (segment := self._open_segment(path)))
+            unknown = segments(folder, besides=known)
+            fresh.extend(segment for path in unknown if (segment := self._open_segment(path)))
         if fresh:
             try:
                 positions = store.positions([segment.header.file_id for segment in fresh])
