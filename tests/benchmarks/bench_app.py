@@ -1,4 +1,4 @@
-"""The app of the throughput benchmark: one task that does nothing but count itself."""
+"""The app of the throughput benchmark: one task that logs BENCH_LINES lines and counts itself."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ import struct
 from pathlib import Path
 
 from celery import Celery
+from celery.utils.log import get_task_logger
 
 #: Bytes of the shared page in which every process counts its tasks in a slot of its own.
 COUNTER_FILE_SIZE = 4096
+#: How many lines each task logs.
+LINES = int(os.environ.get("BENCH_LINES", "0"))
 SLOT = struct.Struct("<QQ")  # pid, tasks
 
 
@@ -68,7 +71,12 @@ class TaskCounter:
         return (self._pid % (COUNTER_FILE_SIZE // SLOT.size)) * SLOT.size
 
 
+logger = get_task_logger(__name__)
+
+
 def nothing(number: int) -> None:
+    for line in range(LINES):
+        logger.info("order %d: item %d has been packed and weighed", number, line)
     counter.add()
 
 

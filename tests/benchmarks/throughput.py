@@ -31,7 +31,7 @@ from tests.local_processes import LocalProcess, LocalWorker, free_port
 from tests.otlp_receiver import OtlpReceiver
 from tests.postgresql_fixtures import DatabaseServer
 
-__all__ = ["VARIANTS", "measure"]
+__all__ = ["VARIANTS", "environment", "measure", "publish", "rounds_of", "total"]
 
 #: Tasks of a run, which is to last three seconds or more, and rounds.
 SHORT = (8_000, 3)
@@ -66,7 +66,7 @@ class Measurement(msgspec.Struct, frozen=True):
 def measure(ground: Ground) -> list[Figure]:
     """Rates and worker's CPU as ratios to bare Celery of the same round."""
     tasks, rounds = FULL if ground.is_full else SHORT
-    found = _rounds(tasks, rounds, ground.rabbitmq, ground.databases, VARIANTS)
+    found = rounds_of(tasks, rounds, ground.rabbitmq, ground.databases, VARIANTS)
     by_variant = {variant: [one for one in found if one.variant == variant] for variant in VARIANTS}
     bare = by_variant["bare"]
     figures = [Figure(name="bare Celery", unit="tasks/s", samples=tuple(one.tasks_per_second for one in bare))]
@@ -95,15 +95,21 @@ def measure(ground: Ground) -> list[Figure]:
     return figures
 
 
-def _rounds(
-    tasks: int, rounds: int, rabbitmq: RabbitServer, databases: DatabaseServer, variants: tuple[str, ...]
+def rounds_of(
+    tasks: int,
+    rounds: int,
+    rabbitmq: RabbitServer,
+    databases: DatabaseServer,
+    variants: tuple[str, ...],
+    *,
+    lines: int = 0,
 ) -> list[Measurement]:
     """`rounds` times every variant in turn, so that the machine's moods hit all of them alike."""
     found: list[Measurement] = []
     for number in range(rounds):
         for variant in variants:
             share = BACKEND_SHARE if variant == "backend" else 1
-            measurement = _run(variant, tasks // share, rabbitmq, databases)
+            measurement = _run(variant, tasks // share, rabbitmq, databases, lines=lines)
             found.append(measurement)
             print(
                 f"round {number + 1}: {variant:12} {measurement.tasks_per_second:7.0f} tasks/s "
@@ -113,43 +119,55 @@ def _rounds(
     return found
 
 
-def _run(variant: str, tasks: int, rabbitmq: RabbitServer, databases: DatabaseServer) -> Measurement:
-    folder = Path(tempfile.mkdtemp(prefix="oracle-bench-"))
-    counter = TaskCounter(folder / "counter")
-    counter.reset()
-    database = databases.create()
-    environment = {
+def environment(variant: str, broker: str, database: str, folder: Path) -> dict[str, str]:
+    """What `bench_app` reads, in the worker and in the process that publishes."""
+    return {
         "BENCH_VARIANT": variant,
-        "BENCH_BROKER_URL": rabbitmq.new_url(),
+        "BENCH_BROKER_URL": broker,
         "BENCH_QUEUE": f"bench-{uuid.uuid4().hex[:8]}",
         "BENCH_DATABASE_URL": _nobody_listens() if variant == "oracle_away" else database,
         "BENCH_RESULT_BACKEND": _sqlalchemy_url(database),
         "BENCH_STATE_DIR": str(folder / "state"),
-        "BENCH_COUNTER": str(counter.path),
+        "BENCH_COUNTER": str(folder / "counter"),
         "C_FORCE_ROOT": "1",
     }
+
+
+def _run(variant: str, tasks: int, rabbitmq: RabbitServer, databases: DatabaseServer, *, lines: int = 0) -> Measurement:
+    """`lines`: how many each task logs, at a level that the worker writes to its log file."""
+    folder = Path(tempfile.mkdtemp(prefix="oracle-bench-"))
+    counter = TaskCounter(folder / "counter")
+    counter.reset()
+    database = databases.create()
+    variables = environment(variant, rabbitmq.new_url(), database, folder) | {"BENCH_LINES": str(lines)}
     options = ["-E"] if variant in ("events", "flower") else []
-    worker = LocalWorker(MODULE, folder / "worker.log", env=environment, options=[*options, "-l", "WARNING"])
+    worker = LocalWorker(
+        MODULE, folder / "worker.log", env=variables, options=[*options, "-l", "INFO" if lines else "WARNING"]
+    )
     try:
-        _publish(tasks, environment)
-        with _flower(variant, folder, environment), _collector(variant) as collector:
+        publish(tasks, variables)
+        with _flower(variant, folder, variables), _collector(variant) as collector:
             worker.env |= collector
             worker.start(wait=False)
-            return _measured(variant, tasks, worker, counter, database if variant in COMMITTED else None)
+            return _measured(variant, tasks, worker, counter, database if variant in COMMITTED else None, lines)
     finally:
         worker.stop()
         databases.drop(database)
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _measured(variant: str, tasks: int, worker: LocalWorker, counter: TaskCounter, database: str | None) -> Measurement:
+def _measured(
+    variant: str, tasks: int, worker: LocalWorker, counter: TaskCounter, database: str | None, lines: int
+) -> Measurement:
     start = int(tasks * WARM_UP)
-    worker.wait_until(lambda: _total(counter) >= start, "it is warm", RUN_LIMIT)
+    worker.wait_until(lambda: total(counter) >= start, "it is warm", RUN_LIMIT)
     first, first_tasks, first_cpu = time.perf_counter(), counter.total(), _cpu_seconds(worker.pid)
-    worker.wait_until(lambda: _total(counter) >= tasks, "all tasks are done", RUN_LIMIT)
+    worker.wait_until(lambda: total(counter) >= tasks, "all tasks are done", RUN_LIMIT)
     if database is not None:
         with psycopg.connect(database, autocommit=True) as connection:
             worker.wait_until(lambda: _all_final(connection, tasks), "all final statuses are committed", RUN_LIMIT)
+            if lines:
+                worker.wait_until(lambda: _all_logged(connection, tasks * lines), "all lines are committed", RUN_LIMIT)
     seconds, cpu = time.perf_counter() - first, _cpu_seconds(worker.pid) - first_cpu
     done = tasks - first_tasks
     return Measurement(
@@ -157,7 +175,7 @@ def _measured(variant: str, tasks: int, worker: LocalWorker, counter: TaskCounte
     )
 
 
-def _total(counter: TaskCounter) -> int:
+def total(counter: TaskCounter) -> int:
     time.sleep(POLL_SECONDS)
     return counter.total()
 
@@ -171,7 +189,12 @@ def _all_final(connection: psycopg.Connection, tasks: int) -> bool:
     return row is not None and row[0] == tasks
 
 
-def _publish(tasks: int, environment: dict[str, str]) -> None:
+def _all_logged(connection: psycopg.Connection, lines: int) -> bool:
+    row = connection.execute("SELECT count(*) FROM oracle.task_log").fetchone()
+    return row is not None and row[0] == lines
+
+
+def publish(tasks: int, variables: dict[str, str]) -> None:
     """In a process of its own, which ends, so that nothing of it runs beside the worker."""
     code = (
         f"from {MODULE} import app\n"
@@ -181,7 +204,7 @@ def _publish(tasks: int, environment: dict[str, str]) -> None:
         f"if hasattr(app, 'oracle'): app.oracle.stop()\n"
         f"app.pool.force_close_all()\n"  # the broker answers that: it has read all that was sent before
     )
-    subprocess.run([sys.executable, "-c", code], env=os.environ | environment, check=True)
+    subprocess.run([sys.executable, "-c", code], env=os.environ | variables, check=True)
 
 
 @contextmanager
