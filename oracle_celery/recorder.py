@@ -364,10 +364,13 @@ class Recorder:
         return segment
 
     def _retire_segments(self, store: Store) -> None:
-        """Removes what is committed and has no writer any more, then its row in the fence."""
+        """Removes what is committed and has no writer any more, then its row in the fence.
+
+        Transitions that somebody has deleted are still written to and read, until their writer notices.
+        """
         for path, segment in list(self._segments.items()):
-            if not path.exists():
-                segment.close()  # its writer gave up log lines for room
+            if segment.header.kind != TRANSITIONS and not path.exists():
+                segment.close()  # a writer gave it up for room
             elif not segment.is_finished() or segment.read(BATCH_SIZE):
                 continue  # still written to, or not sent to its end
             else:
