@@ -24,7 +24,18 @@ import psycopg
 
 import oracle_celery
 from oracle_celery.settings import Settings
-from tests.benchmarks import draining, handlers, ingest, latency, recorders, size, streams, throughput
+from tests.benchmarks import (
+    draining,
+    footprint,
+    handlers,
+    ingest,
+    latency,
+    recorders,
+    size,
+    streams,
+    talkative,
+    throughput,
+)
 from tests.benchmarks.figure import Figure, told
 from tests.benchmarks.ground import Ground
 
@@ -42,6 +53,8 @@ class Part(NamedTuple):
 PARTS: dict[str, Part] = {
     "handlers": Part("Signal handlers of a worker", handlers.measure),
     "throughput": Part("Saturated prefork -c 2 worker on RabbitMQ", throughput.measure),
+    "talkative": Part("Tasks that log", talkative.measure),
+    "footprint": Part("Memory of a worker", footprint.measure),
     "ingest": Part("What a fact costs PostgreSQL", ingest.measure),
     "draining": Part("One recorder: sustained, and a backlog", draining.measure),
     "recorders": Part("Many recorders at once, with a 2 ms flush", recorders.measure),
