@@ -1,13 +1,15 @@
 """Many recorders into one PostgreSQL whose commit takes 2 ms, as on a network's disk: rate and latency of both settings
 of `oracle_notify`.
 
-Each recorder is a connection of its own that hands over one small batch after another, or one every 50 ms as a real one
-does where little happens. Latency is from handing a batch over to its commit being known, and to its first notification
-being heard by a client. The commit's 2 ms are PostgreSQL's own ``commit_delay``: the process that writes the log for
-all that wait sleeps first. That is the kind side of a slow disk: who comes while it sleeps still goes with it.
+Each recorder is a connection of its own. With a rate it does as a real one does: every 50 ms, or as soon as its last
+batch is in where that took longer, it hands over all facts that have come in since. Without one it hands over batches
+of one size without a pause, for the most that the server takes. Latency is from a batch's first fact to its known
+commit, and to its first notification being heard by a client. The 2 ms are PostgreSQL's own ``commit_delay``: the
+process that writes the log for all that wait sleeps first. That is the kind side of a slow disk: who comes while it
+sleeps still goes with it.
 
-``python -m tests.benchmarks.recorders <database url> <recorders> <facts> <setting> <pause> <seconds>`` is one process
-of them: it prints, as JSON, a list of [first task's id, monotonic ns of handing over, of the known commit].
+``python -m tests.benchmarks.recorders <database url> <recorders> <facts> <rate> <setting> <seconds>`` is one process of
+them: it prints, as JSON, a list of [first task's id, facts, monotonic ns of the first fact, of the known commit].
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ FLUSH_SETTINGS = {"commit_delay": "2000", "commit_siblings": "0", "max_connectio
 RECORDERS = 50
 PROCESSES = 2
 SETTINGS = ("transactional", "after_commit")
-#: Seconds between two batches of a recorder that has little to tell.
+#: Seconds from one batch to the next of a recorder that has little to tell.
 INTERVAL = 0.05
 SECONDS = {False: 4.0, True: 10.0}  # by whether it is the full form
 ROUNDS = {False: 1, True: 3}
@@ -47,25 +49,25 @@ WARM_UP = 0.25
 
 
 class Load(NamedTuple):
-    """What each recorder does."""
+    """What each recorder does; one of both is 0."""
 
     name: str
     facts: int  # of one batch
-    pause: float  # seconds from one batch to the next, at least
+    rate: int  # facts a second
 
 
 LOADS = (
-    Load("one fact every 50 ms each", 1, INTERVAL),
-    Load("10 facts every 50 ms each", 10, INTERVAL),
-    Load("one fact at a time, without a pause", 1, 0.0),
-    Load("10 facts at a time, without a pause", 10, 0.0),
-    Load("100 facts at a time, without a pause", 100, 0.0),
+    Load("20 facts a second each", 0, 20),
+    Load("100 facts a second each", 0, 100),
+    Load("one fact at a time", 1, 0),
+    Load("100 facts at a time", 100, 0),
 )
 
 
 class Batch(NamedTuple):
     first_task: str
-    handed: int  # ns
+    facts: int
+    began: int  # ns, its first fact
     committed: int  # ns
 
 
@@ -115,7 +117,7 @@ def _run(load: Load, setting: str, seconds: float, databases: DatabaseServer) ->
     connection.execute("LISTEN oracle_channel")
     listener = threading.Thread(target=_hear, args=(connection, heard, is_over))
     listener.start()
-    options = [str(RECORDERS // PROCESSES), str(load.facts), setting, str(load.pause), str(seconds)]
+    options = [str(RECORDERS // PROCESSES), str(load.facts), str(load.rate), setting, str(seconds)]
     try:
         processes = [
             subprocess.Popen(
@@ -130,13 +132,13 @@ def _run(load: Load, setting: str, seconds: float, databases: DatabaseServer) ->
         listener.join()
         connection.close()
         databases.drop(dsn)
-    begin, end = min(batch.handed for batch in batches), max(batch.committed for batch in batches)
+    begin, end = min(batch.began for batch in batches), max(batch.committed for batch in batches)
     margin = int((end - begin) * WARM_UP)
     counted = [batch for batch in batches if begin + margin <= batch.committed <= end - margin]
     return (
-        load.facts * len(counted) / ((end - begin - 2 * margin) / 1e9),
-        [(batch.committed - batch.handed) / 1e6 for batch in counted],
-        [(heard[batch.first_task] - batch.handed) / 1e6 for batch in counted],
+        sum(batch.facts for batch in counted) / ((end - begin - 2 * margin) / 1e9),
+        [(batch.committed - batch.began) / 1e6 for batch in counted],
+        [(heard[batch.first_task] - batch.began) / 1e6 for batch in counted],
     )
 
 
@@ -152,12 +154,12 @@ def _hear(connection: psycopg.Connection, heard: dict[str, int], is_over: thread
             heard.setdefault(said(notification.payload).task_id, time.monotonic_ns())
 
 
-def _record(dsn: str, recorders: int, facts: int, setting: str, pause: float, seconds: float) -> list[Batch]:
+def _record(dsn: str, recorders: int, load: Load, setting: str, seconds: float) -> list[Batch]:
     """All recorders of one process, each in a thread."""
     batches: list[Batch] = []
     begin = time.monotonic() + 1.0  # all are connected
     threads = [
-        threading.Thread(target=_recorder, args=(dsn, facts, setting, pause, begin, begin + seconds, batches))
+        threading.Thread(target=_recorder, args=(dsn, load, setting, begin, begin + seconds, batches))
         for _ in range(recorders)
     ]
     for thread in threads:
@@ -167,19 +169,24 @@ def _record(dsn: str, recorders: int, facts: int, setting: str, pause: float, se
     return batches
 
 
-def _recorder(dsn: str, facts: int, setting: str, pause: float, begin: float, end: float, batches: list[Batch]) -> None:
+def _recorder(dsn: str, load: Load, setting: str, begin: float, end: float, batches: list[Batch]) -> None:
     store = Store(dsn)
     store.connect()
     source = Source("worker@bench")
-    time.sleep(max(0.0, begin - time.monotonic()) + random.uniform(0.0, pause))
-    while (began := time.monotonic()) < end:
-        first_task = str(uuid.uuid4())
-        slices = [source.slice(_facts(first_task, facts))]
-        handed = time.monotonic_ns()
-        store.ingest(slices, setting)
-        batches.append(Batch(first_task, handed, time.monotonic_ns()))
-        if pause:
-            time.sleep(max(0.0, began + pause - time.monotonic()))
+    begin += random.uniform(0.0, INTERVAL)
+    time.sleep(max(0.0, begin - time.monotonic()))
+    told = 0
+    while (now := time.monotonic()) < end:
+        count, first = (
+            (int((now - begin) * load.rate) - told, begin + told / load.rate) if load.rate else (load.facts, now)
+        )
+        if count:
+            first_task = str(uuid.uuid4())
+            store.ingest([source.slice(_facts(first_task, count))], setting)
+            batches.append(Batch(first_task, count, int(first * 1e9), time.monotonic_ns()))
+            told += count
+        if load.rate:
+            time.sleep(max(0.0, now + INTERVAL - time.monotonic()))
     store.close()
 
 
@@ -199,5 +206,5 @@ def _facts(first_task: str, count: int) -> list[Transition]:
 
 
 if __name__ == "__main__":
-    url, number, size, notify, interval, duration = sys.argv[1:]
-    print(json.dumps(_record(url, int(number), int(size), notify, float(interval), float(duration))))
+    url, number, size, rate, notify, duration = sys.argv[1:]
+    print(json.dumps(_record(url, int(number), Load("", int(size), int(rate)), notify, float(duration))))

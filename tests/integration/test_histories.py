@@ -242,8 +242,11 @@ def _rows(connection: psycopg.Connection[dict[str, Any]], task_ids: set[str]) ->
 
 
 def _history(connection: psycopg.Connection[dict[str, Any]], task_ids: set[str]) -> Counter[tuple[Any, ...]]:
+    """As readers find it: by the transactions that the record lists."""
     rows = connection.execute(
-        "SELECT task_id, retries, rank, status, reason, at FROM oracle.task_transition WHERE task_id = ANY (%s)",
+        "SELECT h.task_id, h.retries, h.rank, h.status, h.reason, h.at FROM oracle.task_state_record AS t"
+        " JOIN oracle.task_transition AS h ON h.task_id = t.task_id AND h.is_listed AND h.txid = ANY (t.txids)"
+        " WHERE t.task_id = ANY (%s)",
         [list(task_ids)],
     )
     return Counter(tuple(row.values()) for row in rows)

@@ -229,6 +229,37 @@ async def test_one_task(store: Store, queries: Queries) -> None:
     assert (await queries.changes(Cursor.parse(detail.cursor), 10)).transitions == []
 
 
+async def test_history_is_found_without_an_index_of_tasks(store: Store, queries: Queries, database: str) -> None:
+    """The record lists its transactions; facts of before that, or stored past ingest, are found too, each once."""
+    store.ingest([Source("w@h").slice(life("a", 0)[:3])])
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("UPDATE oracle.task_transition SET is_listed = NULL")  # as if told before
+        connection.execute("UPDATE oracle.task_state_record SET txids = NULL")
+        store.ingest([Source("w@h").slice(life("a", 0)[3:]), Source().slice(life("b", 0))])
+        connection.execute("SET enable_seqscan = off")
+        plan = connection.execute(
+            "EXPLAIN SELECT * FROM oracle.task_state_record AS t CROSS JOIN LATERAL (SELECT count(*)"
+            " FROM oracle.task_transition WHERE task_id = t.task_id AND (is_listed AND txid = ANY (t.txids)"
+            " OR is_listed IS NULL)) AS h WHERE t.task_id = 'a'"
+        ).fetchall()
+    words = ["pending", "pending", "in_progress", "completed"]
+    for task_id in ("a", "b"):
+        assert [entry.status for entry in (await queries.task(LOCAL_ADMIN, task_id)).history] == words
+    assert "Seq Scan" not in str(plan)
+
+
+async def test_a_task_that_is_retried_for_long(store: Store, queries: Queries, database: str) -> None:
+    """Its row does not grow with every attempt, and its history is whole all the same."""
+    worker = Source("w@h")
+    for attempt in range(100):
+        store.ingest([worker.slice([sent("a", attempt * SECOND, retries=attempt), sent("b", attempt * SECOND)])])
+    detail = await queries.task(LOCAL_ADMIN, "a")
+    assert [entry.retries for entry in detail.history] == list(range(100))
+    with psycopg.connect(database) as connection:
+        lengths = connection.execute("SELECT cardinality(txids) FROM oracle.task_state_record").fetchall()
+    assert lengths == [(64,), (64,)]
+
+
 async def test_a_list_and_what_follows(store: Store, queries: Queries) -> None:
     """After a list's cursor come exactly the transitions that the list did not show, with owner and current row."""
     producer, worker = Source(), Source("w@h")

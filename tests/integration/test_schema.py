@@ -6,11 +6,16 @@ import threading
 
 import psycopg
 import pytest
+from psycopg_pool import AsyncConnectionPool
 
 from oracle_celery.database import schema
+from oracle_celery.database.fetching import over
+from oracle_celery.database.queries import Queries
 from oracle_celery.database.sql import migrations
 from oracle_celery.database.store import Store
 from oracle_celery.errors import SchemaMissing, SchemaOutOfDate
+from oracle_celery.viewer import LOCAL_ADMIN
+from tests.ledger import Source, life
 
 
 def test_an_empty_database_says_what_to_run(empty_database: str) -> None:
@@ -97,6 +102,26 @@ def test_an_older_database(database: str) -> None:
     set_version(database, schema.REQUIRED_VERSION - 1, 0)
     with pytest.raises(SchemaOutOfDate, match="oracle migrate"):
         Store(database).connect()
+
+
+async def test_a_history_that_began_before_the_upgrade(empty_database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was told to the older schema and what is told to the newer one is one task's history, each fact once."""
+    names = [one.name for one in migrations()]
+    before = migrations()[: names.index("history_by_transaction")]
+    with psycopg.connect(empty_database, autocommit=True) as connection:
+        with monkeypatch.context() as older:
+            older.setattr(schema, "migrations", lambda: before)
+            older.setattr(schema, "REQUIRED_VERSION", before[-1].version)
+            schema.migrate(connection)
+            store = Store(empty_database)
+            store.ingest([Source("w@h").slice(life("a", 0)[:2])])
+            store.close()
+        schema.migrate(connection)
+    store.ingest([Source("w@h").slice(life("a", 0)[2:])])
+    store.close()
+    async with AsyncConnectionPool(empty_database, kwargs={"autocommit": True}, open=False) as pool:
+        detail = await Queries(over(pool)).task(LOCAL_ADMIN, "a")
+    assert [entry.status for entry in detail.history] == ["pending", "pending", "in_progress", "completed"]
 
 
 def test_a_schema_that_goes_away_under_a_recorder(database: str) -> None:

@@ -50,6 +50,7 @@ CROSS JOIN LATERAL (
         max(h.trace_id) AS trace_id, max(h.span_id) AS span_id
     FROM oracle.task_transition AS h
     WHERE h.task_id = t.task_id AND h.stored_at >= %(since)s::timestamptz
+        AND (h.is_listed AND h.txid = ANY (t.txids) OR h.is_listed IS NULL)
         AND h.run_id IS NOT NULL AND h.rank >= 20
     GROUP BY h.run_id
 ) AS r

@@ -144,6 +144,7 @@ SELECT s.*, {latest},
             SELECT DISTINCT ON (retries, run_at, rank, status, reason) *
             FROM oracle.task_transition
             WHERE task_id = t.task_id AND stored_at >= %(since)s::timestamptz
+                AND (is_listed AND txid = ANY (t.txids) OR is_listed IS NULL)
             ORDER BY retries, run_at, rank, status, reason, at, history_id
         ) AS h
         WINDOW told AS (ORDER BY h.at, h.history_id)
