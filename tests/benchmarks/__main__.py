@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import platform
+import signal
 import sys
 import time
 import traceback
@@ -69,6 +70,7 @@ def main() -> int:
     parser.add_argument("--full", action="store_true", help="more tasks, more rounds, larger databases")
     parser.add_argument("--only", choices=PARTS, action="append", help="this part (may be given several times)")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # servers are stopped as after Ctrl-C
     ground = Ground(is_full=arguments.full)
     found: dict[str, list[Figure]] = {}
     failed: list[str] = []
