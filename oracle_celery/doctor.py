@@ -196,6 +196,8 @@ def _database(health: DatabaseHealth, settings: Settings) -> Iterator[Finding]:
         yield _wrong(about, str(health.schema_error), "Run: celery -A <your app> oracle migrate")
     else:
         yield _fine(about, f"{name} answers, its schema is this version's.")
+    if health.is_pooled:
+        yield _fine(about, "oracle_url leads through a pooler in transaction mode; recorders and readers work so.")
     if health.hears:
         yield _fine(about, "A notification arrives where the sidecar listens.")
     elif health.listen_error is not None:
@@ -205,12 +207,19 @@ def _database(health: DatabaseHealth, settings: Settings) -> Iterator[Finding]:
             f"Nobody can listen at {setting}: {health.listen_error}",
             "Let oracle_listen_url name PostgreSQL itself.",
         )
+    elif health.listens_pooled:
+        setting = "oracle_listen_url" if settings.listen_url else "oracle_url"
+        yield _wrong(
+            about,
+            f"The sidecar does not start: it would listen at {setting}, which leads through a pooler in transaction "
+            "mode, where nothing is heard and locks outlive their owner.",
+            "Set oracle_listen_url to PostgreSQL's own address of the same database.",
+        )
     else:
         yield _wrong(
             about,
             "A notification does not arrive where the sidecar listens: the page is live only by polling.",
-            "Behind pgbouncer in transaction mode, set oracle_listen_url to PostgreSQL's own address; it must name the "
-            "same database as oracle_url.",
+            "Let oracle_listen_url name the same database as oracle_url, at PostgreSQL's own address.",
         )
     if health.connections_left < CONNECTIONS_SPARE:
         yield _attention(

@@ -17,7 +17,12 @@ from tests.docker_engine import finds_docker
 if TYPE_CHECKING:
     from tests.otlp_receiver import OtlpReceiver
 
-pytest_plugins = ["tests.postgresql_fixtures", "tests.broker_fixtures", "tests.sidecar_fixtures"]
+pytest_plugins = [
+    "tests.postgresql_fixtures",
+    "tests.pgbouncer_fixtures",
+    "tests.broker_fixtures",
+    "tests.sidecar_fixtures",
+]
 if not finds_docker():
     pytest_plugins.append("tests.local_clusters")
 

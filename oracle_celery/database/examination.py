@@ -1,13 +1,14 @@
 """Examines a PostgreSQL as an operator would: can it be reached, is its schema ours, does a notification arrive.
 
 All of it ends within `EXAMINATION_SECONDS`, nothing is written, and no error tells a part of an address: libpq quotes
-what it could not read, which may be a password. What bites: behind pgbouncer in transaction mode LISTEN succeeds and
-nothing ever arrives, so a notification is really sent, over the address that recorders use, and waited for on the one
-that the sidecar listens on.
+what it could not read, which may be a password. Whether a notification arrives is tried: one is sent over the address
+that recorders use, and waited for on the one that the sidecar listens on. What bites: behind pgbouncer in transaction
+mode LISTEN succeeds, hears nothing, and makes somebody else's connection a listener, so it is not tried there.
 """
 
 from __future__ import annotations
 
+import asyncio
 import queue
 import secrets
 import threading
@@ -20,7 +21,7 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
 from oracle_celery.database import schema
-from oracle_celery.database.opening import direct_connection
+from oracle_celery.database.opening import direct_connection, is_shared
 from oracle_celery.database.sql import statement
 from oracle_celery.errors import ConfigurationError, DatabaseUnavailable, SchemaMissing, SchemaOutOfDate
 
@@ -53,6 +54,8 @@ class DatabaseHealth(msgspec.Struct, frozen=True, kw_only=True):
     schema_error: SchemaMissing | SchemaOutOfDate | None
     hears: bool  # a notification sent over the one address arrives on the other
     listen_error: str | None  # why nobody could listen
+    is_pooled: bool  # the one address shares its sessions with others, transaction by transaction, as pgbouncer does,
+    listens_pooled: bool  # and so does the other, where nobody can listen
 
 
 def examine_database(url: str, listen_url: str | None) -> DatabaseHealth:
@@ -89,20 +92,29 @@ def _require_readable(url: str, setting: str) -> None:
 def _examine(url: str, listen_url: str | None, found: queue.Queue[DatabaseHealth | psycopg.Error]) -> None:
     try:
         with direct_connection(url) as connection:
-            connection.execute(f"SET statement_timeout = {STATEMENT_TIMEOUT_MILLISECONDS}")
-            found.put(_health(connection, listen_url or url))
+            found.put(_health(connection, url, listen_url))
     except psycopg.Error as error:
         found.put(error)
 
 
-def _health(connection: psycopg.Connection[Any], listen_url: str) -> DatabaseHealth:
-    asked_at = time.time()
-    row = connection.execute(statement("examine_server")).fetchone()
-    answered_at = time.time()
-    assert row is not None
-    version, clock, left, is_standby = row
-    oldest = connection.execute(statement("examine_transactions")).fetchone()
-    hears, listen_error = _hears(connection, listen_url)
+def _health(connection: psycopg.Connection[Any], url: str, listen_url: str | None) -> DatabaseHealth:
+    is_pooled = asyncio.run(is_shared(url))
+    with connection.transaction():  # a pooler's session is everybody's: it is told nothing
+        connection.execute(f"SET LOCAL statement_timeout = {STATEMENT_TIMEOUT_MILLISECONDS}")
+        asked_at = time.time()
+        row = connection.execute(statement("examine_server")).fetchone()
+        answered_at = time.time()
+        assert row is not None
+        version, clock, left, is_standby = row
+        oldest = connection.execute(statement("examine_transactions")).fetchone()
+        schema_error = _schema_error(connection)
+    listens_pooled, hears, listen_error = is_pooled, False, None
+    try:
+        if listen_url is not None:
+            listens_pooled = asyncio.run(is_shared(listen_url))
+        hears = not listens_pooled and _hears(connection, listen_url or url)
+    except psycopg.Error as error:
+        listen_error = " ".join(str(error).split())
     return DatabaseHealth(
         version=version,
         is_standby=is_standby,
@@ -110,9 +122,11 @@ def _health(connection: psycopg.Connection[Any], listen_url: str) -> DatabaseHea
         clock_error=(answered_at - asked_at) / 2,
         connections_left=left,
         oldest_transaction=None if oldest is None else OldTransaction(*oldest),
-        schema_error=_schema_error(connection),
+        schema_error=schema_error,
         hears=hears,
         listen_error=listen_error,
+        is_pooled=is_pooled,
+        listens_pooled=listens_pooled,
     )
 
 
@@ -124,15 +138,12 @@ def _schema_error(connection: psycopg.Connection[Any]) -> SchemaMissing | Schema
     return None
 
 
-def _hears(sender: psycopg.Connection[Any], listen_url: str) -> tuple[bool, str | None]:
+def _hears(sender: psycopg.Connection[Any], listen_url: str) -> bool:
     """On a channel of its own: nobody else is woken."""
     channel, word = f"oracle_examination_{secrets.token_hex(8)}", secrets.token_hex(8)
-    try:
-        with direct_connection(listen_url) as listener:
-            listener.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
-            sender.execute("SELECT pg_notify(%s, %s)", (channel, word))
-            # to its end: one left half-way holds the connection
-            heard = list(listener.notifies(timeout=NOTIFICATION_PATIENCE, stop_after=1))
-            return word in [notification.payload for notification in heard], None
-    except psycopg.Error as error:
-        return False, " ".join(str(error).split())
+    with direct_connection(listen_url) as listener:
+        listener.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
+        sender.execute("SELECT pg_notify(%s, %s)", (channel, word))
+        # to its end: one left half-way holds the connection
+        heard = list(listener.notifies(timeout=NOTIFICATION_PATIENCE, stop_after=1))
+        return word in [notification.payload for notification in heard]

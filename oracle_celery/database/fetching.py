@@ -13,9 +13,10 @@ from typing import Any, TypeVar
 
 import psycopg
 from psycopg import AsyncConnection
-from psycopg_pool import AsyncConnectionPool, ConnectionPool
+from psycopg_pool import AsyncConnectionPool
 
 from oracle_celery.database.opening import blocking_pool
+from oracle_celery.database.pooler import AsyncBoundedConnection, BoundedConnection
 from oracle_celery.errors import DatabaseUnavailable, QueryTooBroad
 
 __all__ = ["Blocking", "Fetch", "over"]
@@ -46,7 +47,7 @@ class Blocking:
     """A pool of its own, opened at the first question. Threads may share it; a forked child must make another."""
 
     def __init__(self, dsn: str) -> None:
-        self._pool: ConnectionPool[Any] = blocking_pool(dsn)
+        self._pool = blocking_pool(dsn)
 
     def close(self) -> None:
         self._pool.close()
@@ -55,7 +56,7 @@ class Blocking:
         """A `Fetch` that never suspends."""
         with _translated():
             self._pool.open()
-            with self._pool.connection() as connection:
+            with self._pool.connection() as connection, _bounded(connection):
                 cursor = connection.cursor(binary=True)
                 cursor.execute(query, parameters)
                 rows: Rows = cursor.fetchall()
@@ -74,11 +75,23 @@ class Blocking:
 
 @asynccontextmanager
 async def _hurried(connection: AsyncConnection[Any], patience: int | None) -> AsyncIterator[None]:
+    if patience is None and isinstance(connection, AsyncBoundedConnection):
+        patience = connection.patience
     if patience is None:
         yield
         return
     async with connection.transaction():
         await connection.execute(f"SET LOCAL statement_timeout = {patience}")
+        yield
+
+
+@contextmanager
+def _bounded(connection: BoundedConnection) -> Iterator[None]:
+    if connection.patience is None:
+        yield
+        return
+    with connection.transaction():
+        connection.execute(f"SET LOCAL statement_timeout = {connection.patience}")
         yield
 
 

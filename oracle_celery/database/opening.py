@@ -14,10 +14,25 @@ import psycopg
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from oracle_celery.database import schema
+from oracle_celery.database.pooler import (
+    AsyncBoundedConnection,
+    BoundedConnection,
+    is_pooled,
+    is_pooled_async,
+    shares_sessions,
+)
 from oracle_celery.database.untraced import untraced
 from oracle_celery.errors import ConfigurationError, DatabaseUnavailable
 
-__all__ = ["blocking_pool", "direct_connection", "migrate_schema", "open_pool", "require_schema"]
+__all__ = [
+    "blocking_pool",
+    "direct_connection",
+    "is_shared",
+    "migrate_schema",
+    "open_pool",
+    "require_schema",
+    "require_sessions",
+]
 
 CONNECT_TIMEOUT_SECONDS = 5
 POOL_SIZE = 8
@@ -34,6 +49,8 @@ _OPTIONS: dict[str, Any] = {
     "keepalives_idle": 10,
     "keepalives_interval": 5,
     "keepalives_count": 3,
+    # milliseconds: a server that vanished with our question on its way is given up, too
+    "tcp_user_timeout": 10_000,
     "application_name": "oracle-sidecar",
 }
 
@@ -50,13 +67,32 @@ def require_schema(url: str) -> None:
         schema.require_current(connection)
 
 
-async def open_pool(url: str) -> AsyncConnectionPool[Any]:
+async def require_sessions(url: str, setting: str) -> None:
+    """Raises ConfigurationError where a pooler gives each transaction another session, and DatabaseUnavailable."""
+    with _translated():
+        shares = await is_shared(url)
+    if shares:
+        raise ConfigurationError(
+            setting=setting,
+            value="(not shown)",
+            expected="it leads through a pooler in transaction mode (pgbouncer?), where the sidecar would hear nothing "
+            "and its locks would outlive it; set oracle_listen_url to PostgreSQL's own address of the same database",
+        )
+
+
+async def is_shared(url: str) -> bool:
+    """Whether a session at `url` is shared with others, transaction by transaction. Raises psycopg's errors."""
+    return await shares_sessions(url, _OPTIONS)
+
+
+async def open_pool(url: str) -> AsyncConnectionPool[AsyncBoundedConnection]:
     """Returns at once, connected or not: the pool goes on trying in the background."""
-    pool: AsyncConnectionPool[Any] = AsyncConnectionPool(
+    pool = AsyncConnectionPool(
         url,
         min_size=1,
         max_size=POOL_SIZE,
         timeout=POOL_TIMEOUT_SECONDS,
+        connection_class=AsyncBoundedConnection,
         kwargs=_OPTIONS,
         configure=_configure,
         check=AsyncConnectionPool.check_connection,
@@ -68,13 +104,14 @@ async def open_pool(url: str) -> AsyncConnectionPool[Any]:
     return pool
 
 
-def blocking_pool(url: str) -> ConnectionPool[Any]:
+def blocking_pool(url: str) -> ConnectionPool[BoundedConnection]:
     """Not open yet. For a process that is not the sidecar: it holds no connection while nobody asks."""
     return ConnectionPool(
         url,
         min_size=0,
         max_size=BLOCKING_POOL_SIZE,
         timeout=POOL_TIMEOUT_SECONDS,
+        connection_class=BoundedConnection,
         kwargs={**_OPTIONS, "application_name": "oracle-app"},
         configure=_configure_blocking,
         check=ConnectionPool.check_connection,
@@ -89,20 +126,31 @@ def direct_connection(url: str) -> psycopg.Connection[Any]:
     return psycopg.connect(url, **_OPTIONS)
 
 
-def _configure_blocking(connection: psycopg.Connection[Any]) -> None:
-    connection.execute(f"SET statement_timeout = {STATEMENT_TIMEOUT_MILLISECONDS}")
+def _configure_blocking(connection: BoundedConnection) -> None:
+    if is_pooled(connection):
+        connection.patience = STATEMENT_TIMEOUT_MILLISECONDS
+    else:
+        connection.execute(f"SET statement_timeout = {STATEMENT_TIMEOUT_MILLISECONDS}")
 
 
-async def _configure(connection: psycopg.AsyncConnection[Any]) -> None:
+async def _configure(connection: AsyncBoundedConnection) -> None:
     # not a start-up option: pgbouncer refuses those it does not know
-    await untraced(connection).execute(f"SET statement_timeout = {STATEMENT_TIMEOUT_MILLISECONDS}")
+    if await is_pooled_async(untraced(connection)):
+        connection.patience = STATEMENT_TIMEOUT_MILLISECONDS
+    else:
+        await connection.execute(f"SET statement_timeout = {STATEMENT_TIMEOUT_MILLISECONDS}")
 
 
 @contextmanager
 def _connection(url: str) -> Iterator[psycopg.Connection[Any]]:
+    with _translated(), psycopg.connect(url, **_OPTIONS) as connection:
+        yield connection
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
     try:
-        with psycopg.connect(url, **_OPTIONS) as connection:
-            yield connection
+        yield
     except psycopg.OperationalError as error:
         raise DatabaseUnavailable(detail=_one_line(error)) from error
     except psycopg.Error as error:  # waiting would not help: a role without rights, an address that is none

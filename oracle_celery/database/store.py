@@ -17,6 +17,7 @@ import msgspec
 import psycopg
 from psycopg import errors as pg
 
+from oracle_celery.database.pooler import is_pooled
 from oracle_celery.database.schema import require_current
 from oracle_celery.database.sql import statement
 from oracle_celery.database.untraced import untraced
@@ -46,6 +47,8 @@ DUE_TOLERANCE = 10.0
 
 #: Separates the slices of one batch; as a control character it can be in no JSON text.
 SEPARATOR = b"\x1e"
+
+_BOUNDS = {"statement_timeout": str(STATEMENT_TIMEOUT), "lock_timeout": str(LOCK_TIMEOUT)}
 
 JOURNAL_GAP = "OR001"  # raised by oracle.already_in
 
@@ -138,6 +141,7 @@ class Store:
         self._dsn = dsn
         self._application_name = application_name
         self._connection: psycopg.Connection[Any] | None = None
+        self._is_pooled = False
 
     def connect(self) -> None:
         """Connects unless connected. Raises DatabaseUnavailable, SchemaMissing or SchemaOutOfDate."""
@@ -147,7 +151,11 @@ class Store:
             connection = self._open()
             try:
                 require_current(connection)
-                connection.execute(statement("synchronous_commit"))
+                self._is_pooled = is_pooled(connection)
+                if self._is_pooled:
+                    connection.prepare_threshold = None  # a prepared statement may meet another server
+                else:
+                    connection.execute(statement("synchronous_commit"))
             except BaseException:
                 connection.close()
                 raise
@@ -298,14 +306,24 @@ class Store:
     def _fetch(self, name: str, parameters: Mapping[str, Any]) -> list[Any]:
         self.connect()
         assert self._connection is not None
-        with _translated(self._connection):
+        with _translated(self._connection), self._bounded(self._connection):
             return self._connection.execute(statement(name), parameters).fetchall()
 
     def _execute(self, name: str, parameters: Mapping[str, Any]) -> None:
         self.connect()
         assert self._connection is not None
-        with _translated(self._connection):
+        with _translated(self._connection), self._bounded(self._connection):
             self._connection.execute(statement(name), parameters)
+
+    @contextmanager
+    def _bounded(self, connection: psycopg.Connection[Any]) -> Iterator[None]:
+        """What a session of our own is told once, a pooler's is told for each transaction: it is everybody's."""
+        if not self._is_pooled:
+            yield
+            return
+        with connection.transaction():
+            connection.execute(statement("bound_transaction"), _BOUNDS)
+            yield
 
     def _open(self) -> psycopg.Connection[Any]:
         settings: dict[str, Any] = {
@@ -321,8 +339,7 @@ class Store:
         except psycopg.OperationalError as error:
             if "startup parameter" not in str(error):
                 raise
-        # pgbouncer passes no options on; in its transaction mode a prepared statement may meet another server
-        return untraced(psycopg.connect(self._dsn, prepare_threshold=None, **settings))
+        return untraced(psycopg.connect(self._dsn, prepare_threshold=None, **settings))  # pgbouncer takes no options
 
 
 class _LimitExceeded(BadBatch):

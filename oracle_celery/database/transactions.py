@@ -90,8 +90,9 @@ class CommandStore:
         with translated_errors():
             self._pool.open()
             with self._pool.connection() as connection, connection.transaction():
-                if statement_timeout is not None:
-                    connection.execute(f"SET LOCAL statement_timeout = {statement_timeout}")
+                patience = connection.patience if statement_timeout is None else statement_timeout
+                if patience is not None:
+                    connection.execute(f"SET LOCAL statement_timeout = {patience}")
                 yield Transaction(connection, self._redaction)
 
     @contextmanager

@@ -269,6 +269,9 @@ class Upkeep:
                     autocommit=True,
                     connect_timeout=CONNECT_TIMEOUT,
                     keepalives_idle=10,
+                    keepalives_interval=5,
+                    keepalives_count=3,
+                    tcp_user_timeout=10_000,  # milliseconds
                     application_name="oracle-upkeep",
                 )
                 await untraced(self._connection).execute(f"SET statement_timeout = {STATEMENT_TIMEOUT}")

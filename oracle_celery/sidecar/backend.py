@@ -20,7 +20,7 @@ from oracle_celery.database.fleet import FleetQueries
 from oracle_celery.database.lineage import LineageQueries
 from oracle_celery.database.logs import LogQueries
 from oracle_celery.database.metrics import MetricQueries
-from oracle_celery.database.opening import migrate_schema, open_pool, require_schema
+from oracle_celery.database.opening import migrate_schema, open_pool, require_schema, require_sessions
 from oracle_celery.database.progress import ProgressQueries
 from oracle_celery.database.queries import Queries
 from oracle_celery.database.retention import RetentionQueries, Windows
@@ -101,6 +101,8 @@ class Backend:
 
     async def open(self) -> None:
         url = self._settings.url or await self._embedded()
+        direct_url = self._settings.listen_url or url
+        await require_sessions(direct_url, "oracle_listen_url" if self._settings.listen_url else "oracle_url")
         if self._migrates:
             for migration in await asyncio.to_thread(migrate_schema, url):
                 logger.info("Migrated the database to version %d: %s", migration.version, migration.name)
@@ -117,8 +119,7 @@ class Backend:
         self._closing.push_async_callback(depths.stop)
         broadcaster = Broadcaster(queries, history=EVENTS_LIMIT)
         summaries = Summaries(queries, broadcaster)
-        # locks of the session need a direct connection
-        store = ControlStore(self._settings.listen_url or url, self._settings.redaction)
+        store = ControlStore(direct_url, self._settings.redaction)
         self._closing.push_async_callback(asyncio.to_thread, store.close)
         control = Control(self._app, self._settings, store)
         bulletins = Bulletins(store, broadcaster)
@@ -132,7 +133,7 @@ class Backend:
 
         windows = Windows.of(self._settings)
         maintenance = Maintenance(
-            Upkeep(self._settings.listen_url or url, windows),
+            Upkeep(direct_url, windows),
             self._settings.worker_timeout,
             partial(ping, self._app),
             settle=settlement.round,
@@ -150,7 +151,7 @@ class Backend:
             log_streams.wake()
             progress.wake()
 
-        listener = Listener(self._settings.listen_url or url, pool, {CHANNEL: hear, CONTROL_CHANNEL: hear_control})
+        listener = Listener(direct_url, pool, {CHANNEL: hear, CONTROL_CHANNEL: hear_control})
         for part in (
             streams,
             broadcaster,

@@ -49,6 +49,7 @@ _CONNECTION_OPTIONS: dict[str, Any] = {
     "keepalives_idle": 10,
     "keepalives_interval": 5,
     "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,  # milliseconds
     "application_name": "oracle-listener",
 }
 

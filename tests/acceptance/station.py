@@ -45,6 +45,8 @@ class Station:
         }
         self.workers: list[LocalWorker] = []
         self.sidecar: LocalSidecar | None = None
+        #: The port at which it is asked, where that is not the sidecar's own.
+        self.entrance: int | None = None
         self.beat: LocalBeat | None = None
         self.app = self._make_app()
 
@@ -88,14 +90,22 @@ class Station:
 
     def get(self, path: str) -> Any:
         """The JSON answer, whatever its status."""
-        assert self.sidecar is not None
-        connection = http.client.HTTPConnection("127.0.0.1", self.sidecar.port, timeout=DEADLINE)
+        return self.ask("GET", path)[1]
+
+    def ask(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+        """(status, JSON answer) as this machine's admin."""
+        connection = self._connection()
+        kind = {} if body is None else {"Content-Type": "application/json"}
         try:
-            connection.request("GET", path, headers=self.authorization)
+            connection.request(method, path, None if body is None else json.dumps(body), self.authorization | kind)
             with connection.getresponse() as answer:
-                return json.loads(answer.read())
+                return answer.status, json.loads(answer.read())
         finally:
             connection.close()
+
+    def _connection(self) -> http.client.HTTPConnection:
+        assert self.sidecar is not None
+        return http.client.HTTPConnection("127.0.0.1", self.entrance or self.sidecar.port, timeout=DEADLINE)
 
     @property
     def authorization(self) -> dict[str, str]:
@@ -148,8 +158,7 @@ class Station:
         self, after: str | None = None, path: str = "/api/tasks/subscribe"
     ) -> Iterator[Iterator[tuple[str, Any, str | None]]]:
         """Server-sent events as (event, data, id)."""
-        assert self.sidecar is not None
-        connection = http.client.HTTPConnection("127.0.0.1", self.sidecar.port, timeout=DEADLINE)
+        connection = self._connection()
         query = f"?after={urllib.parse.quote(after)}" if after else ""
         try:
             connection.request("GET", f"{path}{query}", headers=self.authorization)

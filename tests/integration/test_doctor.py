@@ -18,6 +18,7 @@ from oracle_celery import cli
 from oracle_celery.settings import Settings
 from tests.factories import Feeder, transition
 from tests.local_processes import LocalWorker
+from tests.pgbouncer_fixtures import POOL_SIZE, Pgbouncer
 
 APP = "tests.acceptance.signal_app"
 NOBODY_LISTENS = "redis://127.0.0.1:1/0"
@@ -156,11 +157,28 @@ def test_a_database_without_our_schema_is_told_what_to_run(app: Celery, empty_da
 
 
 def test_an_ear_at_another_database_is_found(app: Celery, empty_database: str) -> None:
-    """As behind pgbouncer in transaction mode, LISTEN succeeds and nothing ever arrives."""
+    """LISTEN succeeds there, and nothing ever arrives."""
     app.conf.oracle_listen_url = empty_database
     finding = _the(_found(app), "does not arrive")
     assert finding["grade"] == "wrong"
     assert "oracle_listen_url" in finding["advice"]
+
+
+def test_a_pooler_is_known_and_is_no_ear(app: Celery, database: str, pgbouncer: Pgbouncer) -> None:
+    """Behind pgbouncer in transaction mode all is well with a direct address to listen at; without one it is said what
+    to set. Nobody else's session has been touched."""
+    app.conf.oracle_url = pgbouncer.address(database)
+    app.conf.oracle_listen_url = database
+    found = _found(app)
+    assert set(_grades(found, "database")) == {"fine"}
+    assert _the(found, "leads through a pooler")
+    assert _the(found, "A notification arrives")
+    app.conf.oracle_listen_url = None
+    app.__dict__.pop("oracle", None)
+    finding = _the(_found(app), "The sidecar does not start")
+    assert finding["grade"] == "wrong"
+    assert finding["advice"].startswith("Set oracle_listen_url")
+    assert pgbouncer.leftovers(database) == [("0", [], 0)] * POOL_SIZE
 
 
 def test_settings_that_lose_tasks_are_named(app: Celery) -> None:
