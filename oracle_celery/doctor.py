@@ -21,7 +21,8 @@ import msgspec
 from oracle_celery import __version__
 from oracle_celery.broker_queues import MISSING, depths
 from oracle_celery.console import Console
-from oracle_celery.database.examination import DatabaseHealth, examine_database
+from oracle_celery.database.examination import DatabaseHealth, examine_database, examine_standby
+from oracle_celery.database.standby import StandbyStatus
 from oracle_celery.errors import OracleError
 from oracle_celery.journal import DROPS_SUFFIX, folder_size
 from oracle_celery.settings import Settings
@@ -83,6 +84,8 @@ def examine(console: Console) -> Iterator[Finding]:
         )
         return
     yield from _database(health, settings)
+    if settings.read_url is not None and health.schema_error is None:
+        yield from _standby(url, settings.read_url)
     if health.schema_error is None:
         yield from _fleet(console)
 
@@ -244,6 +247,37 @@ def _database(health: DatabaseHealth, settings: Settings) -> Iterator[Finding]:
         )
     else:
         yield _fine("clock", "This machine's and PostgreSQL's agree.")
+
+
+def _standby(url: str, read_url: str) -> Iterator[Finding]:
+    about = "database"
+    try:
+        health = examine_standby(url, read_url)
+    except OracleError as error:
+        yield _wrong(about, str(error), "Correct oracle_read_url.")
+        return
+    if health.status is StandbyStatus.FOLLOWING:
+        yield _fine(about, f"The standby of oracle_read_url is {health.lag * 1000:.0f} ms later; pages are read there.")
+    elif health.status is StandbyStatus.BEHIND:
+        yield _attention(
+            about,
+            "The standby of oracle_read_url is later than a page may wait: pages are read from the primary.",
+            "See why: pg_stat_replication on the primary; on the standby, queries that hold up what is replayed.",
+        )
+    elif health.status is StandbyStatus.FOREIGN:
+        yield _wrong(
+            about,
+            "The server of oracle_read_url is no standby of oracle_url's, or not since a failover: pages are read from "
+            "the primary.",
+            "Let it name a standby of that server. One that has followed a failover is known as such after its next "
+            "restartpoint: run CHECKPOINT there.",
+        )
+    else:
+        yield _attention(
+            about,
+            "The standby of oracle_read_url does not answer: pages are read from the primary.",
+            "Start it, or correct oracle_read_url.",
+        )
 
 
 def _fleet(console: Console) -> Iterator[Finding]:

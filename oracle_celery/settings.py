@@ -72,6 +72,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     url: str | None = None
     #: Direct address for LISTEN, where `url` goes through pgbouncer in transaction mode; None means `url`.
     listen_url: str | None = None
+    #: Address of a standby that the sidecar reads pages from; None means that it reads them where it writes.
+    read_url: str | None = None
     #: "transactional": a change and its notification commit together; "after_commit": a doorbell follows.
     notify: str = "transactional"
     #: "journalled": a task never waits. "committed": its final status is in PostgreSQL before it returns.
@@ -611,6 +613,7 @@ _CHECKS: dict[str, Callable[[str, object], Any]] = {
     "enabled": _boolean,
     "url": _database_url,
     "listen_url": _database_url,
+    "read_url": _database_url,
     "notify": _one_of("transactional", "after_commit"),
     "durability": _one_of("journalled", "committed"),
     "durability_timeout": _seconds(0.01, 60),

@@ -14,19 +14,21 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from tests import scaling_page
 from tests.postgresql_fixtures import free_port, unprivileged_user
 
 START_TIMEOUT = 20.0  # seconds
 POLL_SECONDS = 0.02
+CONFIGURED = scaling_page.options("pgbouncer")
 #: Connections to PostgreSQL for everybody with the same user and database: so few that they must be shared.
-POOL_SIZE = 3
+POOL_SIZE = int(CONFIGURED["default_pool_size"])
 PLACES = ("pgbouncer", "/usr/sbin/pgbouncer")
 
 
 class Pgbouncer:
     """Leads to the server of `dsn`; `address` is a database's address through it."""
 
-    def __init__(self, dsn: str, *, mode: str = "transaction", **settings: str) -> None:
+    def __init__(self, dsn: str, **settings: str) -> None:
         server = conninfo_to_dict(dsn)
         self._user = str(server["user"])
         self._owner = unprivileged_user()  # it refuses to run as root
@@ -37,8 +39,7 @@ class Pgbouncer:
             "listen_port": str(self.port),
             "unix_socket_dir": "",
             "auth_type": "any",
-            "pool_mode": mode,
-            "default_pool_size": str(POOL_SIZE),
+            **CONFIGURED,
             "server_connect_timeout": "2",
             "server_login_retry": "1",
         } | settings

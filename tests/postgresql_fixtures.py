@@ -30,16 +30,16 @@ START_TIMEOUT = 30.0  # seconds
 TEMPLATE = "oracle_template"
 #: Of a server whose data nobody wants back.
 CARELESS = {"fsync": "off", "full_page_writes": "off"}
-#: What a standby calls itself, for `synchronous_standby_names`.
-STANDBY = "oracle_standby"
 UNPRIVILEGED = ("postgres", "nobody")
 
 
 class PostgresServer:
     """A server of our own that a test may stop, start and kill."""
 
-    def __init__(self, *, settings: dict[str, str] | None = None, follows: PostgresServer | None = None) -> None:
-        """`follows`: it is a standby of that one, which runs."""
+    def __init__(
+        self, *, settings: dict[str, str] | None = None, follows: PostgresServer | None = None, name: str = "standby"
+    ) -> None:
+        """`follows`: it is a standby of that one, which runs, and there it has that name."""
         self._bin = _binaries()
         self._user = unprivileged_user()
         self.base = Path(tempfile.mkdtemp(prefix="oracle-pg-", dir="/tmp"))  # short: a socket's path is limited
@@ -61,7 +61,7 @@ class PostgresServer:
         if follows is None:
             self._run("initdb", "-D", str(self.data), "-U", "oracle", "-A", "trust", "-E", "UTF8", "--no-sync")
         else:
-            source = f"{follows.dsn()} application_name={STANDBY}"
+            source = make_conninfo(follows.dsn(), application_name=name)
             self._run("pg_basebackup", "-D", str(self.data), "-d", source, "-R", "-X", "stream", "-c", "fast", "-N")
         with (self.data / "postgresql.conf").open("a") as file:
             file.writelines(f"{name} = {value}\n" for name, value in self._settings.items())

@@ -21,11 +21,12 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
 from oracle_celery.database import schema
-from oracle_celery.database.opening import direct_connection, is_shared
+from oracle_celery.database.opening import direct_connection, is_shared, open_pool
 from oracle_celery.database.sql import statement
+from oracle_celery.database.standby import Standby, StandbyStatus
 from oracle_celery.errors import ConfigurationError, DatabaseUnavailable, SchemaMissing, SchemaOutOfDate
 
-__all__ = ["DatabaseHealth", "OldTransaction", "examine_database"]
+__all__ = ["DatabaseHealth", "OldTransaction", "StandbyHealth", "examine_database", "examine_standby"]
 
 #: Seconds that a notification may take.
 NOTIFICATION_PATIENCE = 2.0
@@ -75,6 +76,32 @@ def examine_database(url: str, listen_url: str | None) -> DatabaseHealth:
     if isinstance(answer, psycopg.Error):
         raise DatabaseUnavailable(detail=" ".join(str(answer).split())) from answer
     return answer
+
+
+class StandbyHealth(msgspec.Struct, frozen=True):
+    status: StandbyStatus
+    lag: float  # seconds
+
+
+def examine_standby(url: str, read_url: str) -> StandbyHealth:
+    """As a sidecar would find it that starts now. Raises ConfigurationError for an address that is none, and
+    DatabaseUnavailable where the primary does not answer."""
+    _require_readable(read_url, "oracle_read_url")
+    return asyncio.run(_standby(url, read_url))
+
+
+async def _standby(url: str, read_url: str) -> StandbyHealth:
+    primary, pool = await open_pool(url), await open_pool(read_url)
+    try:
+        async with asyncio.timeout(EXAMINATION_SECONDS):
+            standby = Standby(pool, primary)
+            await standby.look()
+            return StandbyHealth(standby.status, standby.lag)
+    except TimeoutError:
+        return StandbyHealth(StandbyStatus.AWAY, EXAMINATION_SECONDS)
+    finally:
+        await pool.close()
+        await primary.close()
 
 
 def _require_readable(url: str, setting: str) -> None:

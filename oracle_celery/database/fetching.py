@@ -19,7 +19,7 @@ from oracle_celery.database.opening import blocking_pool
 from oracle_celery.database.pooler import AsyncBoundedConnection, BoundedConnection
 from oracle_celery.errors import DatabaseUnavailable, QueryTooBroad
 
-__all__ = ["Blocking", "Fetch", "over"]
+__all__ = ["Blocking", "Fetch", "Rows", "hurried", "over", "translated"]
 
 Rows = list[tuple[Any, ...]]
 #: Rows of a statement with its parameters. Raises psycopg.DataError, `QueryTooBroad` where it took too long, and
@@ -33,8 +33,8 @@ def over(pool: AsyncConnectionPool[Any], patience: int | None = None) -> Fetch:
     """Fetches over a pool of the caller's. `patience`: milliseconds that a statement may take, else the pool's."""
 
     async def fetch(query: str, parameters: dict[str, Any]) -> Rows:
-        with _translated():
-            async with pool.connection() as connection, _hurried(connection, patience):
+        with translated():
+            async with pool.connection() as connection, hurried(connection, patience):
                 cursor = connection.cursor(binary=True)
                 await cursor.execute(query, parameters)
                 rows: Rows = await cursor.fetchall()
@@ -54,7 +54,7 @@ class Blocking:
 
     async def fetch(self, query: str, parameters: dict[str, Any]) -> Rows:
         """A `Fetch` that never suspends."""
-        with _translated():
+        with translated():
             self._pool.open()
             with self._pool.connection() as connection, _bounded(connection):
                 cursor = connection.cursor(binary=True)
@@ -74,7 +74,8 @@ class Blocking:
 
 
 @asynccontextmanager
-async def _hurried(connection: AsyncConnection[Any], patience: int | None) -> AsyncIterator[None]:
+async def hurried(connection: AsyncConnection[Any], patience: int | None) -> AsyncIterator[None]:
+    """Within it a statement may take `patience` milliseconds; None: what the connection was told."""
     if patience is None and isinstance(connection, AsyncBoundedConnection):
         patience = connection.patience
     if patience is None:
@@ -96,7 +97,8 @@ def _bounded(connection: BoundedConnection) -> Iterator[None]:
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def translated() -> Iterator[None]:
+    """psycopg's errors in the words of a `Fetch`."""
     try:
         yield
     except psycopg.DataError:

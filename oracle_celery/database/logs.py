@@ -18,6 +18,7 @@ from oracle_celery.database.cursor import Cursor, CursorUnusable, Snapshot
 from oracle_celery.database.facts import LogPage, LogRun, TaskLogLine
 from oracle_celery.database.fetching import Fetch
 from oracle_celery.database.horizon import MarksReader, told_since
+from oracle_celery.database.marks import MarkedFetch, unmarked
 from oracle_celery.database.sql import statement
 from oracle_celery.database.visibility import visible
 from oracle_celery.errors import TaskNotFound
@@ -53,9 +54,11 @@ class News(msgspec.Struct, frozen=True):
 class LogQueries:
     """Over whatever fetches rows (see `fetching`)."""
 
-    def __init__(self, fetch: Fetch) -> None:
+    def __init__(self, fetch: Fetch, marked: MarkedFetch | None = None) -> None:
+        """`marked`: what reads in a standby go through, where there is one."""
         self._fetch = fetch
         self._marks = MarksReader(fetch)
+        self._marked = marked or unmarked(fetch)
 
     async def page(
         self,
@@ -86,10 +89,10 @@ class LogQueries:
             where=_where(run_id, level, parameters),
             order="g.txid DESC, g.line_id DESC" if is_backwards else "g.txid, g.line_id",
         )
-        rows = await self._fetch(query, parameters)
+        rows, mark = await self._marked(query, parameters)
         if not rows:
             raise TaskNotFound(task_id=task_id)
-        cursor = Cursor.at(_snapshot(rows[0]), rows[0][_SNAPSHOT_WIDTH])
+        cursor = mark.log_cursor if mark else Cursor.at(_snapshot(rows[0]), rows[0][_SNAPSHOT_WIDTH])
         start = _SNAPSHOT_WIDTH + 2
         found = [_line(row[start:]) for row in rows if row[start] is not None]
         is_cut = len(found) > limit

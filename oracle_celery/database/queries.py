@@ -36,6 +36,7 @@ from oracle_celery.database.listing import (
     sort_expression,
     source,
 )
+from oracle_celery.database.marks import MarkedFetch, unmarked
 from oracle_celery.database.sql import statement
 from oracle_celery.database.trends import finished_source
 from oracle_celery.database.visibility import visible, visible_to_any
@@ -70,9 +71,11 @@ class Changes(msgspec.Struct, frozen=True, kw_only=True):
 class Queries:
     """All reads, over whatever fetches rows (see `fetching`)."""
 
-    def __init__(self, fetch: Fetch) -> None:
+    def __init__(self, fetch: Fetch, marked: MarkedFetch | None = None) -> None:
+        """`marked`: what reads in a standby go through, where there is one."""
         self._fetch = fetch
         self._marks = MarksReader(fetch)
+        self._marked = marked or unmarked(fetch)
 
     async def list_tasks(
         self, viewer: Viewer, wanted: TaskFilter, sort: str = "-created_at", limit: int = 50, page: str | None = None
@@ -90,10 +93,10 @@ class Queries:
             key=sort_expression(sort),
         )
         try:
-            rows = await self._fetch(query, parameters)
+            rows, mark = await self._marked(query, parameters)
         except psycopg.DataError as error:  # only the page's own key is text that PostgreSQL parses
             raise BadQuery(parameter="page", value=page, allowed="the next_page of an earlier answer") from error
-        cursor = Cursor.at(Snapshot.of(rows[0]), rows[0][_SNAPSHOT_WIDTH])
+        cursor = mark.cursor if mark else Cursor.at(Snapshot.of(rows[0]), rows[0][_SNAPSHOT_WIDTH])
         start = _SNAPSHOT_WIDTH + 1
         found = [row[start:] for row in rows if row[start] is not None]
         following = None
@@ -112,7 +115,7 @@ class Queries:
             "since": await told_since(self._fetch, viewer, task_id),
             **(await self._marks.marks()).latest(),
         }
-        rows = await self._fetch(_composed("task", viewer, parameters), parameters)
+        rows, mark = await self._marked(_composed("task", viewer, parameters), parameters)
         if not rows:
             raise TaskNotFound(task_id=task_id)
         [row] = rows
@@ -127,7 +130,7 @@ class Queries:
             origin=origin,
             payloads_withheld=not viewer.sees_payloads,
         )
-        cursor = Cursor.at(Snapshot.of(row), row[_SNAPSHOT_WIDTH])
+        cursor = mark.cursor if mark else Cursor.at(Snapshot.of(row), row[_SNAPSHOT_WIDTH])
         return TaskDetail(
             task=task,
             history=[_history_entry(entry) for entry in history],

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any, NamedTuple
@@ -15,16 +16,18 @@ from typing import Any, NamedTuple
 from oracle_celery.control import Control, ping
 from oracle_celery.database.control import ControlStore
 from oracle_celery.database.failures import FailureQueries
-from oracle_celery.database.fetching import over
+from oracle_celery.database.fetching import Fetch, over
 from oracle_celery.database.fleet import FleetQueries
 from oracle_celery.database.lineage import LineageQueries
 from oracle_celery.database.logs import LogQueries
+from oracle_celery.database.marks import MarkedFetch
 from oracle_celery.database.metrics import MetricQueries
 from oracle_celery.database.opening import migrate_schema, open_pool, require_schema, require_sessions
 from oracle_celery.database.progress import ProgressQueries
 from oracle_celery.database.queries import Queries
 from oracle_celery.database.retention import RetentionQueries, Windows
 from oracle_celery.database.schedule import ScheduleQueries
+from oracle_celery.database.standby import Standby
 from oracle_celery.database.trends import Trends
 from oracle_celery.database.upkeep import Upkeep
 from oracle_celery.database.values import ValueQueries
@@ -76,6 +79,16 @@ class Parts(NamedTuple):
     progress: ProgressBulletins
     metrics: MetricQueries
     retention: RetentionQueries
+    standby: Standby | None
+
+
+class _Reads(NamedTuple):
+    """What is read for pages, of the primary or of its standby."""
+
+    fetch: Fetch
+    over: Callable[[int], Fetch]  # with a statement's milliseconds
+    marked: MarkedFetch | None
+    standby: Standby | None
 
 
 class Backend:
@@ -112,13 +125,13 @@ class Backend:
         self._closing.push_async_callback(pool.close)
         fetch = over(pool)
         queries = Queries(fetch)
-        logs = LogQueries(fetch)
-        fleet = FleetQueries(fetch, self._settings.worker_timeout)
-        values = ValueQueries(fetch, over(pool, COUNTING_PATIENCE))
+        reads = await self._reads(pool)
+        values = ValueQueries(reads.fetch, reads.over(COUNTING_PATIENCE))
+        fleet = FleetQueries(reads.fetch, self._settings.worker_timeout)
         depths = Depths(self._app)
         self._closing.push_async_callback(depths.stop)
         broadcaster = Broadcaster(queries, history=EVENTS_LIMIT)
-        summaries = Summaries(queries, broadcaster)
+        summaries = Summaries(Queries(reads.fetch), broadcaster)
         store = ControlStore(direct_url, self._settings.redaction)
         self._closing.push_async_callback(asyncio.to_thread, store.close)
         control = Control(self._app, self._settings, store)
@@ -143,7 +156,7 @@ class Backend:
         )
         streams = Streams(broadcaster, summaries, Resume(broadcaster, queries), seats)
         broadcaster.turn = streams.written
-        log_streams = LogStreams(logs, seats)
+        log_streams = LogStreams(LogQueries(fetch), seats)
         progress = ProgressBulletins(ProgressQueries(fetch), broadcaster)
 
         def hear(_: str) -> None:  # a batch of log lines rings with any of its tasks
@@ -166,18 +179,29 @@ class Backend:
             self._closing.push_async_callback(part.stop)
             await part.start()
         self._parts = Parts(
-            *(queries, streams, broadcaster, listener, control, store, fleet, depths),
-            failures=FailureQueries(fetch),
-            lineage=LineageQueries(fetch),
+            *(Queries(reads.fetch, reads.marked), streams, broadcaster, listener, control, store, fleet, depths),
+            failures=FailureQueries(reads.fetch),
+            lineage=LineageQueries(reads.fetch),
             values=values,
-            schedule=ScheduleQueries(fetch, self._settings.worker_timeout),
-            trends=Trends(fetch),
-            logs=logs,
+            schedule=ScheduleQueries(reads.fetch, self._settings.worker_timeout),
+            trends=Trends(reads.fetch),
+            logs=LogQueries(reads.fetch, reads.marked),
             log_streams=log_streams,
             progress=progress,
-            metrics=MetricQueries(over(pool, METRICS_PATIENCE), self._settings.worker_timeout),
+            metrics=MetricQueries(reads.over(METRICS_PATIENCE), self._settings.worker_timeout),
             retention=RetentionQueries(fetch, windows),
+            standby=reads.standby,
         )
+
+    async def _reads(self, pool: Any) -> _Reads:
+        if self._settings.read_url is None:
+            return _Reads(over(pool), partial(over, pool), None, None)
+        standby_pool = await open_pool(self._settings.read_url)
+        self._closing.push_async_callback(standby_pool.close)
+        standby = Standby(standby_pool, pool)
+        self._closing.push_async_callback(standby.stop)
+        await standby.start()
+        return _Reads(standby.fetch, standby.over, standby.marked, standby)
 
     def close_streams(self) -> None:
         if self._parts is not None:

@@ -23,6 +23,7 @@ from oracle_celery import __version__
 from oracle_celery.broker_queues import MISSING
 from oracle_celery.database.fleet_facts import QueueFacts
 from oracle_celery.database.metrics import Durations, Finished, RecorderFigures, Standing
+from oracle_celery.database.standby import StandbyStatus
 from oracle_celery.database.upkeep import LABEL_LENGTH, METRIC_LABELS, OTHERS
 from oracle_celery.errors import DatabaseUnavailable, QueryTooBroad
 from oracle_celery.sidecar.backend import Backend
@@ -152,6 +153,13 @@ class Meter:
             "oracle_broadcaster_online": Sample(int(bool(parts and parts.broadcaster.is_online))),
         }
         told = {name: [sample] for name, sample in values.items()}
+        if parts and (standby := parts.standby):
+            told["oracle_standby_status"] = [
+                Sample(int(each is standby.status), (each.value,)) for each in StandbyStatus
+            ]
+            told["oracle_standby_lag_seconds"] = [Sample(standby.lag)]
+            told["oracle_standby_reads_total"] = [Sample(standby.reads, since=since)]
+            told["oracle_standby_fallbacks_total"] = [Sample(standby.fallbacks, since=since)]
         told["oracle_listener_status"] = [Sample(int(each is status), (each.value,)) for each in ListenerStatus]
         return told
 

@@ -92,12 +92,16 @@ class Station:
         """The JSON answer, whatever its status."""
         return self.ask("GET", path)[1]
 
-    def ask(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
-        """(status, JSON answer) as this machine's admin."""
+    def ask(
+        self, method: str, path: str, body: Any = None, authorization: dict[str, str] | None = None
+    ) -> tuple[int, Any]:
+        """(status, JSON answer), as this machine's admin where nothing else is said."""
         connection = self._connection()
         kind = {} if body is None else {"Content-Type": "application/json"}
         try:
-            connection.request(method, path, None if body is None else json.dumps(body), self.authorization | kind)
+            connection.request(
+                method, path, None if body is None else json.dumps(body), (authorization or self.authorization) | kind
+            )
             with connection.getresponse() as answer:
                 return answer.status, json.loads(answer.read())
         finally:
@@ -155,13 +159,16 @@ class Station:
 
     @contextmanager
     def stream(
-        self, after: str | None = None, path: str = "/api/tasks/subscribe"
+        self,
+        after: str | None = None,
+        path: str = "/api/tasks/subscribe",
+        authorization: dict[str, str] | None = None,
     ) -> Iterator[Iterator[tuple[str, Any, str | None]]]:
         """Server-sent events as (event, data, id)."""
         connection = self._connection()
         query = f"?after={urllib.parse.quote(after)}" if after else ""
         try:
-            connection.request("GET", f"{path}{query}", headers=self.authorization)
+            connection.request("GET", f"{path}{query}", headers=authorization or self.authorization)
             with connection.getresponse() as answer:
                 assert answer.status == 200, answer.read()
                 yield _events(answer)

@@ -9,6 +9,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from tests import scaling_page
 from tests.acceptance.station import Station
 from tests.pgbouncer_fixtures import POOL_SIZE, Pgbouncer
 
@@ -16,8 +17,9 @@ from tests.pgbouncer_fixtures import POOL_SIZE, Pgbouncer
 @pytest.fixture
 def station(rabbitmq_url: str, database: str, pgbouncer: Pgbouncer, tmp_path: Path) -> Iterator[Station]:
     """docs/scaling.md's configuration: `oracle_url` through the pooler, `oracle_listen_url` past it."""
-    station = Station(rabbitmq_url, pgbouncer.address(database), tmp_path)
-    station.environment["SIGNALS_SETTINGS"] = json.dumps({"oracle_listen_url": database})
+    settings = scaling_page.settings("pgbouncer", pooler=pgbouncer.address(database), db1=database)
+    station = Station(rabbitmq_url, settings["oracle_url"], tmp_path)
+    station.environment["SIGNALS_SETTINGS"] = json.dumps(settings)
     yield station
     station.stop()
 

@@ -174,11 +174,21 @@ def test_a_pooler_is_known_and_is_no_ear(app: Celery, database: str, pgbouncer: 
     assert _the(found, "leads through a pooler")
     assert _the(found, "A notification arrives")
     app.conf.oracle_listen_url = None
-    app.__dict__.pop("oracle", None)
     finding = _the(_found(app), "The sidecar does not start")
     assert finding["grade"] == "wrong"
     assert finding["advice"].startswith("Set oracle_listen_url")
     assert pgbouncer.leftovers(database) == [("0", [], 0)] * POOL_SIZE
+
+
+def test_a_standby_is_judged(app: Celery, database: str, empty_database: str) -> None:
+    """One that follows (here the server itself), another database, and nobody."""
+    for url, grade, word in (
+        (database, "fine", "pages are read there"),
+        (empty_database, "wrong", "no standby of oracle_url's"),
+        ("postgresql://nobody@127.0.0.1:1/shop", "attention", "does not answer: pages"),
+    ):
+        app.conf.oracle_read_url = url
+        assert _the(_found(app), word)["grade"] == grade
 
 
 def test_settings_that_lose_tasks_are_named(app: Celery) -> None:

@@ -35,7 +35,7 @@ def silent_pgbouncer(database: str) -> Iterator[Pgbouncer]:
 
 @pytest.fixture
 def session_pgbouncer(database: str) -> Iterator[Pgbouncer]:
-    yield from running_pgbouncer(database, mode="session")
+    yield from running_pgbouncer(database, pool_mode="session")
 
 
 async def test_whose_a_session_is_is_found_out(

@@ -1,0 +1,239 @@
+"""Reads from a real standby are never older than what was true when they began, and leave no gap to the stream."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import aiohttp
+import psycopg
+import pytest
+
+from oracle_celery.database.cursor import Cursor
+from oracle_celery.database.examination import examine_standby
+from oracle_celery.database.fetching import over
+from oracle_celery.database.listing import TaskFilter
+from oracle_celery.database.opening import open_pool
+from oracle_celery.database.queries import EVERYBODYS, Queries
+from oracle_celery.database.standby import Standby, StandbyStatus
+from oracle_celery.settings import Settings
+from oracle_celery.sidecar.server import Sidecar
+from oracle_celery.states import Status
+from tests import scaling_page
+from tests.factories import Feeder, transition
+from tests.faults.replicas import Replicas, running_replicas
+from tests.sidecar_fixtures import DEADLINE_SECONDS, Client, until
+from tests.tokens import TOKEN_SETTINGS
+
+WRITERS = 3
+TASKS = 120  # of each writer
+LISTS = 25
+EVERY = TaskFilter()
+
+
+@pytest.fixture(scope="module")
+def shared_replicas() -> Iterator[Replicas]:
+    """A standby whose queries yield at once to what is replayed; tests leave both as they were."""
+    yield from running_replicas(max_standby_streaming_delay="0")
+
+
+@pytest.fixture
+def replicas(shared_replicas: Replicas) -> Replicas:
+    with psycopg.connect(shared_replicas.primary.dsn(), autocommit=True) as connection:
+        connection.execute("TRUNCATE oracle.task_state_record, oracle.task_transition")
+    shared_replicas.wait_until_equal()
+    return shared_replicas
+
+
+@contextmanager
+def _paused(replicas: Replicas) -> Iterator[None]:
+    """The standby replays nothing meanwhile."""
+    replicas.ask(replicas.standby, "SELECT pg_wal_replay_pause()::text")
+    try:
+        yield
+    finally:
+        replicas.ask(replicas.standby, "SELECT pg_wal_replay_resume()::text")
+
+
+@asynccontextmanager
+async def _standby(primary: str, standby: str) -> AsyncIterator[tuple[Standby, Queries]]:
+    """With a reader of the primary for the stream."""
+    pool, other = await open_pool(primary), await open_pool(standby)
+    reads = Standby(other, pool)
+    await reads.start()
+    try:
+        yield reads, Queries(over(pool))
+    finally:
+        await reads.stop()
+        await other.close()
+        await pool.close()
+
+
+@asynccontextmanager
+async def _sidecar(replicas: Replicas, read_url: str) -> AsyncIterator[Client]:
+    settings = {
+        "oracle_url": replicas.primary.dsn(),
+        **scaling_page.settings("standby", db2=read_url),
+        **TOKEN_SETTINGS,
+    }
+    sidecar = Sidecar(Settings.from_mapping(settings), port=0)
+    await sidecar.start()
+    timeout = aiohttp.ClientTimeout(total=None, connect=DEADLINE_SECONDS)
+    try:
+        async with aiohttp.ClientSession(timeout=timeout) as session:
+            yield Client(session, sidecar.address)
+    finally:
+        await sidecar.stop()
+
+
+async def test_a_list_and_the_stream_after_it_have_no_gap(replicas: Replicas) -> None:
+    """Writers at random, one transaction open all the while, the standby late now and then: whatever a list of the
+    standby lacks comes after its cursor, which stands no further back than the primary's own would."""
+    dice = random.Random(20261126)
+    ended = threading.Event()
+    writers = [
+        threading.Thread(target=_write, args=(replicas, n, random.Random(dice.random()))) for n in range(WRITERS)
+    ]
+    async with _standby(replicas.primary.dsn(), replicas.standby.dsn()) as (reads, stream):
+        lister = Queries(reads.fetch, reads.marked)
+        with psycopg.connect(replicas.primary.dsn()) as long:
+            long.execute("SELECT pg_current_xact_id()")  # everything else is of later transactions
+            floor = await stream.start_cursor()
+            for writer in writers:
+                writer.start()
+            lists: list[tuple[Cursor, dict[str, str]]] = []
+            while any(writer.is_alive() for writer in writers) or len(lists) < LISTS:
+                before = await stream.start_cursor()
+                found = await lister.list_tasks(EVERYBODYS, EVERY, limit=1_000)
+                cursor = Cursor.parse(found.cursor)
+                assert cursor.xmax >= before.xmax, "it would repeat what came since the long transaction began"
+                lists.append((cursor, {task.task_id: task.status for task in found.tasks}))
+                await asyncio.sleep(0.02)
+        for writer in writers:
+            writer.join()
+        ended.set()
+        truth = {task.task_id: task.status for task in (await stream.list_tasks(EVERYBODYS, EVERY, limit=1_000)).tasks}
+        assert len(truth) == WRITERS * TASKS
+        for cursor, known in lists:
+            changes = await stream.changes(cursor, 10_000)
+            for change in changes.transitions:
+                known[change.public.task_id] = change.public.task.status
+            assert known == truth
+        assert reads.reads > LISTS // 2, "the standby has served too little: this run has proved nothing"
+        assert floor.xmax <= lists[0][0].xmax
+
+
+def _write(replicas: Replicas, number: int, dice: random.Random) -> None:
+    with Feeder(replicas.primary.dsn()) as feeder:
+        for task in range(TASKS):
+            feeder.tell(transition(f"{number}-{task}"))
+            if dice.random() < 0.8:
+                feeder.tell(transition(f"{number}-{task}", Status.COMPLETED))
+            if dice.random() < 0.05:
+                time.sleep(dice.uniform(0, 0.05))
+
+
+async def test_nobody_reads_what_was_true_before(replicas: Replicas) -> None:
+    """While the standby replays nothing, what is committed is in every read, by the primary; then it is the standby's
+    turn again."""
+    async with _standby(replicas.primary.dsn(), replicas.standby.dsn()) as (reads, _):
+        lister = Queries(reads.fetch, reads.marked)
+        assert reads.status is StandbyStatus.FOLLOWING
+        with Feeder(replicas.primary.dsn()) as feeder:
+            with _paused(replicas):
+                for number in range(3):
+                    feeder.tell(transition("t", Status.COMPLETED if number else Status.PENDING, retries=number))
+                    detail = await lister.task(EVERYBODYS, "t")
+                    assert detail.task.retries == number
+                assert reads.fallbacks == 3
+                assert reads.status is StandbyStatus.BEHIND
+                assert examine_standby_in_thread_is(replicas, StandbyStatus.BEHIND)
+            await until(lambda: reads.status is StandbyStatus.FOLLOWING)
+            served = reads.reads
+            feeder.tell(transition("t", Status.COMPLETED, retries=9))
+            assert (await lister.task(EVERYBODYS, "t")).task.retries == 9
+            assert reads.reads == served + 1
+            assert reads.lag < 5
+
+
+def examine_standby_in_thread_is(replicas: Replicas, status: StandbyStatus) -> bool:
+    """The doctor has a loop of its own."""
+    found: list[Any] = []
+    thread = threading.Thread(
+        target=lambda: found.append(examine_standby(replicas.primary.dsn(), replicas.standby.dsn()))
+    )
+    thread.start()
+    thread.join()
+    return bool(found[0].status is status)
+
+
+async def test_a_read_that_conflicts_with_the_replay_is_the_primarys(replicas: Replicas) -> None:
+    """The standby cancels it, because a lock of the primary's must be replayed; whoever asked does not notice."""
+    async with _standby(replicas.primary.dsn(), replicas.standby.dsn()) as (reads, _):
+        slow = "SELECT count(*) FROM oracle.task_state_record, pg_sleep(%(seconds)s)"
+        reading = asyncio.create_task(reads.fetch(slow, {"seconds": 3}))
+        active = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%%pg_sleep%%' AND state = 'active'"
+        await until(lambda: replicas.ask(replicas.standby, active.replace("%%", "%")) > 1)
+        with psycopg.connect(replicas.primary.dsn()) as connection:
+            connection.execute("LOCK TABLE oracle.task_state_record IN ACCESS EXCLUSIVE MODE")
+            connection.execute("SELECT pg_current_xact_id()")
+        assert await reading == [(0,)]
+        assert reads.fallbacks == 1
+
+
+async def test_another_server_and_one_that_is_away_are_not_read(replicas: Replicas, database: str) -> None:
+    """One that is no standby of this primary, and one that does not answer."""
+    async with _standby(replicas.primary.dsn(), database) as (reads, _):
+        assert reads.status is StandbyStatus.FOREIGN
+        await Queries(reads.fetch, reads.marked).list_tasks(EVERYBODYS, EVERY)
+        assert (reads.reads, reads.fallbacks) == (0, 1)
+    async with _standby(replicas.primary.dsn(), "host=127.0.0.1 port=1 user=nobody") as (reads, _):
+        assert reads.status is StandbyStatus.AWAY
+        await Queries(reads.fetch, reads.marked).list_tasks(EVERYBODYS, EVERY)
+        assert (reads.reads, reads.fallbacks) == (0, 1)
+
+
+async def test_a_sidecar_reads_there_and_commands_here(replicas: Replicas) -> None:
+    """With docs/scaling.md's settings: pages come from the standby, a command's answer is in the next page however late
+    the standby is, and the metrics tell."""
+    async with _sidecar(replicas, replicas.standby.dsn()) as client:
+        with Feeder(replicas.primary.dsn()) as feeder:
+            feeder.tell(*(transition(f"t{number}") for number in range(3)))
+            page = await client.ok("/api/tasks")
+            assert len(page["tasks"]) == 3
+            async with client.subscribe(after=page["cursor"]) as stream:
+                feeder.tell(transition("t0", Status.IN_PROGRESS))
+                assert (await stream.until("task")).data["task_id"] == "t0"
+            for path in ("/api/summary", "/api/tasks/t1", "/api/tasks/t1/logs", "/api/workers", "/api/queues"):
+                await client.ok(path)
+            assert "oracle_standby_fallbacks_total 0.0" in await _metrics(client)
+            with _paused(replicas):
+                status, _ = await client.send("DELETE", "/api/tasks/t1")
+                assert status == 200
+                assert (await client.ok("/api/tasks/t1"))["task"]["status"] == "cancelled"
+                assert 'oracle_standby_status{status="behind"} 1.0' in await _metrics(client)
+            told = await _metrics(client)
+            assert "oracle_standby_fallbacks_total 0.0" not in told
+            assert "oracle_standby_lag_seconds" in told
+
+
+async def _metrics(client: Client) -> str:
+    async with client.raw("/metrics") as response:
+        return await response.text()
+
+
+def test_a_promoted_standby_is_another_timeline() -> None:
+    """It holds what its old primary never did: nothing of it is shown beside that one's stream."""
+    for replicas in running_replicas():
+        replicas.standby.promote()
+
+        async def look(replicas: Replicas = replicas) -> StandbyStatus:
+            async with _standby(replicas.primary.dsn(), replicas.standby.dsn()) as (reads, _):
+                return reads.status
+
+        assert asyncio.run(look()) is StandbyStatus.FOREIGN
