@@ -11,6 +11,7 @@ import pytest
 from oracle_celery.database import schema
 from tests.acceptance.station import Station
 from tests.broker_fixtures import RabbitServer, RedisServer
+from tests.faults.replicas import Replicas, running_replicas
 from tests.postgresql_fixtures import PostgresServer
 
 
@@ -22,6 +23,12 @@ def station(rabbitmq_url: str, private_postgres: PostgresServer, tmp_path: Path)
     station = Station(rabbitmq_url, private_postgres.dsn(), tmp_path)
     yield station
     station.stop()
+
+
+@pytest.fixture
+def replicas() -> Iterator[Replicas]:
+    """A primary and a standby of this test alone, migrated; replication is asynchronous."""
+    yield from running_replicas()
 
 
 @pytest.fixture(params=["rabbitmq", "redis"])

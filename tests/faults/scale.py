@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 
-__all__ = ["scaled"]
+__all__ = ["is_full", "scaled"]
 
 
 def scaled(short: int, full: int) -> int:
     """The number for this run; ``make faults-full`` asks for the full one."""
-    return full if os.environ.get("ORACLE_FAULTS") == "full" else short
+    return full if is_full() else short
+
+
+def is_full() -> bool:
+    return os.environ.get("ORACLE_FAULTS") == "full"

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import http.client
 import os
 import signal
-import threading
-from typing import Any
 
 import psycopg
 import pytest
 
 from tests.acceptance.station import Station
+from tests.faults.browser import Browser
 from tests.faults.witness import Crowd
 from tests.postgresql_fixtures import PostgresServer
 
@@ -83,46 +81,3 @@ def test_sidecar_killed(station: Station, crowd: Crowd) -> None:
     assert browser.resyncs == 0
     assert browser.seen() == history
     assert browser.repeated == 0
-
-
-class Browser:
-    """An EventSource: reads, and connects again with the last id it has seen."""
-
-    def __init__(self, station: Station) -> None:
-        self.station = station
-        self.cursor: str = station.get("/api/tasks?limit=1")["cursor"]
-        self.repeated = 0
-        self.resyncs = 0
-        self._seen: set[int] = set()
-        self._stopping = False
-        self._thread = threading.Thread(target=self._run, name="browser", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stopping = True
-
-    def seen(self) -> set[int]:
-        return set(self._seen)
-
-    def _run(self) -> None:
-        while not self._stopping:
-            try:
-                with self.station.stream(after=self.cursor) as events:
-                    since_cursor: set[int] = set()
-                    for event, data, cursor in events:
-                        self._take(event, data, since_cursor)
-                        if cursor:
-                            self.cursor = cursor
-            except (OSError, http.client.HTTPException, AssertionError):
-                continue  # the sidecar is away, or not ready again
-
-    def _take(self, event: str, data: Any, connection_seen: set[int]) -> None:
-        if event == "resync":
-            self.resyncs += 1
-        if event == "task":
-            history_id = data["history_id"]
-            self.repeated += history_id in connection_seen
-            connection_seen.add(history_id)
-            self._seen.add(history_id)

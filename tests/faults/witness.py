@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import collections
+import contextlib
+import itertools
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import psycopg
 
+from oracle_celery import owner
 from tests.acceptance.station import Station
 
 __all__ = ["Crowd"]
@@ -21,7 +25,9 @@ VANISHED_SECONDS = 20.0
 class Crowd:
     """Many small tasks, sent in the background while something is killed."""
 
-    def __init__(self, station: Station, tasks: int) -> None:
+    def __init__(self, station: Station, tasks: int, owners: Sequence[str] = ()) -> None:
+        """`owners` take turns; without any the tasks are nobody's."""
+        self._owners = itertools.cycle(owners or (None,))
         self.station = station
         self.path = Path(station.folder, "witness")
         self.path.touch()
@@ -86,7 +92,9 @@ class Crowd:
 
     def _send(self) -> None:
         for _ in range(self.tasks):
-            self.ids.append(self.station.send("witness", str(self.path), ignore_result=True))
+            user_id = next(self._owners)
+            with contextlib.nullcontext() if user_id is None else owner(user_id):
+                self.ids.append(self.station.send("witness", str(self.path), ignore_result=True))
 
     def _rows(self) -> dict[str, tuple[str, str | None]]:
         try:

@@ -164,6 +164,13 @@ def test_an_ear_at_another_database_is_found(app: Celery, empty_database: str) -
     assert "oracle_listen_url" in finding["advice"]
 
 
+@pytest.fixture
+def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No worker is there to be waited for."""
+    monkeypatch.setattr("oracle_celery.doctor.PING_PATIENCE", 0.1)
+
+
+@pytest.mark.usefixtures("_hasty")
 def test_a_pooler_is_known_and_is_no_ear(app: Celery, database: str, pgbouncer: Pgbouncer) -> None:
     """Behind pgbouncer in transaction mode all is well with a direct address to listen at; without one it is said what
     to set. Nobody else's session has been touched."""
@@ -180,6 +187,7 @@ def test_a_pooler_is_known_and_is_no_ear(app: Celery, database: str, pgbouncer: 
     assert pgbouncer.leftovers(database) == [("0", [], 0)] * POOL_SIZE
 
 
+@pytest.mark.usefixtures("_hasty")
 def test_a_standby_is_judged(app: Celery, database: str, empty_database: str) -> None:
     """One that follows (here the server itself), another database, and nobody."""
     for url, grade, word in (
