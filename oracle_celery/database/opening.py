@@ -21,6 +21,7 @@ from oracle_celery.database.pooler import (
     is_pooled_async,
     shares_sessions,
 )
+from oracle_celery.database.sql import statement
 from oracle_celery.database.untraced import untraced
 from oracle_celery.errors import ConfigurationError, DatabaseUnavailable
 
@@ -131,6 +132,7 @@ def _configure_blocking(connection: BoundedConnection) -> None:
         connection.patience = STATEMENT_TIMEOUT_MILLISECONDS
     else:
         connection.execute(f"SET statement_timeout = {STATEMENT_TIMEOUT_MILLISECONDS}")
+        connection.execute(statement("synchronous_commit"))  # it is for commands, which tell facts
 
 
 async def _configure(connection: AsyncBoundedConnection) -> None:

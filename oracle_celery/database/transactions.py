@@ -90,9 +90,11 @@ class CommandStore:
         with translated_errors():
             self._pool.open()
             with self._pool.connection() as connection, connection.transaction():
-                patience = connection.patience if statement_timeout is None else statement_timeout
-                if patience is not None:
-                    connection.execute(f"SET LOCAL statement_timeout = {patience}")
+                if connection.patience is not None:  # a pooler's session is told nothing
+                    bounds = {"statement_timeout": str(connection.patience), "lock_timeout": "0"}
+                    connection.execute(statement("bound_transaction"), bounds)
+                if statement_timeout is not None:
+                    connection.execute(f"SET LOCAL statement_timeout = {statement_timeout}")
                 yield Transaction(connection, self._redaction)
 
     @contextmanager

@@ -275,6 +275,7 @@ class Upkeep:
                     application_name="oracle-upkeep",
                 )
                 await untraced(self._connection).execute(f"SET statement_timeout = {STATEMENT_TIMEOUT}")
+                await self._connection.execute(statement("synchronous_commit"))
             return self._connection
 
     @asynccontextmanager

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from oracle_celery.database import opening
 from oracle_celery.database import store as store_module
@@ -15,6 +17,8 @@ from oracle_celery.database.fetching import Blocking, over
 from oracle_celery.database.pooler import is_pooled
 from oracle_celery.database.queries import Queries
 from oracle_celery.database.store import Store
+from oracle_celery.database.transactions import CommandStore
+from oracle_celery.database.upkeep import Upkeep
 from oracle_celery.errors import ConfigurationError, DatabaseUnavailable, QueryTooBroad
 from oracle_celery.settings import Settings
 from oracle_celery.sidecar.server import Sidecar
@@ -113,6 +117,33 @@ async def test_readers_are_bounded_and_leave_nothing(
         await pool.close()
         blocking.close()
     assert pgbouncer.leftovers(database) == UNTOUCHED
+
+
+def test_what_writes_facts_waits_for_the_disk(database: str, pgbouncer: Pgbouncer) -> None:
+    """Recorders, commands and the leader, whatever the database's default: a cursor, and a standby's mark, may promise
+    only what is in the flushed log."""
+    with psycopg.connect(database, autocommit=True) as connection:
+        name = sql.Identifier(connection.info.dbname)
+        connection.execute(sql.SQL("ALTER DATABASE {} SET synchronous_commit = off").format(name))
+    asked = "SELECT current_setting('synchronous_commit')"
+    for address in (database, pgbouncer.address(database)):
+        store = Store(address)
+        store.connect()
+        assert store._connection is not None
+        with store._bounded(store._connection):
+            assert store._connection.execute(asked).fetchone() == ("local",)
+        store.close()
+        with CommandStore(address) as commands, commands._transaction() as transaction:
+            assert transaction._connection.execute(asked).fetchone() == ("local",)
+
+    async def leader() -> Any:
+        upkeep = Upkeep(database)
+        try:
+            return await (await (await upkeep._connect()).execute(asked)).fetchone()
+        finally:
+            await upkeep.close()
+
+    assert asyncio.run(leader()) == ("local",)
 
 
 async def test_a_sidecar_that_would_listen_there_does_not_start(database: str, pgbouncer: Pgbouncer) -> None:

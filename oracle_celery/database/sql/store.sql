@@ -106,7 +106,7 @@ report AS (
 SELECT worker_id, pg_notify('oracle_control', json_build_object('kind', 'report', 'id', worker_id)::text) FROM w;
 
 -- name: bound_transaction
--- What a recorder's session is told at its start, for one transaction of a pooler's.
+-- What a writer's session is told at its start, for one transaction of a pooler's.
 SELECT set_config('statement_timeout', %(statement_timeout)s, true), set_config('lock_timeout', %(lock_timeout)s, true),
     CASE current_setting('synchronous_commit') WHEN 'off' THEN set_config('synchronous_commit', 'local', true) END;
 
