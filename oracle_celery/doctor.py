@@ -9,12 +9,9 @@ work now). Each of the last two says what to do.
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
@@ -24,12 +21,11 @@ from oracle_celery.console import Console
 from oracle_celery.database.examination import DatabaseHealth, examine_database, examine_standby
 from oracle_celery.database.standby import StandbyStatus
 from oracle_celery.errors import OracleError
-from oracle_celery.journal import DROPS_SUFFIX, folder_size
+from oracle_celery.finding import Finding, attention, fine, wrong
+from oracle_celery.journal_examination import examine_journal
 from oracle_celery.settings import Settings
 
 __all__ = ["Finding", "examine"]
-
-Grade = Literal["fine", "attention", "wrong"]
 
 #: The oldest PostgreSQL that Oracle supports, as its `server_version_num`.
 OLDEST_SERVER = 140_000
@@ -39,36 +35,25 @@ CLOCK_TOLERANCE = 2.0
 CONNECTIONS_SPARE = 5
 #: Seconds after which an open transaction keeps vacuum from cleaning up.
 OLD_TRANSACTION = 600.0
-#: Share of the quota that a journal fills only while the database is away.
-JOURNAL_SHARE = 0.5
 #: Seconds that workers get to answer a ping.
 PING_PATIENCE = 2.0
 #: Messages a process may prefetch of tasks that are acknowledged late, before others are kept waiting.
 LATE_PREFETCH = 1
 
 
-class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that was looked at."""
-
-    grade: Grade
-    about: str  # broker, database, clock, journal, workers, queues or settings
-    found: str
-    advice: str | None = None  # what to do; None where all is fine
-
-
 def examine(console: Console) -> Iterator[Finding]:
     """Everything, one after the other, as it is found."""
     app, settings = console.app, console.settings
     if not settings.enabled:
-        yield _attention(
+        yield attention(
             "settings", "oracle_enabled is False: nothing is recorded.", "Set it to True where it is meant."
         )
     yield from _celery_settings(app)
     yield from _broker(app)
-    yield from _journal(settings)
+    yield from examine_journal(settings)
     url = settings.url or _embedded_url(settings)
     if url is None:
-        yield _wrong(
+        yield wrong(
             "database",
             "The embedded PostgreSQL does not run.",
             "Start the sidecar, which brings it along: celery -A <your app> oracle. Or set oracle_url to a server.",
@@ -77,7 +62,7 @@ def examine(console: Console) -> Iterator[Finding]:
     try:
         health = examine_database(url, settings.listen_url)
     except OracleError as error:
-        yield _wrong(
+        yield wrong(
             "database",
             str(error),
             "Start it, or correct oracle_url. Until it answers, workers keep what they have to tell in their journals.",
@@ -137,116 +122,79 @@ def _celery_settings(app: Any) -> Iterator[Finding]:
     ):
         if is_meant:
             seen += 1
-            yield _attention("settings", found, advice)
+            yield attention("settings", found, advice)
     if seen == 0:
-        yield _fine("settings", "No setting of Celery's is known to lose tasks.")
+        yield fine("settings", "No setting of Celery's is known to lose tasks.")
 
 
 def _broker(app: Any) -> Iterator[Finding]:
     name = app.conf.task_default_queue
     error = depths(app, [name])[name].error
     if error in (None, MISSING):
-        yield _fine("broker", "It answers.")
+        yield fine("broker", "It answers.")
     else:
-        yield _wrong("broker", f"It does not answer: {error}", "Check that it runs and that broker_url is right.")
-
-
-def _journal(settings: Settings) -> Iterator[Finding]:
-    """Of this machine and OS user; a worker elsewhere has its own."""
-    folder = settings.state_path
-    problem = _unwritable(folder)
-    if problem is not None:
-        yield _wrong(
-            "journal",
-            f"{folder} cannot be written: {problem}",
-            "Give this user the right to write there, or set oracle_state_dir: without a journal, whatever happens "
-            "while PostgreSQL is away is forgotten.",
-        )
-        return
-    free = shutil.disk_usage(_existing(folder)).free
-    if free < settings.journal_quota:
-        yield _attention(
-            "journal",
-            f"Its disk has {_size(free)} left, and oracle_journal_quota allows {_size(settings.journal_quota)}.",
-            "Make room, lower the quota, or set oracle_state_dir to another disk.",
-        )
-    used = sum(folder_size(node) for node in _nodes(settings))
-    dropped = sum(_count(path) for node in _nodes(settings) for path in node.glob(f"*{DROPS_SUFFIX}"))
-    if dropped:
-        yield _attention(
-            "journal",
-            f"{dropped} facts were dropped on this machine, because the quota was reached or the disk was full.",
-            "Keep PostgreSQL away for less long, or raise oracle_journal_quota. Final statuses go last.",
-        )
-    if used > JOURNAL_SHARE * settings.journal_quota:
-        yield _attention(
-            "journal",
-            f"{_size(used)} wait on this machine to be recorded.",
-            "See whether PostgreSQL answers: a worker that runs sends them as soon as it does.",
-        )
-    else:
-        yield _fine("journal", f"{_size(used)} in {settings.journal_path}, {_size(free)} free.")
+        yield wrong("broker", f"It does not answer: {error}", "Check that it runs and that broker_url is right.")
 
 
 def _database(health: DatabaseHealth, settings: Settings) -> Iterator[Finding]:
     about = "database"
     name = f"PostgreSQL {health.version // 10_000}.{health.version % 10_000}"
     if health.version < OLDEST_SERVER:
-        yield _wrong(about, f"{name} is too old.", f"Upgrade it to {OLDEST_SERVER // 10_000} or newer.")
+        yield wrong(about, f"{name} is too old.", f"Upgrade it to {OLDEST_SERVER // 10_000} or newer.")
     if health.is_standby:
-        yield _wrong(about, "It is a standby: nothing can be recorded there.", "Let oracle_url name the primary.")
+        yield wrong(about, "It is a standby: nothing can be recorded there.", "Let oracle_url name the primary.")
     if health.schema_error is not None:
-        yield _wrong(about, str(health.schema_error), "Run: celery -A <your app> oracle migrate")
+        yield wrong(about, str(health.schema_error), "Run: celery -A <your app> oracle migrate")
     else:
-        yield _fine(about, f"{name} answers, its schema is this version's.")
+        yield fine(about, f"{name} answers, its schema is this version's.")
     if health.is_pooled:
-        yield _fine(about, "oracle_url leads through a pooler in transaction mode; recorders and readers work so.")
+        yield fine(about, "oracle_url leads through a pooler in transaction mode; recorders and readers work so.")
     if health.hears:
-        yield _fine(about, "A notification arrives where the sidecar listens.")
+        yield fine(about, "A notification arrives where the sidecar listens.")
     elif health.listen_error is not None:
         setting = "oracle_listen_url" if settings.listen_url else "oracle_url"
-        yield _wrong(
+        yield wrong(
             about,
             f"Nobody can listen at {setting}: {health.listen_error}",
             "Let oracle_listen_url name PostgreSQL itself.",
         )
     elif health.listens_pooled:
         setting = "oracle_listen_url" if settings.listen_url else "oracle_url"
-        yield _wrong(
+        yield wrong(
             about,
             f"The sidecar does not start: it would listen at {setting}, which leads through a pooler in transaction "
             "mode, where nothing is heard and locks outlive their owner.",
             "Set oracle_listen_url to PostgreSQL's own address of the same database.",
         )
     else:
-        yield _wrong(
+        yield wrong(
             about,
             "A notification does not arrive where the sidecar listens: the page is live only by polling.",
             "Let oracle_listen_url name the same database as oracle_url, at PostgreSQL's own address.",
         )
     if health.connections_left < CONNECTIONS_SPARE:
-        yield _attention(
+        yield attention(
             about,
             f"Only {max(0, health.connections_left)} more connections may be made.",
             "Raise max_connections, or put pgbouncer before it: each worker needs one, a sidecar about ten.",
         )
     oldest = health.oldest_transaction
     if oldest is not None and oldest.seconds > OLD_TRANSACTION:
-        yield _attention(
+        yield attention(
             about,
             f"{oldest.application} (pid {oldest.pid}) has had a transaction open for {oldest.seconds / 60:.0f} "
             "minutes: vacuum cannot clean up, and tables grow.",
             f"End it: SELECT pg_terminate_backend({oldest.pid}). idle_in_transaction_session_timeout prevents it.",
         )
     if abs(health.clock_skew) > CLOCK_TOLERANCE + health.clock_error:
-        yield _attention(
+        yield attention(
             "clock",
             f"PostgreSQL's clock is {abs(health.clock_skew):.1f} s {'ahead of' if health.clock_skew > 0 else 'behind'} "
             "this machine's.",
             "Let NTP set both: durations stay right, but times and ETAs do not.",
         )
     else:
-        yield _fine("clock", "This machine's and PostgreSQL's agree.")
+        yield fine("clock", "This machine's and PostgreSQL's agree.")
 
 
 def _standby(url: str, read_url: str) -> Iterator[Finding]:
@@ -254,18 +202,18 @@ def _standby(url: str, read_url: str) -> Iterator[Finding]:
     try:
         health = examine_standby(url, read_url)
     except OracleError as error:
-        yield _wrong(about, str(error), "Correct oracle_read_url.")
+        yield wrong(about, str(error), "Correct oracle_read_url.")
         return
     if health.status is StandbyStatus.FOLLOWING:
-        yield _fine(about, f"The standby of oracle_read_url is {health.lag * 1000:.0f} ms later; pages are read there.")
+        yield fine(about, f"The standby of oracle_read_url is {health.lag * 1000:.0f} ms later; pages are read there.")
     elif health.status is StandbyStatus.BEHIND:
-        yield _attention(
+        yield attention(
             about,
             "The standby of oracle_read_url is later than a page may wait: pages are read from the primary.",
             "See why: pg_stat_replication on the primary; on the standby, queries that hold up what is replayed.",
         )
     elif health.status is StandbyStatus.FOREIGN:
-        yield _wrong(
+        yield wrong(
             about,
             "The server of oracle_read_url is no standby of oracle_url's, or not since a failover: pages are read from "
             "the primary.",
@@ -273,7 +221,7 @@ def _standby(url: str, read_url: str) -> Iterator[Finding]:
             "restartpoint: run CHECKPOINT there.",
         )
     else:
-        yield _attention(
+        yield attention(
             about,
             "The standby of oracle_read_url does not answer: pages are read from the primary.",
             "Start it, or correct oracle_read_url.",
@@ -284,21 +232,21 @@ def _fleet(console: Console) -> Iterator[Finding]:
     try:
         workers, queues = console.workers().workers, console.queues().queues
     except OracleError as error:
-        yield _wrong("workers", str(error), "Look at what is wrong above first.")
+        yield wrong("workers", str(error), "Look at what is wrong above first.")
         return
     alive = {worker.node: worker for worker in workers if worker.state == "alive"}
     answered = _ping(console.app)
     known = {worker.node for worker in workers if worker.state != "stopped"}  # one cut off from PostgreSQL is known
     unknown = sorted(set(answered) - known)
     for node in unknown:
-        yield _wrong(
+        yield wrong(
             "workers",
             f"{node} works without Oracle: what it does is not recorded.",
             "Install oracle-celery there, let its app enable it (Oracle(app)), and restart it.",
         )
     for worker in workers:
         if worker.state in {"silent", "lost"} and worker.node not in alive:
-            yield _attention(
+            yield attention(
                 "workers",
                 f"{worker.node} is {worker.state} since {worker.beat_at}.",
                 "See whether it runs and reaches PostgreSQL; what it could not tell is in its journal.",
@@ -306,24 +254,24 @@ def _fleet(console: Console) -> Iterator[Finding]:
     versions = Counter(_oracle_version(worker.versions) for worker in alive.values())
     others = sorted(version for version in versions if version != __version__)
     if others:
-        yield _attention(
+        yield attention(
             "workers",
             f"{sum(versions[each] for each in others)} workers have Oracle {', '.join(others)}, here is {__version__}.",
             "Bring them to one version, the sidecar first.",
         )
     if not alive and not answered:
-        yield _attention("workers", "None lives.", "Start one: celery -A <your app> worker")
+        yield attention("workers", "None lives.", "Start one: celery -A <your app> worker")
     elif not unknown:
-        yield _fine("workers", f"{len(alive)} alive, all with Oracle.")
+        yield fine("workers", f"{len(alive)} alive, all with Oracle.")
     stranded = [queue for queue in queues if queue.is_stranded]
     for queue in stranded:
-        yield _wrong(
+        yield wrong(
             "queues",
             f"{queue.name}: {queue.waiting} tasks wait and nobody consumes it.",
             f"Start a worker that does: celery -A <your app> worker -Q {queue.name}",
         )
     if not stranded:
-        yield _fine("queues", "Each queue in which something waits has a consumer, or is paused.")
+        yield fine("queues", "Each queue in which something waits has a consumer, or is paused.")
 
 
 def _ping(app: Any) -> list[str]:
@@ -346,52 +294,3 @@ def _embedded_url(settings: Settings) -> str | None:
         return settings.embedded_url_path.read_text().strip() or None
     except OSError:
         return None
-
-
-def _nodes(settings: Settings) -> list[Path]:
-    try:
-        return [path for path in settings.journal_path.iterdir() if path.is_dir()]
-    except OSError:
-        return []
-
-
-def _existing(folder: Path) -> Path:
-    while not folder.exists():
-        folder = folder.parent
-    return folder
-
-
-def _unwritable(folder: Path) -> str | None:
-    """Tried, not asked: rights say little of a read-only disk."""
-    try:
-        with tempfile.TemporaryFile(dir=_existing(folder)):
-            return None
-    except OSError as error:
-        return error.strerror
-
-
-def _count(path: Path) -> int:
-    try:
-        return int(path.read_text() or 0)
-    except (OSError, ValueError):
-        return 0
-
-
-def _size(count: float) -> str:
-    for unit in ("bytes", "KiB", "MiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}"
-        count /= 1024
-    return f"{count:.1f} GiB"
-
-
-def _fine(about: str, found: str) -> Finding:
-    return Finding(grade="fine", about=about, found=found)
-
-
-def _attention(about: str, found: str, advice: str) -> Finding:
-    return Finding(grade="attention", about=about, found=found, advice=advice)
-
-
-def _wrong(about: str, found: str, advice: str) -> Finding:
-    return Finding(grade="wrong", about=about, found=found, advice=advice)

@@ -8,17 +8,24 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import psycopg
 import pytest
 from celery import Celery
 from celery.bin.base import CLIContext
 from click.testing import CliRunner, Result
+from psycopg.conninfo import make_conninfo
 
 from oracle_celery import cli
+from oracle_celery.journal import Journal
+from oracle_celery.recorder import Recorder
+from oracle_celery.records import encode_line
 from oracle_celery.settings import Settings
 from tests.factories import Feeder, transition
+from tests.ledger import sent
 from tests.local_processes import LocalWorker
 from tests.pgbouncer_fixtures import POOL_SIZE, Pgbouncer
+from tests.polling import eventually
 
 APP = "tests.acceptance.signal_app"
 NOBODY_LISTENS = "redis://127.0.0.1:1/0"
@@ -222,6 +229,33 @@ def test_facts_that_were_dropped_are_counted(app: Celery, tmp_path: Path) -> Non
     (node / "transitions.1.drops").write_text("7")
     (node / "logs.2.drops").write_text("5")
     assert _the(_found(app), "were dropped")["found"].startswith("12 facts")
+
+
+@pytest.mark.usefixtures("_hasty")
+def test_facts_for_another_address_are_found(app: Celery, database: str) -> None:
+    """They wait for a database that nobody writes to any more, or that has moved; those of a living process do not."""
+    here = Settings.from_celery(app)
+    moved = msgspec.structs.replace(here, url=make_conninfo(database, connect_timeout=9))
+    dead, living, own = (
+        Journal(settings.journal_path / name, quota=2**26)
+        for settings, name in ((moved, "dead"), (moved, "living"), (here, "own"))
+    )
+    for journal in (dead, living, own):
+        assert journal.append(encode_line(sent("waits", 0)))
+    dead.close()
+    own.close()
+    found = _the(_found(app), "for another oracle_url")
+    assert found["grade"] == "attention"
+    assert str(here.journal_path) in found["advice"]
+    (moved.journal_path / "dead").rename(here.journal_path / "dead")
+    assert not [finding for finding in _found(app) if "for another oracle_url" in finding["found"]]
+    recorder = Recorder(here, here.journal_path / "worker")
+    recorder.start()
+    with psycopg.connect(database, autocommit=True) as connection:
+        count = "SELECT count(*) FROM oracle.task_transition"
+        eventually(lambda: connection.execute(count).fetchone() == (2,), "the moved facts have been sent")
+    recorder.stop(10.0)
+    living.close()
 
 
 def test_a_transaction_that_has_been_open_for_long_is_found(app: Celery, monkeypatch: pytest.MonkeyPatch) -> None:
