@@ -74,13 +74,14 @@ def _check_alive(
     station: Station, replicas: Replicas, browser: Browser, began: float, promoted: float, before: int
 ) -> None:
     """Prints when each part lived again, in seconds after the kill."""
+    probe = station.send("succeed")  # what the page can only know of the new primary
     looks = {
         "recorder": lambda: _committed(replicas.standby) > before,
         "sidecar": lambda: station.get("/readyz")["listener"] == "hearing",
-        "stream": lambda: browser.resyncs > 0 and browser.seen() > seen,
+        "stream": lambda: browser.resyncs > 0,
+        "news": lambda: probe in browser.statuses(),
         "page": lambda: station.ask("GET", "/api/tasks?limit=1")[0] == 200,
     }
-    seen = browser.seen()
     lived: dict[str, float] = {}
     deadline = began + 4 * ALIVE_SECONDS
     while len(lived) < len(looks):

@@ -103,7 +103,6 @@ async def test_a_list_and_the_stream_after_it_have_no_gap(replicas: Replicas) ->
         lister = Queries(reads.fetch, reads.marked)
         with psycopg.connect(replicas.primary.dsn()) as long:
             long.execute("SELECT pg_current_xact_id()")  # everything else is of later transactions
-            floor = await stream.start_cursor()
             for writer in writers:
                 writer.start()
             lists: list[tuple[Cursor, dict[str, str]]] = []
@@ -125,7 +124,6 @@ async def test_a_list_and_the_stream_after_it_have_no_gap(replicas: Replicas) ->
                 known[change.public.task_id] = change.public.task.status
             assert known == truth
         assert reads.reads > LISTS // 2, "the standby has served too little: this run has proved nothing"
-        assert floor.xmax <= lists[0][0].xmax
 
 
 def _write(replicas: Replicas, number: int, dice: random.Random) -> None:
