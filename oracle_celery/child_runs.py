@@ -1,15 +1,17 @@
-"""Runs in a child of a prefork pool, told from around Celery's tracer rather than by three signals each.
+"""Runs in a child of a prefork pool, whose start is told from around Celery's tracer rather than by a signal.
 
 A quick task's own share of a child's time is small, and to call a handler by a signal costs as much as to write a
-record. So a child replaces each task's tracer by one that tells of a run's start, runs Celery's, and tells of its
-success. Failures and retries keep their signals, and so do all runs elsewhere: eager ones, and those of other pools.
+record. So a child replaces each task's tracer by one that tells of a run's start and runs Celery's. Success, failures
+and retries keep their signals, which fire at the moment from which on Celery itself calls the run by that name; and so
+do all runs elsewhere: eager ones, and those of other pools.
 
-Guarantee: every run is told by exactly one of the two. Whatever a tracer's answer does not tell makes the signals
-tell the rest of that run (`hand_over`): a task that asks to be ignored or rejected, one that goes on in another
-message, one whose log is cut off. Where tasks are traced, or run eagerly within this process, the signals tell all that
-is to come (`withdraw`), because handlers must then be called in their order.
+Guarantee: every start is told by exactly one of the two. Whatever only ``task_postrun`` tells makes that signal tell
+the rest of the run (`hand_over`): a task that asks to be ignored or rejected, one that goes on in another message, one
+whose log is cut off. Where tasks are traced, or run eagerly within this process, the signals tell all that is to come
+(`withdraw`), because handlers must then be called in their order.
 
-What will bite: a run may be handed over in its middle, so its end asks again.
+What will bite: there are answers of a tracer for runs that Celery has not run, and they look like success: only the
+runtime is missing.
 """
 
 from __future__ import annotations
@@ -43,11 +45,9 @@ class ChildRuns:
         self.oracle = oracle
         self._is_watching = False
         self._is_handed_over = False
-        self._tracers: list[tuple[Any, Any]] = []
         facts = oracle.signals
         self._handlers = [
             (signals.task_prerun, facts.on_started),
-            (signals.task_success, facts.on_succeeded),
             (signals.task_postrun, facts.on_postrun),
         ]
 
@@ -63,7 +63,6 @@ class ChildRuns:
         for name, task in self.oracle.app.tasks.items():
             tracer = task.__trace__
             if tracer is not None and name not in HIDDEN_TASKS:
-                self._tracers.append((task, tracer))
                 task.__trace__ = self._told(task, tracer)
         self._disconnect()
 
@@ -77,8 +76,6 @@ class ChildRuns:
         """The signals tell the rest of the run under way, and all others."""
         if self._is_watching:
             self._is_watching = False
-            for task, tracer in self._tracers:
-                task.__trace__ = tracer
             self._connect()
 
     def _told(self, task: Any, tracer: Callable[..., Any]) -> Callable[..., Any]:
@@ -100,12 +97,11 @@ class ChildRuns:
             try:
                 outcome = tracer(uuid, args, kwargs, request)
             finally:
-                is_told = self._is_handed_over or not self._is_watching
                 if self._is_handed_over:
                     self._take_back()
-            if outcome[1] is None and not is_told:  # no info: it has succeeded
+            if outcome[1] is None and outcome[2] is None:  # Celery has not run it: there is no runtime
                 try:
-                    facts.tell_success(request, uuid, outcome[0], outcome[2])
+                    facts.tell_not_run(request, uuid, outcome[0])
                 except Exception:  # noqa: BLE001
                     guest.count_failure()
             return outcome

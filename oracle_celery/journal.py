@@ -353,15 +353,12 @@ def segments(folder: Path, *kinds: str, besides: Container[str] = ()) -> list[Pa
     """The folder's segments of these kinds, or of all, oldest first. `besides`: names of those to leave out; nothing of
     them is looked at."""
     prefixes = tuple(f"{kind}." for kind in kinds or KINDS)
-    try:
-        with os.scandir(folder) as entries:
-            found = [
-                (entry.stat().st_mtime_ns, entry.name)
-                for entry in entries
-                if entry.name.endswith(SEGMENT_SUFFIX) and entry.name not in besides and entry.name.startswith(prefixes)
-            ]
-    except FileNotFoundError:
-        return []
+    found: list[tuple[int, str]] = []
+    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.endswith(SEGMENT_SUFFIX) and entry.name not in besides and entry.name.startswith(prefixes):
+                with contextlib.suppress(FileNotFoundError):  # given up by its writer, or sent, meanwhile
+                    found.append((entry.stat().st_mtime_ns, entry.name))
     return [folder / name for _, name in sorted(found)]
 
 

@@ -19,6 +19,7 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any
 
+from billiard.einfo import ExceptionInfo
 from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 from celery import signals
 from celery.exceptions import Reject, SoftTimeLimitExceeded
@@ -51,6 +52,7 @@ __all__ = ["TaskSignals"]
 
 # The facts of every task, as plain numbers: reading an enumeration's member costs more than encoding the record.
 PENDING, IN_PROGRESS, COMPLETED = int(Status.PENDING), int(Status.IN_PROGRESS), int(Status.COMPLETED)
+FAILED = int(Status.FAILED)
 RECEIVED, STARTED, REPORTED = int(Rank.RECEIVED), int(Rank.STARTED), int(Rank.REPORTED)
 
 _NOTHING: dict[str, Any] = {}
@@ -290,6 +292,24 @@ class TaskSignals:
             **more,
         )
         if self.oracle.record(record) and settings.durability == "committed":
+            self.oracle.wait_until_committed()
+
+    def tell_not_run(self, fields: dict[str, Any], task_id: Any, retval: Any) -> None:
+        """Celery has begun a run and not called its code: the task had succeeded before its message came again
+        (``worker_deduplicate_successful_tasks``), or its arguments are none, which Celery takes for a success."""
+        is_malformed = isinstance(retval, ExceptionInfo)
+        error = self._describe_error(retval.exception, retval) if is_malformed else _NOTHING
+        is_written = self._record(
+            task_id,
+            status=FAILED if is_malformed else COMPLETED,
+            rank=REPORTED,
+            reason=None,
+            retries=fields.get("retries") or 0,
+            run_id=fields.get(RUN_ID),
+            run_at=fields.get(RUN_AT),
+            **error,
+        )
+        if is_written:
             self.oracle.wait_until_committed()
 
     def on_failed(self, sender: Any, *, task_id: str, exception: Any = None, einfo: Any = None, **_: Any) -> None:

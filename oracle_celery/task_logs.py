@@ -66,8 +66,12 @@ class TaskLogHandler(logging.Handler):
 
     def handle(self, record: logging.LogRecord) -> bool:
         """Without the lock of a handler: the journal has its own."""
-        if self.filters and not self.filter(record):
-            return False
+        if self.filters:
+            kept: Any = self.filter(record)
+            if not kept:
+                return False
+            if isinstance(kept, logging.LogRecord):  # since Python 3.12 a filter may give another record instead
+                record = kept
         self.emit(record)
         return True
 
@@ -95,6 +99,8 @@ class TaskLogHandler(logging.Handler):
             if task_id is None:
                 return
             lines = fields[LINES] = _Lines(task_id, fields.get(RUN_ID))
+        elif lines.run_id is None:  # its first line came before its run had an id: an eager one's, from a handler
+            lines.run_id = fields.get(RUN_ID)
         number = lines.number
         lines.number = number + 1
         if number >= settings.log_lines_per_run:

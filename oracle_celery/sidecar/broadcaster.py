@@ -246,17 +246,19 @@ class Broadcaster:
                 continue
             chunk = _joined(share, mark)
             for subscription in group:
-                self._offer(subscription, share, chunk, previous)
+                self._offer(subscription, share, chunk, previous, mark)
 
-    def _offer(self, subscription: Subscription, share: list[Event], chunk: bytes, previous: Cursor) -> None:
+    def _offer(
+        self, subscription: Subscription, share: list[Event], chunk: bytes, previous: Cursor, mark: bytes
+    ) -> None:
         if subscription.after is not None:
             if includes(previous, subscription.after):
                 subscription.after = None
             else:
                 after = subscription.after
-                news = [event.block for event in share if not sees(after, event.txid)]
-                if news:
-                    subscription.offer(b"".join(news))
+                news = [event for event in share if not sees(after, event.txid)]
+                if news:  # it has seen all that the mark stands for, and more
+                    subscription.offer(_joined(news, mark))
                 return
         subscription.offer(chunk)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import sys
@@ -12,7 +13,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
-from celery import Celery, signals
+from celery import Celery, Task, signals
 from celery.app import trace
 from celery.exceptions import Ignore, Reject
 
@@ -22,6 +23,14 @@ from oracle_celery.journal import LOGS, TRANSITIONS, segments
 from oracle_celery.task_logs import TaskLogHandler
 
 RUN_SIGNALS = (signals.task_prerun, signals.task_success, signals.task_postrun)
+
+
+class Afterwards(Task):
+    """Does what a test wants once its success is stored."""
+
+    def after_return(self, *_: Any, **__: Any) -> None:
+        if (action := self.request.__dict__.get("afterwards")) is not None:
+            action()
 
 
 @pytest.fixture
@@ -38,7 +47,7 @@ def oracle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Oracle]:
     app.conf.update(oracle_state_dir=str(tmp_path), oracle_log_lines_per_run=1, task_ignore_result=True)
     oracle = Oracle(app)
     for run in (pay, ignore, reject, fail, pay_eagerly, pay_again, talk):
-        app.task(shared=False, name=run.__name__, bind=True)(run)
+        app.task(shared=False, name=run.__name__, bind=True, base=Afterwards)(run)
     app.finalize()
     oracle.become_worker("w@h")
     oracle.signals.has_main_process = True
@@ -105,15 +114,15 @@ def connected(oracle: Oracle) -> list[str]:
     return [signal.name for signal in RUN_SIGNALS if any(key[0] == own + signal.name for key, _ in signal.receivers)]
 
 
-def test_success_needs_no_signal(oracle: Oracle) -> None:
-    """Started and completed, with result and runtime; nobody is connected to the signals of a run."""
+def test_a_start_needs_no_signal(oracle: Oracle) -> None:
+    """Started and completed, with result and runtime; of the signals of a run only that of success is needed."""
     assert run(oracle, "pay").retval == 1
     assert told(oracle) == [("t", 1, "started"), ("t", 2, None)]
     [path] = segments(oracle.folder, TRANSITIONS)
     line = json.loads(path.read_text().splitlines()[-1])
     assert (line["p"], line["v"]) == (1, "r-t")
     assert line["d"] >= 0
-    assert connected(oracle) == []
+    assert connected(oracle) == ["task_success"]
 
 
 def test_failure_is_told_once(oracle: Oracle) -> None:
@@ -127,7 +136,7 @@ def test_what_only_the_end_tells_is_told(oracle: Oracle, name: str, status: int)
     """And the next run is told from around its tracer again."""
     run(oracle, name)
     assert told(oracle) == [("t", 1, "started"), ("t", status, f"{name.removesuffix('e')}{'ed'}")]
-    assert connected(oracle) == []
+    assert connected(oracle) == ["task_success"]
 
 
 def test_a_replaced_task_goes_on(oracle: Oracle) -> None:
@@ -169,6 +178,50 @@ def test_a_log_that_was_cut_off_says_so(oracle: Oracle) -> None:
     assert told(oracle) == [("t", 1, "started"), ("t", 2, None)]
     [path] = segments(oracle.folder, LOGS)
     assert [json.loads(line).get("z") for line in path.read_text().splitlines()[1:]] == [None, 1, 2, 4, 7]
+
+
+def test_what_happens_after_success_does_not_take_it_back(oracle: Oracle) -> None:
+    """An eager task, lines that are left out, an escaped Reject: Celery has called the run a success by then."""
+    handler = TaskLogHandler(oracle)
+
+    def log() -> None:
+        for number in range(3):
+            handler.handle(logging.makeLogRecord({"name": "pay", "msg": str(number)}))
+
+    def reject() -> None:
+        raise Reject("no", requeue=False)
+
+    def run_eagerly() -> None:
+        oracle.app.tasks["pay"].apply(task_id="within")
+
+    for number, action in enumerate((log, reject, run_eagerly)):
+        with contextlib.suppress(Reject):
+            run(oracle, "pay", f"t{number}", afterwards=action)
+        assert (f"t{number}", 2, None) in told(oracle)
+
+
+def test_a_run_that_celery_does_not_run_is_no_success(oracle: Oracle) -> None:
+    """Arguments that are none: Celery answers as if all were well, with what is wrong as the result."""
+    request = {"id": "t", "task": "pay", "retries": 0, "delivery_info": {"exchange": "", "routing_key": "celery"}}
+    request |= {"oracle_run_id": "r-t", "oracle_run_at": time.monotonic_ns(), "hostname": "w@h"}
+    with pytest.warns(RuntimeWarning):
+        oracle.app.tasks["pay"].__trace__("t", [], [], request)
+    assert told(oracle) == [("t", 1, "started"), ("t", 3, None)]
+
+
+def test_a_tracer_of_somebody_else_stays(oracle: Oracle) -> None:
+    """One that was put around ours, also when signals tell from then on."""
+    task, calls = oracle.app.tasks["pay"], []
+    inner = task.__trace__
+
+    def trace_theirs(*args: Any, **options: Any) -> Any:
+        calls.append(args[0])
+        return inner(*args, **options)
+
+    task.__trace__ = trace_theirs
+    oracle.app.tasks["fail"].apply(task_id="within")
+    run(oracle, "pay")
+    assert calls == ["t"]
 
 
 def test_a_mistake_of_ours_changes_no_result(oracle: Oracle, monkeypatch: pytest.MonkeyPatch) -> None:
