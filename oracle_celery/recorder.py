@@ -151,6 +151,8 @@ class Recorder:
     def start(self) -> None:
         if self._thread is None:
             open_folder(self.folder)
+            # at once: a neighbour adopts what has no reader, and keeps it
+            self._locks.setdefault(self.folder, FolderLock(self.folder)).acquire()
             self._thread = threading.Thread(target=self._run, name="oracle-recorder", daemon=True)
             self._thread.start()
 

@@ -97,7 +97,7 @@ class Cursor(msgspec.Struct, frozen=True):
     @classmethod
     def at(cls, snapshot: Snapshot, latest: int | None) -> Cursor:
         """The cursor that has seen all that `snapshot` sees; `latest` is the largest txid of a row in it."""
-        xmax = max(0 if latest is None else latest + 1, snapshot.floor)
+        xmax = min(max(0 if latest is None else latest + 1, snapshot.floor), snapshot.xmax)
         return cls._clipped(snapshot, xmax, snapshot.xip)
 
     def check(self, snapshot: Snapshot) -> None:

@@ -373,6 +373,10 @@ def _translated(connection: psycopg.Connection[Any] | None = None) -> Iterator[N
         yield
     except (pg.ProgramLimitExceeded, pg.StatementTooComplex) as error:
         raise _LimitExceeded(detail=_detail(error)) from error
+    except pg.CheckViolation as error:
+        if error.diag.constraint_name == "days":  # of a partition that a leader left half made: see partitions.py
+            raise DatabaseUnavailable(detail=_detail(error)) from error
+        raise BadBatch(detail=_detail(error)) from error
     except (psycopg.DataError, psycopg.IntegrityError) as error:
         raise BadBatch(detail=_detail(error)) from error
     except (pg.UndefinedFunction, pg.UndefinedTable, pg.UndefinedColumn, pg.InvalidSchemaName) as error:

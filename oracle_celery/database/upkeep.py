@@ -217,7 +217,8 @@ class Upkeep:
                 step = await anext(steps, None)
                 if step is None:
                     return removed, False
-                removed.append(step)
+                if step.rows or step.partition is not None or step.note is not None:
+                    removed.append(step)
             self._sweep = steps
             return removed, True
 
@@ -276,6 +277,7 @@ class Upkeep:
                 )
                 await untraced(self._connection).execute(f"SET statement_timeout = {STATEMENT_TIMEOUT}")
                 await self._connection.execute(statement("synchronous_commit"))
+                await self._connection.execute("SET TIME ZONE 'UTC'")  # days of partitions are UTC's
             return self._connection
 
     @asynccontextmanager

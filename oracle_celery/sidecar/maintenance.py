@@ -188,7 +188,12 @@ class Maintenance:
 
     async def _retain(self, now: float) -> None:
         """A part of a round, until it has come to its end; a word about each partition that went."""
-        removed, is_under_way = await self._upkeep.retain(RETAIN_SECONDS)
+        try:
+            removed, is_under_way = await self._upkeep.retain(RETAIN_SECONDS)
+        except DatabaseUnavailable as error:  # what only a part of retention may not or cannot do stops nothing else
+            self._retain_at = now + BUSY_SECONDS
+            logger.warning("Retention is tried again later: %s", error)
+            return
         if not is_under_way:
             self._retain_at = now + self._retain_again
         for step in removed:

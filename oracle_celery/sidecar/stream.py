@@ -117,10 +117,13 @@ class Streams:
 
 
 async def begin(request: web.Request) -> EventSourceResponse:
-    """The head of a stream is sent."""
+    """The head of a stream is sent. A client that is gone by then is nothing to complain about."""
     response = EventSourceResponse(ping_interval=NEVER_SECONDS, send_timeout=SEND_TIMEOUT_SECONDS)
     response.headers["Cache-Control"] = "no-store, no-transform"
-    await response.prepare(request)
+    try:
+        await response.prepare(request)
+    except ConnectionError as error:
+        raise web.HTTPBadRequest from error
     return response
 
 

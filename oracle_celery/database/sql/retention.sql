@@ -117,6 +117,7 @@ due AS MATERIALIZED (
         WHEN 3 THEN t.finished_at < now() - make_interval(secs => %(failed)s)
         WHEN 4 THEN t.finished_at < now() - make_interval(secs => %(cancelled)s)
         ELSE greatest(t.changed_at, t.eta) < now() - make_interval(secs => %(abandoned)s) END
+        AND NOT EXISTS (SELECT FROM oracle.retry AS r WHERE r.task_id = t.task_id AND r.state = 'sending')
     ORDER BY t.task_id FOR UPDATE OF t SKIP LOCKED
 ),
 gone AS (

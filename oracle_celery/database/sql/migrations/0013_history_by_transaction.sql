@@ -5,6 +5,8 @@
 -- The transactions that told something of the task, up to 64, so that a task that is retried for ever has no row that
 -- grows for ever. Its history is (is_listed AND txid = ANY (txids) OR is_listed IS NULL), by one index or the other: what
 -- was there before this migration is not listed, nor is what came after the first 64.
+-- In the order in which ingest takes them: the other way round the two would wait for each other.
+LOCK TABLE oracle.task_transition, oracle.task_state_record IN ACCESS EXCLUSIVE MODE;
 ALTER TABLE oracle.task_state_record ADD COLUMN txids xid8[];
 ALTER TABLE oracle.task_transition ADD COLUMN is_listed boolean;  -- true or null
 
