@@ -16,7 +16,7 @@ from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
 from oracle_celery.database.opening import blocking_pool
-from oracle_celery.database.pooler import AsyncBoundedConnection, BoundedConnection
+from oracle_celery.database.pooler import BoundedConnection, patience_of
 from oracle_celery.errors import DatabaseUnavailable, QueryTooBroad
 
 __all__ = ["Blocking", "Fetch", "Rows", "hurried", "over", "translated"]
@@ -76,8 +76,8 @@ class Blocking:
 @asynccontextmanager
 async def hurried(connection: AsyncConnection[Any], patience: int | None) -> AsyncIterator[None]:
     """Within it a statement may take `patience` milliseconds; None: what the connection was told."""
-    if patience is None and isinstance(connection, AsyncBoundedConnection):
-        patience = connection.patience
+    if patience is None:
+        patience = patience_of(connection)
     if patience is None:
         yield
         return
@@ -88,11 +88,12 @@ async def hurried(connection: AsyncConnection[Any], patience: int | None) -> Asy
 
 @contextmanager
 def _bounded(connection: BoundedConnection) -> Iterator[None]:
-    if connection.patience is None:
+    patience = patience_of(connection)
+    if patience is None:
         yield
         return
     with connection.transaction():
-        connection.execute(f"SET LOCAL statement_timeout = {connection.patience}")
+        connection.execute(f"SET LOCAL statement_timeout = {patience}")
         yield
 
 

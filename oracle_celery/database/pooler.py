@@ -17,7 +17,14 @@ from typing import Any
 
 import psycopg
 
-__all__ = ["AsyncBoundedConnection", "BoundedConnection", "is_pooled", "is_pooled_async", "shares_sessions"]
+__all__ = [
+    "AsyncBoundedConnection",
+    "BoundedConnection",
+    "is_pooled",
+    "is_pooled_async",
+    "patience_of",
+    "shares_sessions",
+]
 
 #: Transactions of two sessions that are compared: in between a pooler's free connection may go to somebody else.
 LOOKS = 10
@@ -37,6 +44,11 @@ class AsyncBoundedConnection(psycopg.AsyncConnection[Any]):
     """The same, for an event loop."""
 
     patience: int | None = None
+
+
+def patience_of(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> int | None:
+    """Where psycopg is traced, its instrumentation makes plain connections, whatever class was asked for."""
+    return getattr(connection, "patience", None)
 
 
 def is_pooled(connection: psycopg.Connection[Any]) -> bool:

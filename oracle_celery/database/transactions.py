@@ -16,6 +16,7 @@ import psycopg
 from psycopg_pool import PoolClosed
 
 from oracle_celery.database.opening import blocking_pool
+from oracle_celery.database.pooler import patience_of
 from oracle_celery.database.sql import statement
 from oracle_celery.database.visibility import controllable
 from oracle_celery.errors import AdminsOnly, BadQuery, DatabaseUnavailable, ReadOnly
@@ -90,8 +91,9 @@ class CommandStore:
         with translated_errors():
             self._pool.open()
             with self._pool.connection() as connection, connection.transaction():
-                if connection.patience is not None:  # a pooler's session is told nothing
-                    bounds = {"statement_timeout": str(connection.patience), "lock_timeout": "0"}
+                patience = patience_of(connection)
+                if patience is not None:  # a pooler's session is told nothing
+                    bounds = {"statement_timeout": str(patience), "lock_timeout": "0"}
                     connection.execute(statement("bound_transaction"), bounds)
                 if statement_timeout is not None:
                     connection.execute(f"SET LOCAL statement_timeout = {statement_timeout}")

@@ -15,7 +15,7 @@ from tests.acceptance.station import DEADLINE, Station
 from tests.faults.scale import scaled
 
 #: Failed tasks.
-TASKS = scaled(1_500, 20_000)
+TASKS = scaled(700, 20_000)
 
 pytestmark = pytest.mark.timeout(600)
 

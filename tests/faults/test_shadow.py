@@ -28,7 +28,7 @@ from tests.faults.scale import scaled
 from tests.local_processes import REPOSITORY, LocalWorker
 
 MODULE = "tests.faults.shadow_app"
-TASKS = scaled(120, 5_000)
+TASKS = scaled(50, 5_000)
 #: Seconds for all tasks of one run.
 RUN_SECONDS = scaled(120, 1_200)
 #: Of a worker's log line about tasks: what no run repeats.

@@ -11,9 +11,11 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from oracle_celery.database.opening import open_pool
+from oracle_celery.database.control import ControlStore
+from oracle_celery.database.opening import blocking_pool, open_pool
 from oracle_celery.database.store import Store
 from oracle_celery.database.upkeep import Upkeep
+from oracle_celery.viewer import LOCAL_ADMIN, Actor
 from tests.ledger import Source, life
 
 
@@ -54,3 +56,12 @@ async def test_the_sidecar_is_not_in_its_operators_traces(database: str, spans: 
         await upkeep.close()
         await pool.close()
     assert spans.get_finished_spans() == ()
+
+
+def test_commands_work_where_psycopg_is_traced(database: str, spans: InMemorySpanExporter) -> None:
+    """The instrumentation makes connections of another class than the one that was asked for, to some."""
+    pool = blocking_pool(database)
+    pool.connection_class = psycopg.Connection
+    with ControlStore(database) as store:
+        store._pool = pool
+        assert store.pause(Actor(viewer=LOCAL_ADMIN, via="app"), ["mail"], None, None)
