@@ -149,8 +149,7 @@ class Interruption:
         if run.f_lineno != BODY_LINE or _is_our_own(frame, run):
             self._answer(request, LATER)
             return False
-        for fields in (run.f_locals["request"], run.f_locals["task_request"].__dict__):  # whichever tells its end
-            fields[CANCEL_RAISED] = True
+        run.f_locals["task_request"].__dict__[CANCEL_RAISED] = True
         self._answer(request, NESTED if is_nested else RAISED)
         return True
 

@@ -52,7 +52,6 @@ __all__ = ["TaskSignals"]
 
 # The facts of every task, as plain numbers: reading an enumeration's member costs more than encoding the record.
 PENDING, IN_PROGRESS, COMPLETED = int(Status.PENDING), int(Status.IN_PROGRESS), int(Status.COMPLETED)
-FAILED = int(Status.FAILED)
 RECEIVED, STARTED, REPORTED = int(Rank.RECEIVED), int(Rank.STARTED), int(Rank.REPORTED)
 
 _NOTHING: dict[str, Any] = {}
@@ -301,7 +300,7 @@ class TaskSignals:
         error = self._describe_error(retval.exception, retval) if is_malformed else _NOTHING
         is_written = self._record(
             task_id,
-            status=FAILED if is_malformed else COMPLETED,
+            status=Status.FAILED if is_malformed else Status.COMPLETED,
             rank=REPORTED,
             reason=None,
             retries=fields.get("retries") or 0,
