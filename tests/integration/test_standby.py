@@ -209,20 +209,27 @@ async def test_a_sidecar_reads_there_and_commands_here(replicas: Replicas) -> No
                 assert (await stream.until("task")).data["task_id"] == "t0"
             for path in ("/api/summary", "/api/tasks/t1", "/api/tasks/t1/logs", "/api/workers", "/api/queues"):
                 await client.ok(path)
-            assert "oracle_standby_fallbacks_total 0.0" in await _metrics(client)
+            # The standby was in time for some of them at least: on a busy machine not for each.
+            assert _figure(await _metrics(client), "oracle_standby_reads_total") > 0
+            before = _figure(await _metrics(client), "oracle_standby_fallbacks_total")
             with _paused(replicas):
                 status, _ = await client.send("DELETE", "/api/tasks/t1")
                 assert status == 200
                 assert (await client.ok("/api/tasks/t1"))["task"]["status"] == "cancelled"
                 assert 'oracle_standby_status{status="behind"} 1.0' in await _metrics(client)
             told = await _metrics(client)
-            assert "oracle_standby_fallbacks_total 0.0" not in told
+            assert _figure(told, "oracle_standby_fallbacks_total") > before
             assert "oracle_standby_lag_seconds" in told
 
 
 async def _metrics(client: Client) -> str:
     async with client.raw("/metrics") as response:
         return await response.text()
+
+
+def _figure(told: str, name: str) -> float:
+    [figure] = [float(line.split()[1]) for line in told.splitlines() if line.startswith(f"{name} ")]
+    return figure
 
 
 def test_a_promoted_standby_is_another_timeline() -> None:
