@@ -2,15 +2,17 @@
 commands, gives up workers that are gone and tasks that expired, makes partitions ahead and deletes what is old enough.
 
 A worker is given up only when three things are true: its beats have been missing for the whole timeout on the
-database's clock; this sidecar has itself been able to see beats for a whole timeout, without a break; and it does not
-answer a ping over the broker. The second is why a database's own absence, a sidecar's start or a suspended laptop
-never makes healthy workers look lost. Where the broker cannot be asked nobody is given up.
+database's clock; this sidecar has itself been able to see beats for a whole timeout, without a break; and it answers no
+ping over the broker, asked again and again until its silence has outlasted the timeout by a fifth. The second is why a
+database's own absence, a sidecar's start or a suspended laptop never makes healthy workers look lost. The fifth is for
+a worker that was stopped just before a beat was due: with the usual timeout of 30 s and a beat every 10 s, one that was
+stopped for 25 s is late by 35 s and alive. Where the broker cannot be asked nobody is given up.
 
 Tasks that expired in the broker, and those that a journal found late says a gone worker runs, are ended after the same
 full watch: what workers had to say in a database's absence must have had the time to come in.
 
 What bites: a restarted worker answers under its predecessor's node name. If a newer incarnation of the name has
-registered, an answer says nothing about the older one, so it is not asked for.
+registered, an answer says nothing about the older one, so it is not asked for; its beats are waited for as long.
 """
 
 from __future__ import annotations
@@ -40,8 +42,11 @@ logger = logging.getLogger(__name__)
 ROUND_SECONDS = 1.0
 #: A round that begins this late means that this process, or the whole machine, was suspended.
 SUSPENDED_SECONDS = 5.0
-#: A silent worker that answers is asked again after this part of the timeout.
+#: A silent worker that answers is asked again after this part of the timeout, one that does not after the second.
 ASK_AGAIN_FRACTION = 1 / 3
+INSIST_FRACTION = 1 / 30
+#: Of the timeout: how long a worker has been silent when it is given up.
+GIVE_UP_FRACTION = 1.2
 TRIM_SECONDS = 3600.0
 #: Between two looks for tasks that expired in the broker, and for those that workers long gone are said to run.
 LOOK_SECONDS = 5.0
@@ -87,7 +92,7 @@ class Maintenance:
         self._clock = clock
         self._watching_since = clock()
         self._last_round = clock()
-        self._asked: dict[str, float] = {}
+        self._ask_at: dict[str, float] = {}
         self._stranded_since: dict[str, float] = {}
         self._trim_at = clock()
         self._look_at = clock()
@@ -204,26 +209,34 @@ class Maintenance:
 
     async def _give_up_lost_workers(self) -> None:
         silent = await self._upkeep.silent_workers(self._worker_timeout)
-        self._asked = {worker.worker_id: self._asked.get(worker.worker_id, -math.inf) for worker in silent}
-        for worker in [worker for worker in silent if worker.is_replaced]:
-            await self._give_up(worker, "a newer worker has its name")
+        self._ask_at = {worker.worker_id: self._ask_at.get(worker.worker_id, -math.inf) for worker in silent}
+        for worker in silent:
+            if worker.is_replaced and worker.silence >= self._patience:
+                await self._give_up(worker, worker.silence, "a newer worker has its name")
         await self._ask([worker for worker in silent if not worker.is_replaced])
 
     async def _ask(self, silent: list[SilentWorker]) -> None:
         now = self._clock()
-        due = [w for w in silent if now - self._asked[w.worker_id] > self._worker_timeout * ASK_AGAIN_FRACTION]
+        due = [worker for worker in silent if now >= self._ask_at[worker.worker_id]]
         if not due:
             return
-        for worker in due:
-            self._asked[worker.worker_id] = now
         try:
             answering = await self._ping({worker.node for worker in due})
         except Exception as error:  # noqa: BLE001  # whatever the broker's client raises
             logger.warning("Silent workers cannot be asked over the broker, so none is given up: %r", error)
-            return
+            answering = {worker.node for worker in due}
+        waited = self._clock() - now
         for worker in due:
-            if worker.node not in answering:
-                await self._give_up(worker, "it does not answer")
+            is_answering = worker.node in answering
+            again = ASK_AGAIN_FRACTION if is_answering else INSIST_FRACTION
+            self._ask_at[worker.worker_id] = now + self._worker_timeout * again
+            if not is_answering and worker.silence + waited >= self._patience:
+                await self._give_up(worker, worker.silence + waited, "it does not answer")
+
+    @property
+    def _patience(self) -> float:
+        """Seconds of silence after which a worker that does not answer is given up."""
+        return self._worker_timeout * GIVE_UP_FRACTION
 
     async def _fail_stranded_tasks(self) -> None:
         """Not at once: the rest of a journal that was found late may be on its way, and say how they ended."""
@@ -236,9 +249,9 @@ class Maintenance:
             if failed < STRANDED_LIMIT:
                 break
 
-    async def _give_up(self, worker: SilentWorker, why: str) -> None:
+    async def _give_up(self, worker: SilentWorker, silence: float, why: str) -> None:
         tasks = await self._upkeep.mark_lost(worker.worker_id, self._worker_timeout)
         logger.warning(
             "Worker %s (%s) is lost: no beat for %.0f s, and %s. Tasks that it ran and that are now failed: %d",
-            *(worker.node, worker.worker_id, worker.silence, why, len(tasks)),
+            *(worker.node, worker.worker_id, silence, why, len(tasks)),
         )

@@ -7,17 +7,20 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Collection
 
+import msgspec
 import psycopg
 import pytest
 
 from oracle_celery.database.store import WorkerRegistration
-from oracle_celery.database.upkeep import Upkeep
+from oracle_celery.database.upkeep import SilentWorker, Upkeep
 from oracle_celery.errors import DatabaseUnavailable
-from oracle_celery.sidecar.maintenance import LOOK_SECONDS, Maintenance
+from oracle_celery.sidecar.maintenance import GIVE_UP_FRACTION, LOOK_SECONDS, Maintenance
 from oracle_celery.states import Status
 from tests.factories import Feeder, transition
 
 TIMEOUT_SECONDS = 0.2
+#: Of silence, after which a worker that does not answer is given up.
+PATIENCE_SECONDS = TIMEOUT_SECONDS * GIVE_UP_FRACTION
 
 
 class Broker:
@@ -80,12 +83,12 @@ class Worker:
             self._feeder.tell(transition(self.task_id, Status.COMPLETED, run_at=run.run_at, run_id=run.run_id))
 
     async def silent(self) -> None:
-        """Returns when its beats are missing for the whole timeout on the database's clock."""
+        """Returns when its beats are missing for so long, on the database's clock, that it may be given up."""
         async with await psycopg.AsyncConnection.connect(self._database, autocommit=True) as connection:
             await connection.execute(
                 "SELECT pg_sleep(greatest(0, %s - extract(epoch FROM clock_timestamp() - beat_at) + 0.01))"
                 " FROM oracle.worker WHERE worker_id = %s",
-                (TIMEOUT_SECONDS, self.id),
+                (PATIENCE_SECONDS, self.id),
             )
 
     async def status(self) -> tuple[int, str | None]:
@@ -159,6 +162,43 @@ async def test_a_silent_worker_that_answers_is_alive(
     await maintenance.round()
     assert len(broker.asked) == 2
     assert await worker.status() == RUNNING
+
+
+class ShortSilence(Upkeep):
+    """Says of every silent worker that it has been so for `silence` seconds."""
+
+    silence = TIMEOUT_SECONDS
+
+    async def silent_workers(self, timeout: float) -> list[SilentWorker]:
+        found = await super().silent_workers(timeout)
+        return [msgspec.structs.replace(worker, silence=self.silence) for worker in found]
+
+
+@pytest.mark.parametrize("is_replaced", [False, True])
+async def test_a_worker_that_was_stopped_before_its_beat_has_time_to_come_back(
+    database: str, broker: Broker, clock: Clock, is_replaced: bool
+) -> None:
+    """Silent for hardly longer than the timeout, it is asked again at every round, and not given up before a fifth of
+    the timeout has passed in vain."""
+    upkeep = ShortSilence(database)
+    maintenance = Maintenance(upkeep, TIMEOUT_SECONDS, broker.ping, clock=clock)
+    clock.now += TIMEOUT_SECONDS
+    worker = Worker(database)
+    await worker.silent()
+    if is_replaced:
+        Worker(database).keep_beating()
+    try:
+        for _ in range(3):
+            clock.now += TIMEOUT_SECONDS / 10
+            await maintenance.round()
+        assert len(broker.asked) == (0 if is_replaced else 3)
+        assert await worker.status() == RUNNING
+        upkeep.silence = PATIENCE_SECONDS
+        clock.now += TIMEOUT_SECONDS / 10
+        await maintenance.round()
+        assert await worker.status() == LOST
+    finally:
+        await maintenance.stop()
 
 
 async def test_where_the_broker_is_away_nobody_is_given_up(
