@@ -14,12 +14,13 @@ VENV_READY := $(VENV)/.ready-venv
 DEMO_READY := $(VENV)/.ready-demo
 DEV_READY := $(VENV)/.ready-dev
 BENCH_READY := $(VENV)/.ready-bench
+RELEASE_READY := $(VENV)/.ready-release
 SERVERS_READY := $(VENV)/.ready-servers
 
-.PHONY: help demo screenshots setup test faults faults-full lint format bench bench-page bench-size bench-soak bench-full clean distclean
+.PHONY: help demo screenshots setup test faults faults-full lint format release-check bench bench-page bench-size bench-soak bench-full clean distclean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(DEMO_READY) ## Run a shop of tasks with its live dashboard; Ctrl-C stops it and tidies up
 	@$(BIN)/python examples/quickstart/demo.py; code=$$?; [ $$code -eq 130 ] || exit $$code
@@ -39,6 +40,9 @@ faults: $(DEV_READY) $(SERVERS_READY) ## Kill and restart everything under load,
 
 faults-full: $(DEV_READY) $(SERVERS_READY) ## The same at full size: a quarter of an hour and more
 	ORACLE_FAULTS=full $(BIN)/python -m pytest tests/faults tests/integration/test_recorder.py $(ARGS)
+
+release-check: lint $(RELEASE_READY) $(SERVERS_READY) ## Build it, install it beside the oldest and the newest dependencies, and use it there
+	$(BIN)/python -m pytest tests/release --durations 0 $(ARGS)
 
 lint: $(DEV_READY) ## Check style, types and who imports whom
 	$(BIN)/ruff check .
@@ -99,6 +103,10 @@ $(DEV_READY): $(VENV_READY) pyproject.toml
 
 $(BENCH_READY): $(DEV_READY)
 	@$(BIN)/python -m pip install --quiet --group bench
+	@touch $@
+
+$(RELEASE_READY): $(DEV_READY)
+	@$(BIN)/python -m pip install --quiet --group release
 	@touch $@
 
 $(SERVERS_READY): tests/servers.sh | $(DEV_READY)
