@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import promql_parser
 import pytest
+import yaml
 
+from oracle_celery.settings import PREFIX, Settings
 from oracle_celery.sidecar.metric_families import BOUNDS, FAMILIES, Family, cumulated
 
 REPOSITORY = Path(__file__).parents[2]
 DOCUMENT = (REPOSITORY / "docs" / "metrics.md").read_text()
 DASHBOARD = REPOSITORY / "examples" / "grafana" / "oracle-celery.json"
+ALERTS = yaml.safe_load((REPOSITORY / "examples" / "grafana" / "alerts.yml").read_text())
+RULES = [rule for group in ALERTS["groups"] for rule in group["rules"]]
 GRAFANA_README = (REPOSITORY / "examples" / "grafana" / "README.md").read_text()
 ROW = re.compile(r"^\| `(oracle_\w+)` \| (\w+) \| (\w*) \| ([^|]*) \| ([^|]+) \|$", re.MULTILINE)
 #: Labels whose values are bounded: by the table of statuses, states and parts, and by METRIC_LABELS.
@@ -66,11 +73,31 @@ def test_the_dashboard_asks_for_what_there_is() -> None:
     assert len(numbers) == len(set(numbers))
 
 
-@pytest.mark.parametrize("name", sorted(set(re.findall(r"\boracle_\w+", GRAFANA_README))))
-def test_alerts_ask_for_what_there_is(name: str) -> None:
-    """Or name a setting."""
-    settings = ("oracle_hosts", "oracle_metrics_token", "oracle_listen_url", "oracle_journal_quota")
-    assert name in FAMILIES or name in settings
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])
+def test_alerts_ask_for_what_there_is(rule: dict[str, Any]) -> None:
+    """Each expression is PromQL, of metrics and labels that are told, and says what happened and what to do."""
+    selectors, labels = [], set()
+    for node in _parts(promql_parser.parse(rule["expr"])):
+        if isinstance(node, promql_parser.VectorSelector):
+            selectors.append(node)
+        if isinstance(node, promql_parser.AggregateExpr):
+            labels |= set(node.modifier.labels)
+    assert selectors
+    for selector in selectors:
+        told = {*_family(selector.name).labels, "job", "instance", "pod"}
+        assert {matcher.name for matcher in selector.matchers.matchers} <= told
+        assert labels <= told
+    assert rule["labels"]["severity"] in {"warning", "critical"}
+    assert {"summary", "description"} == set(rule["annotations"])
+    used = set(re.findall(r"\$labels\.(\w+)", str(rule["annotations"])))
+    assert used <= (labels - {"pod"} or {"instance", "part"})
+
+
+def test_the_readme_tells_every_alert() -> None:
+    """By name, in order; other names in it are of metrics and settings."""
+    assert re.findall(r"^\| `(Oracle\w+)` \| \S", GRAFANA_README, re.MULTILINE) == [rule["alert"] for rule in RULES]
+    settings = {PREFIX + name for name in Settings.__struct_fields__}
+    assert set(re.findall(r"\boracle_\w+", GRAFANA_README)) <= {*FAMILIES, *settings}
 
 
 def test_octaves_become_buckets() -> None:
@@ -97,3 +124,13 @@ def _family(name: str) -> Family:
         if family is not None and (suffix == "" or family.kind == "histogram"):
             return family
     raise AssertionError(f"{name} is not told")
+
+
+def _parts(node: Any) -> Iterator[Any]:
+    """The expression and everything in it."""
+    yield node
+    for name in ("lhs", "rhs", "expr", "args", "vector_selector"):
+        inner = getattr(node, name, None)
+        for each in inner if isinstance(inner, list) else [inner]:
+            if each is not None and not isinstance(each, str):
+                yield from _parts(each)
