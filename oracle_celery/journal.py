@@ -6,7 +6,9 @@ kept messages, then only final statuses are written; every drop is counted in a 
 
 What will bite: a segment belongs to the process that opened it. The writer holds an exclusive ``flock`` on it, which
 the kernel drops with the process, so a reader knows that a segment is finished when it can take that lock. A forked
-child therefore closes what it inherited and opens a segment of its own.
+child therefore closes what it inherited and opens a segment of its own. No fork happens while a file is being opened or
+closed here: the child would close a number that is another file's by then, such as the pipe that it is told its tasks
+through, or keep one that nobody knows of.
 """
 
 from __future__ import annotations
@@ -133,9 +135,10 @@ class Journal:
         """Ends the segment; a later append opens a new one."""
         with self._lock:
             self._write_drops()
-            if self._descriptor >= 0:
-                os.close(self._descriptor)
-            self._reset()
+            with _descriptors:
+                if self._descriptor >= 0:
+                    os.close(self._descriptor)
+                self._reset()
 
     def _reset(self) -> None:
         self._descriptor = -1
@@ -173,10 +176,14 @@ class Journal:
         return os.fstat(self._descriptor).st_nlink == 0
 
     def _open_segment(self) -> None:
+        with _descriptors:
+            if self._descriptor >= 0:
+                os.close(self._descriptor)
+                self._descriptor = -1
+            self._open_new_segment()
+
+    def _open_new_segment(self) -> None:
         """The file gets its name only when it is locked and has its header, so that no reader sees it half made."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
         open_folder(self.folder)
         file_id = str(uuid.uuid4())
         draft = self.folder / f".{file_id}"
@@ -240,6 +247,11 @@ class Segment:
     @classmethod
     def open(cls, path: Path) -> Segment | None:
         """None where the file is gone or has no readable header: such a file holds no facts."""
+        with _descriptors:
+            return cls._open(path)
+
+    @classmethod
+    def _open(cls, path: Path) -> Segment | None:
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -282,9 +294,10 @@ class Segment:
         return os.fstat(self._descriptor).st_size - self.position
 
     def close(self) -> None:
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        with _descriptors:
+            if self._descriptor >= 0:
+                os.close(self._descriptor)
+                self._descriptor = -1
 
     def _after_fork_in_child(self) -> None:
         self.close()
@@ -316,8 +329,10 @@ class FolderLock:
 
     def acquire(self) -> bool:
         """True when this process may read the folder; does not wait."""
-        if self.is_held:
-            return True
+        with _descriptors:
+            return self.is_held or self._acquire()
+
+    def _acquire(self) -> bool:
         try:
             descriptor = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError:
@@ -331,9 +346,10 @@ class FolderLock:
         return True
 
     def release(self) -> None:
-        if self.is_held:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        with _descriptors:
+            if self.is_held:
+                os.close(self._descriptor)
+                self._descriptor = -1
 
     def _after_fork_in_child(self) -> None:
         self.release()  # closes the child's copy; the lock itself stays the parent's
@@ -409,9 +425,24 @@ _boot_id: str | None = None
 _open_files: weakref.WeakSet[Journal | Segment | FolderLock] = weakref.WeakSet()
 
 
+#: Held while a file is opened or closed and its number noted, and while this process forks.
+_descriptors = threading.RLock()
+
+
+def _before_fork() -> None:
+    _descriptors.acquire()
+
+
+def _after_fork_in_parent() -> None:
+    _descriptors.release()
+
+
 def _after_fork_in_child() -> None:
+    global _descriptors
+    _descriptors = threading.RLock()
     for opened in list(_open_files):
-        opened._after_fork_in_child()  # noqa: SLF001
+        with contextlib.suppress(OSError):  # the others must be closed all the same
+            opened._after_fork_in_child()  # noqa: SLF001
 
 
-os.register_at_fork(after_in_child=_after_fork_in_child)
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -51,6 +54,35 @@ def test_a_segment_is_finished_when_its_writer_is_gone(tmp_path: Path) -> None:
     journal = Journal(tmp_path, quota=QUOTA)
     journal.append(b"{}\n")
     assert sorted(segment.is_finished() for segment in open_segments(tmp_path)) == [False, True]
+
+
+def test_a_fork_waits_for_what_is_being_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the child closes the number again, which is a pipe of somebody's by then."""
+    Journal(tmp_path, quota=QUOTA).append(b"{}\n")
+    [segment] = open_segments(tmp_path)
+    is_closed, may_go_on = threading.Event(), threading.Event()
+
+    def close_slowly(descriptor: int) -> None:
+        os.close(descriptor)
+        is_closed.set()
+        may_go_on.wait(0.5)  # the fork comes here, and waits
+
+    monkeypatch.setattr(module, "os", SimpleNamespace(**vars(os) | {"close": close_slowly}))
+    closing = threading.Thread(target=segment.close)
+    closing.start()
+    assert is_closed.wait(10)
+    pipe = os.pipe()
+    child = os.fork()
+    if child == 0:
+        with contextlib.suppress(OSError):
+            os._exit(sum(os.fstat(end).st_nlink for end in pipe))
+        os._exit(100)
+    _, status = os.waitpid(child, 0)
+    may_go_on.set()
+    closing.join()
+    for end in pipe:
+        os.close(end)
+    assert os.waitstatus_to_exitcode(status) == len(pipe)
 
 
 def test_a_forked_child_writes_its_own_segment(tmp_path: Path) -> None:
