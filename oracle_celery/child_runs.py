@@ -1,14 +1,15 @@
-"""Runs in a child of a prefork pool, whose start is told from around Celery's tracer rather than by a signal.
+"""Runs in a child of a prefork pool, whose start and success are told without a signal.
 
 A quick task's own share of a child's time is small, and to call a handler by a signal costs as much as to write a
-record. So a child replaces each task's tracer by one that tells of a run's start and runs Celery's. Success, failures
-and retries keep their signals, which fire at the moment from which on Celery itself calls the run by that name; and so
-do all runs elsewhere: eager ones, and those of other pools.
+record. So a child replaces each task's tracer by one that tells of a run's start and runs Celery's, and what Celery's
+tracer calls to send ``task_success`` by what tells of it and then sends it to the others who want it. Failures and
+retries keep their signals, which, like that call, come at the moment from which on Celery itself calls the run by that
+name; and so do all runs elsewhere: eager ones, and those of other pools.
 
-Guarantee: every start is told by exactly one of the two. Whatever only ``task_postrun`` tells makes that signal tell
-the rest of the run (`hand_over`): a task that asks to be ignored or rejected, one that goes on in another message, one
-whose log is cut off. Where tasks are traced, or run eagerly within this process, the signals tell all that is to come
-(`withdraw`), because handlers must then be called in their order.
+Guarantee: every start, and every success, is told by exactly one of the two. Whatever only ``task_postrun`` tells makes
+that signal tell the rest of the run (`hand_over`): a task that asks to be ignored or rejected, one that goes on in
+another message, one whose log is cut off. Where tasks are traced, or run eagerly within this process, the signals tell
+all that is to come (`withdraw`), because handlers must then be called in their order.
 
 What will bite: there are answers of a tracer for runs that Celery has not run, and they look like success: only the
 runtime is missing.
@@ -54,17 +55,19 @@ class ChildRuns:
     def watch(self) -> None:
         """From now on; Celery has built its tracers. Where it has none of what is needed, the signals go on."""
         info = getattr(trace, "TraceInfo", None)
-        if not all(hasattr(info, name) for name in TOLD_AFTERWARDS):
+        if not all(hasattr(info, name) for name in TOLD_AFTERWARDS) or not hasattr(trace, "send_success"):
             return
         self._is_watching = True
         for name in TOLD_AFTERWARDS:
             setattr(info, name, self._handing_over(getattr(info, name)))
         trace.build_tracer = self._withdrawing(trace.build_tracer)
+        trace.send_success = self._sending(trace.send_success)
         for name, task in self.oracle.app.tasks.items():
             tracer = task.__trace__
             if tracer is not None and name not in HIDDEN_TASKS:
                 task.__trace__ = self._told(task, tracer)
         self._disconnect()
+        self._hear_success(_ignore)
 
     def hand_over(self) -> None:
         """The signals tell the rest of the run under way."""
@@ -77,6 +80,7 @@ class ChildRuns:
         if self._is_watching:
             self._is_watching = False
             self._connect()
+            self._hear_success(self.oracle.signals.on_succeeded)
 
     def _told(self, task: Any, tracer: Callable[..., Any]) -> Callable[..., Any]:
         facts, guest, modules, clock = self.oracle.signals, self.oracle.guest, sys.modules, time.monotonic_ns
@@ -113,6 +117,26 @@ class ChildRuns:
         if self._is_watching:
             self._disconnect()
 
+    def _sending(self, send: Callable[..., Any]) -> Callable[..., Any]:
+        facts, guest, receivers = self.oracle.signals, self.oracle.guest, signals.task_success.receivers
+
+        def send_success(sender: Any, **named: Any) -> Any:
+            if self._is_watching:
+                try:
+                    facts.on_succeeded(sender, **named)
+                except Exception:  # noqa: BLE001
+                    guest.count_failure()
+                if len(receivers) == 1:  # `_ignore`, for the sake of which Celery's tracer calls this at all
+                    return []
+            return send(sender=sender, **named)
+
+        return send_success
+
+    def _hear_success(self, handler: Callable[..., None]) -> None:
+        """From now on the signal calls this one."""
+        self.oracle.guest.disconnect(signals.task_success)
+        self.oracle.guest.connect(signals.task_success, handler)
+
     def _handing_over(self, method: Callable[..., Any]) -> Callable[..., Any]:
         def handle(*args: Any, **options: Any) -> Any:
             self.hand_over()
@@ -134,3 +158,7 @@ class ChildRuns:
     def _disconnect(self) -> None:
         for signal, _ in self._handlers:
             self.oracle.guest.disconnect(signal)
+
+
+def _ignore(sender: Any, **_: Any) -> None:
+    """It has been told."""

@@ -39,6 +39,7 @@ def oracle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Oracle]:
     monkeypatch.delitem(sys.modules, TRACING, raising=False)
     for owner, name in (
         (trace, "build_tracer"),
+        (trace, "send_success"),
         (trace.TraceInfo, "handle_ignore"),
         (trace.TraceInfo, "handle_reject"),
     ):
@@ -123,6 +124,22 @@ def test_a_start_needs_no_signal(oracle: Oracle) -> None:
     assert (line["p"], line["v"]) == (1, "r-t")
     assert line["d"] >= 0
     assert connected(oracle) == ["task_success"]
+
+
+def test_others_hear_of_a_success(oracle: Oracle) -> None:
+    """Once, as ever, and Oracle tells it once."""
+    heard: list[Any] = []
+
+    def hear(sender: Any, result: Any = None, **_: Any) -> None:
+        heard.append((sender.name, result))
+
+    signals.task_success.connect(hear)
+    try:
+        run(oracle, "pay")
+    finally:
+        signals.task_success.disconnect(hear)
+    assert heard == [("pay", 1)]
+    assert told(oracle) == [("t", 1, "started"), ("t", 2, None)]
 
 
 def test_failure_is_told_once(oracle: Oracle) -> None:
