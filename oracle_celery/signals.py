@@ -19,6 +19,7 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from billiard.einfo import ExceptionInfo
 from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 from celery import signals
@@ -237,7 +238,8 @@ class TaskSignals:
         else:
             forget_correlation()
         now = fields[STARTED_AT] = time.monotonic_ns()
-        self.tell_started(fields, task_id, sender.name, now, description | self.oracle.instrumentation.of_run(fields))
+        more = self.oracle.instrumentation.of_run(fields)
+        self.tell_started(fields, task_id, sender.name, now, description | more if description else more)
 
     def on_succeeded(self, sender: Any, *, result: Any = None, runtime: float | None = None, **_: Any) -> None:
         if sender.app is not self.app or sender.name in HIDDEN_TASKS:
@@ -255,22 +257,20 @@ class TaskSignals:
         self, fields: dict[str, Any], task_id: Any, name: Any, now: int, more: dict[str, Any] = _NOTHING
     ) -> None:
         """A run begins; `fields` are its message's headers and its marks."""
-        self.oracle.record(
-            Transition(
-                task_id=identifier(task_id) or "",
-                status=IN_PROGRESS,
-                rank=STARTED,
-                at=now,
-                reason="eager" if fields.get("is_eager") else "started",
-                retries=fields.get("retries") or 0,
-                run_id=fields[RUN_ID],
-                run_at=fields[RUN_AT],
-                name=identifier(name),
-                user_id=self.oracle.owners.of(fields, task_id),
-                queue=self._queue(fields),
-                **more,
-            )
+        record = Transition(
+            task_id=identifier(task_id) or "",
+            status=IN_PROGRESS,
+            rank=STARTED,
+            at=now,
+            reason="eager" if fields.get("is_eager") else "started",
+            retries=fields.get("retries") or 0,
+            run_id=fields[RUN_ID],
+            run_at=fields[RUN_AT],
+            name=identifier(name),
+            user_id=self.oracle.owners.of(fields, task_id),
+            queue=self._queue(fields),
         )
+        self.oracle.record(_and_more(record, more))
 
     def tell_success(
         self, fields: dict[str, Any], task_id: Any, result: Any, runtime: Any, more: dict[str, Any] = _NOTHING
@@ -288,9 +288,8 @@ class TaskSignals:
             run_at=fields.get(RUN_AT),
             result_payload=encode_value(result, settings.result_limit, settings.redaction),
             runtime=runtime,
-            **more,
         )
-        if self.oracle.record(record) and settings.durability == "committed":
+        if self.oracle.record(_and_more(record, more)) and settings.durability == "committed":
             self.oracle.wait_until_committed()
 
     def tell_not_run(self, fields: dict[str, Any], task_id: Any, retval: Any) -> None:
@@ -464,3 +463,8 @@ class TaskSignals:
         if request.id == task_id and RUN_ID in request.__dict__:
             return request
         return self._runs.get(task_id)
+
+
+def _and_more(record: Transition, more: dict[str, Any]) -> Transition:
+    """Most facts of a run have nothing more to say, and to have named it would cost them as much as the encoding."""
+    return msgspec.structs.replace(record, **more) if more else record
