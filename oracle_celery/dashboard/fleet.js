@@ -4,6 +4,8 @@
  * A read replaces what was known as a whole; a read that failed leaves it and says so, and what is not known is null.
  */
 
+import { sinceKnown } from "./statistics.js";
+
 export const NO_FLEET = Object.freeze({
   queues: null,
   everythingPaused: null,
@@ -21,7 +23,8 @@ export const fleetActions = {
     return { ...fleet, workers: answer.workers, error: null };
   },
   queueTrendsArrived(fleet, { answer }) {
-    return { ...fleet, trends: new Map(answer.queues.map(({ queue, waiting }) => [queue, waiting])) };
+    const lines = sinceKnown(answer.queues.map(({ waiting }) => waiting));
+    return { ...fleet, trends: new Map(answer.queues.map(({ queue }, at) => [queue, lines[at]])) };
   },
   queueTrendsFailed(fleet) {
     return fleet; // a line that is missing for a moment is no news
@@ -35,6 +38,30 @@ export const fleetActions = {
 export function ordered(queues) {
   const urgency = (queue) => (queue.paused ? 0 : queue.is_stranded ? 1 : 2);
   return [...queues].sort((a, b) => urgency(a) - urgency(b) || (a.name < b.name ? -1 : 1));
+}
+
+const DELIMITER = /[.:/]/;
+
+/**
+ * Queues by what their names begin with, up to the first ".", ":" or "/", where two or more share it: first those that
+ * stand alone (`prefix` null), then group by group. Within each they are `ordered`.
+ * @returns {{prefix: string | null, queues: object[]}[]} a prefix has its delimiter, like "emails."
+ */
+export function grouped(queues) {
+  const groups = new Map();
+  for (const queue of ordered(queues)) {
+    const prefix = prefixOf(queue.name);
+    groups.set(prefix, [...(groups.get(prefix) ?? []), queue]);
+  }
+  const whole = [...groups].filter(([prefix, members]) => prefix !== null && members.length > 1);
+  const alone = ordered(queues).filter(({ name }) => !whole.some(([prefix]) => prefix === prefixOf(name)));
+  const told = whole.map(([prefix, members]) => ({ prefix, queues: members })).sort((a, b) => (a.prefix < b.prefix ? -1 : 1));
+  return alone.length > 0 ? [{ prefix: null, queues: alone }, ...told] : told;
+}
+
+function prefixOf(name) {
+  const at = name.search(DELIMITER);
+  return at > 0 ? name.slice(0, at + 1) : null;
 }
 
 /** Whether anything is paused at all. */

@@ -58,8 +58,7 @@ export function LogSource({ dispatch, state }) {
     } catch (error) {
       if (mine !== request || state().log.taskId !== taskId) return;
       dispatch({ type: "logFailed", request: mine, error });
-      const isOver = error.status !== 0 && error.status < 500;
-      if (!isOver) retrying = setTimeout(() => mine === request && state().log.phase === "failed" && read(), RETRY);
+      if (isPassing(error)) retrying = setTimeout(() => mine === request && state().log.phase === "failed" && read(), RETRY);
     }
   }
 
@@ -140,4 +139,9 @@ export function LogSource({ dispatch, state }) {
   }
 
   return { update, read, readEarlier, followAgain };
+}
+
+/** Whether it may be otherwise in a moment: nobody answered, the server is in trouble, or was asked too much. */
+function isPassing({ status }) {
+  return status === 0 || status === 408 || status === 429 || status >= 500;
 }

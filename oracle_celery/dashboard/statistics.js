@@ -82,6 +82,21 @@ export function peak(series) {
 }
 
 /**
+ * These series from the first bucket of which any of them knows something, so that those of a system that is minutes old
+ * fill their place too. All that stand side by side have one start; what is known of one bucket alone is level.
+ * @param {((number | null)[] | null)[]} all @returns {((number | null)[] | null)[]}
+ */
+export function sinceKnown(all) {
+  const starts = all.map((series) => series?.findIndex(isKnown) ?? -1).filter((at) => at >= 0);
+  const start = Math.min(...starts);
+  return all.map((series) => {
+    if (series === null || starts.length === 0) return null;
+    const known = series.slice(start);
+    return known.length === 1 ? [...known, ...known] : known;
+  });
+}
+
+/**
  * A line of a series that fills `width` × `height`, broken where a value is not known, and the area below it.
  * @param {(number | null)[]} series @returns {{line: string, area: string}} SVG paths
  */

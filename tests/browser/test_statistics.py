@@ -47,8 +47,9 @@ def test_the_current_bucket_moves_with_the_summary(modules: Page) -> None:
 def test_what_is_not_known_is_a_gap_and_never_nought(modules: Page) -> None:
     """In lines, in percentages and in changes."""
     script = """
-    const { sparkPaths, barPath, failureSeries, change, anHourAgo } = statistics;
+    const { sparkPaths, barPath, failureSeries, change, anHourAgo, sinceKnown } = statistics;
     return [
+      [[[null, null, 4], [null, 2, 3], null], [[null, 7], [null, null]], [[null], null]].map(sinceKnown),
       sparkPaths([null, 1, 2, null, null, 4], { width: 50, height: 40 }).line,
       sparkPaths([null, null], { width: 50, height: 40 }).line,
       barPath([0, null, 4, 1000], { base: 40, height: 40, gap: 0 }),
@@ -60,6 +61,7 @@ def test_what_is_not_known_is_a_gap_and_never_nought(modules: Page) -> None:
     ];
     """
     assert evaluate(modules, script) == [
+        [[[None, 4], [2, 3], None], [[7, 7], [None, None]], [None, None]],
         "M10 30L20 20M50 0L55 0",
         "",
         "M2 40h1v-1.5h-1zM3 40h1v-40h-1z",

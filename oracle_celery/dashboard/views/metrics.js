@@ -1,11 +1,11 @@
 /**
- * The four numbers on top, each with its last 24 hours and what has changed, and beside them the chart. What is not known
- * yet, or not known any more, is "–".
+ * The four numbers on top, each with its last 24 hours, as far as they are known, and what has changed, and beside them
+ * the chart. What is not known yet, or not known any more, is "–".
  */
 
 import { UNKNOWN, durationParts, formatChange, formatCount, formatDuration, formatPercent } from "../format.js";
 import { t } from "../locale.js";
-import { DEFAULT_RANGE, anHourAgo, change, failureSeries, withSummary } from "../statistics.js";
+import { DEFAULT_RANGE, anHourAgo, change, failureSeries, sinceKnown, withSummary } from "../statistics.js";
 import { Sparkline } from "./sparkline.js";
 import { ThroughputChart } from "./throughput-chart.js";
 
@@ -22,7 +22,7 @@ export function Metrics(element) {
     });
   }
   const chart = ThroughputChart(element.querySelector("#throughput"));
-  let drawn = {};
+  let drawn = { answer: undefined, lines: {} };
 
   function update({ state, now }) {
     element.hidden = state.route.page !== "tasks";
@@ -36,10 +36,7 @@ export function Metrics(element) {
     const failing = places.get("failure").metric;
     failing.classList.toggle("metric--failing", summary.failure_percent_24h > 0);
     failing.classList.toggle("metric--worse", change(summary.failure_percent_24h, previous?.failure_percent) > 0);
-    places.get("queued").spark.update(day?.queued ?? null);
-    places.get("active").spark.update(day?.active ?? null);
-    places.get("failure").spark.update(drawn.failures ?? null);
-    places.get("runtime").spark.update(day?.mean_runtime ?? null);
+    for (const [name, series] of Object.entries(drawn.lines)) places.get(name).spark.update(series);
     chart.update({ state, now });
   }
 
@@ -48,7 +45,7 @@ export function Metrics(element) {
     const answer = statistics.answers[DEFAULT_RANGE] ?? null;
     if (drawn.answer !== answer || drawn.summary !== summary) {
       const day = withSummary(answer, summary);
-      drawn = { answer, summary, day, failures: day === null ? null : failureSeries(day) };
+      drawn = { answer, summary, day, lines: linesOf(day) };
     }
     return drawn.day;
   }
@@ -62,6 +59,14 @@ export function Metrics(element) {
   }
 
   return { update };
+}
+
+/** What is drawn under each number. */
+function linesOf(day) {
+  const [queued, active, failure, runtime] = sinceKnown([
+    day?.queued ?? null, day?.active ?? null, day === null ? null : failureSeries(day), day?.mean_runtime ?? null,
+  ]);
+  return { queued, active, failure, runtime };
 }
 
 function queuedNote(summary, day) {

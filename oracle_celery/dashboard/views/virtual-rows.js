@@ -33,7 +33,7 @@ export function VirtualRows({ body, scroller, head, make }) {
   let resting = null; // timer
 
   const sizes = new ResizeObserver(forget);
-  for (const part of [scroller, ...scroller.children]) if (!part.contains(body)) sizes.observe(part);
+  for (const part of scroller.children) if (!part.contains(body)) sizes.observe(part);
   sizes.observe(head);
   sizes.observe(scroller);
   addEventListener("resize", () => {
