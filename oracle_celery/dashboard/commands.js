@@ -28,9 +28,9 @@ export const commandActions = {
   },
 };
 
-/** @param {string} queue "*" stands for all */
+/** @param {string | string[]} queue "*" stands for all */
 export function queueKey(queue) {
-  return `queue ${queue}`;
+  return `queue ${[queue].flat().join(", ")}`;
 }
 
 /**

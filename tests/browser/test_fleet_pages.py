@@ -86,3 +86,24 @@ def test_queues(crew: Crew, database: str, page: Page) -> None:
     expect(card.locator('[data-fact="consumers"] dd')).to_have_text("1 worker, 4 slots")
     card.get_by_role("button", name="mail", exact=True).click()
     expect(page.locator(".task-row")).to_have_count(3)
+
+
+def test_queues_that_begin_alike_are_a_group(crew: Crew, database: str, page: Page) -> None:
+    """With what they sum up to, and one word for all of them; the others stand alone, and have no head."""
+    crew.worker("celery@a", "mail:fast", "mail:slow", "orders")
+    with Feeder(database) as feeder:
+        for number, queue in enumerate(["mail:fast", "mail:slow", "mail:slow", "orders"]):
+            feeder.tell(transition(f"g-{number}", queue=queue))
+    page.evaluate("location.hash = '#/queues'")
+    head = page.locator(".queue-group > header:visible")
+    expect(head).to_have_count(1)
+    expect(head.locator("h3")).to_have_text("mail:*")
+    expect(head.locator("p")).to_have_text("2 queues, 3 waiting")
+    head.get_by_role("button", name="Pause group: mail:*").click()
+    dialog = page.locator("dialog[open]")
+    expect(dialog.get_by_role("heading")).to_have_text("Pause mail:*?")
+    expect(dialog.get_by_role("listitem").first).to_contain_text("3")
+    dialog.locator("[type=submit]").click()
+    expect(page.locator('.queue-card[data-state="paused"]')).to_have_count(2)
+    expect(head.get_by_role("button")).to_have_text("Resume group")
+    expect(page.locator(".queue-card").filter(has_text="orders")).to_have_attribute("data-state", "flowing")

@@ -1,9 +1,10 @@
 /**
- * Asks before a queue, or all of them, is paused or resumed: what that does to what waits and what runs, why, and for
- * how long. `confirm(action, {queue, reason, until})` gives the command; "*" stands for all queues.
+ * Asks before a queue, a group of them, or all are paused or resumed: what that does to what waits and what runs, why, and
+ * for how long. `confirm(action, {queue, reason, until})` gives the command; "*" stands for all queues, "emails.*" for the
+ * group of `grouped`, whose names the command then has.
  */
 
-import { capacity, totalWaiting } from "../fleet.js";
+import { capacity, grouped, totalWaiting } from "../fleet.js";
 import { formatCount } from "../format.js";
 import { t } from "../locale.js";
 import { localTime, untilOf } from "../until.js";
@@ -42,7 +43,7 @@ export function QueueDialog(dialog, { confirm, fallback }) {
     dialog.querySelector("[data-dismiss]").textContent = t(`queue.${action}.keep`);
     submit.querySelector("span").textContent = t(isAll ? `queue.${action}_all` : `queue.${action}`);
     time.hidden = until.value !== "time";
-    facts.update(consequences(isAll ? fleet.queues : fleet.queues.filter((queue) => queue.name === name)));
+    facts.update(consequences(isAll ? fleet.queues : (groups().get(name) ?? fleet.queues.filter((queue) => queue.name === name))));
     tell("");
   }
 
@@ -50,8 +51,15 @@ export function QueueDialog(dialog, { confirm, fallback }) {
   function choices(asked) {
     const isPaused = action === "resume";
     const meant = fleet.queues.filter((queue) => Boolean(queue.paused) === isPaused || queue.name === asked);
-    const names = [...new Set([...(asked && asked !== "*" ? [asked] : []), ...meant.map((queue) => queue.name)])];
-    return [...names.map((name) => [name, name]), ["*", t("queue.all")]];
+    const names = [...new Set([...(asked && asked !== "*" && !groups().has(asked) ? [asked] : []), ...meant.map((queue) => queue.name)])];
+    const told = [...groups()].filter(([pattern, queues]) => pattern === asked || queues.some(({ name }) => names.includes(name)));
+    return [...names, ...told.map(([pattern]) => pattern)].map((name) => [name, name]).concat([["*", t("queue.all")]]);
+  }
+
+  /** The queues of each group, by what stands for it. */
+  function groups() {
+    const told = grouped(fleet.queues).filter(({ prefix }) => prefix !== null);
+    return new Map(told.map(({ prefix, queues }) => [`${prefix}*`, queues]));
   }
 
   function consequences(queues) {
@@ -76,7 +84,8 @@ export function QueueDialog(dialog, { confirm, fallback }) {
       time.focus();
       return null;
     }
-    return confirm(action, { queue: choice.value, reason: reason.value.trim(), until: chosen.until });
+    const queue = groups().get(choice.value)?.map(({ name }) => name) ?? choice.value;
+    return confirm(action, { queue, reason: reason.value.trim(), until: chosen.until });
   }
 
   return { open };

@@ -12,7 +12,7 @@ export function queueNotice({ commands, fleet }) {
   const [key, command] = [...commands].filter(([target]) => target.startsWith("queue ")).at(-1) ?? [];
   if (command === undefined || command.phase === "refused") return null;
   const name = key.slice("queue ".length);
-  const what = name === "*" ? t("queue.all") : name;
+  const what = name === "*" ? t("queue.all") : name; // of a group all its names
   if (command.phase === "sending") return t(`notice.${command.action}.sending`, { name: what });
   const queue = fleet.queues?.find((one) => one.name === name);
   const isKnown = queue && Boolean(queue.paused) === (command.action === "pause") && queue.workers.length > 0;

@@ -1,10 +1,10 @@
 /**
- * Every queue: what waits and how long, how fast it comes and goes, who consumes it, who paused it and why, and which
+ * Every queue, those whose names begin alike together: what waits and how long, how fast it comes and goes, who consumes it, who paused it and why, and which
  * workers have taken that over. Asks with `pauseQueue` and `resumeQueue` {queue}; "*" stands for all; and with
  * `showTasks` {queue, status}.
  */
 
-import { confirmations, ordered, takenOver, timeToEmpty, totalWaiting } from "../fleet.js";
+import { confirmations, grouped, takenOver, timeToEmpty, totalWaiting } from "../fleet.js";
 import { UNKNOWN, formatCount, formatElapsed, formatRate, formatTime } from "../format.js";
 import { t } from "../locale.js";
 import { hashOf } from "../route.js";
@@ -19,7 +19,7 @@ const GLYPHS = Object.freeze({ confirmed: "completed", waiting: "pending", unrea
 /** @param {HTMLElement} element */
 export function QueuesPage(element) {
   const page = Page(element);
-  const cards = KeyedList(element.querySelector(".queue-cards"), QueueCard);
+  const groups = KeyedList(element.querySelector(".queue-groups"), QueueGroup);
   const buttons = [...element.querySelectorAll("[data-everything]")];
 
   for (const button of buttons) {
@@ -41,10 +41,53 @@ export function QueuesPage(element) {
       const isMeant = button.dataset.everything === "resume" ? everythingPaused !== null : everythingPaused === null;
       button.hidden = !isAdmin(state) || !isMeant || queues === null;
     }
-    cards.update(ordered(queues ?? []).map((queue) => [queue.name, queue, { now, mayPause: isAdmin(state), seesAll: seesEverything(state), waited: state.fleet.trends.get(queue.name) ?? null }]));
+    const { trends } = state.fleet;
+    const shown = { now, mayPause: isAdmin(state), seesAll: seesEverything(state), trends };
+    groups.update(grouped(queues ?? []).map((group) => [group.prefix ?? "", group, shown]));
   }
 
   return { update, focus: page.focus };
+}
+
+/** A head with what its queues sum up to, which pauses or resumes them all, and their cards; those that stand alone have none. */
+function QueueGroup() {
+  const element = copyOf("queue-group");
+  const head = element.querySelector("header");
+  const button = head.querySelector("button");
+  const cards = KeyedList(element.querySelector(".queue-cards"), QueueCard);
+  let group = null;
+
+  button.addEventListener("click", () => {
+    const action = isHeld(group) ? "resumeQueue" : "pauseQueue";
+    element.dispatchEvent(new CustomEvent(action, { bubbles: true, detail: { queue: `${group.prefix}*` } }));
+  });
+
+  function update(told, { trends, ...shown }) {
+    group = told;
+    const { prefix, queues } = group;
+    head.hidden = prefix === null;
+    if (prefix !== null) showHead(shown.mayPause);
+    cards.update(queues.map((queue) => [queue.name, queue, { ...shown, waited: trends.get(queue.name) ?? null }]));
+  }
+
+  function showHead(mayPause) {
+    const { prefix, queues } = group;
+    const name = `${prefix}*`;
+    head.querySelector("h3").textContent = name;
+    const values = { count: queues.length, formatted: formatCount(queues.length), waiting: formatCount(totalWaiting(queues)) };
+    head.querySelector("p").textContent = t("queues.summary", values);
+    button.hidden = !mayPause;
+    button.querySelector("use").setAttribute("href", isHeld(group) ? "#icon-play" : "#icon-pause");
+    button.querySelector("span").textContent = t(isHeld(group) ? "queue.resume_group" : "queue.pause_group");
+    button.setAttribute("aria-label", `${button.textContent.trim()}: ${name}`);
+  }
+
+  return { element, update };
+}
+
+/** Whether every queue of it is paused. */
+function isHeld({ queues }) {
+  return queues.every((queue) => queue.paused);
 }
 
 function QueueCard() {
