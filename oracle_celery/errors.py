@@ -56,7 +56,8 @@ class QueryTooBroad(DatabaseUnavailable):
 
 
 class SchemaMissing(OracleError):
-    """This database has no Oracle schema yet. Run: celery -A <your app> oracle migrate"""
+    """This database has no Oracle schema yet. Start the dashboard, which makes it: celery -A <your app> oracle. Or run:
+    celery -A <your app> oracle migrate"""
 
 
 class SchemaOutOfDate(OracleError):

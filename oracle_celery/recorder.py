@@ -187,7 +187,7 @@ class Recorder:
                 self._perform_duties()  # first: a batch in trouble must not make a living worker look dead
                 sent = 0 if self._store is None else self._flush(self._store)
                 backoff = BACKOFF_FIRST
-                self._complaints.clear()
+                self._be_content()
                 if sent > BATCH_SIZE // 2:
                     pause = 0.0  # there may be more
                 elif is_last:
@@ -447,6 +447,12 @@ class Recorder:
             logger.warning("Oracle journals until PostgreSQL is back: %s", error)
         else:
             logger.error("Oracle's recorder: %s", error)
+
+    def _be_content(self) -> None:
+        """Who has read of trouble reads of its end, too: nothing has to be done any more."""
+        if self._complaints:
+            logger.info("Oracle is well again: what was journalled goes to PostgreSQL.")
+        self._complaints.clear()
 
     def _open_store(self) -> Store:
         url = self.settings.url

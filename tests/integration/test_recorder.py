@@ -398,7 +398,8 @@ def test_lost_answers_lose_and_repeat_nothing(desk: Desk, seed: int, monkeypatch
 def test_a_missing_schema_is_said_once_and_waited_for(
     empty_database: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """With what to run; when somebody has run it, everything arrives."""
+    """With what to run; when somebody has run it, everything arrives, and that is said, too."""
+    caplog.set_level(logging.INFO, logger="oracle_celery")
     desk = Desk(empty_database, tmp_path)
     try:
         journal = desk.journal()
@@ -408,6 +409,7 @@ def test_a_missing_schema_is_said_once_and_waited_for(
         tell(journal, "later")
         migrate(empty_database)
         desk.wait_for_facts(2)
+        eventually(lambda: "well again" in caplog.text, "the log says that nothing has to be done any more")
         assert caplog.text.count("has no Oracle schema yet") == 1
     finally:
         desk.stop()
