@@ -12,6 +12,7 @@ import pytest
 
 from oracle_celery.database.store import ControlChanges, PauseWord
 from oracle_celery.desired_state import DesiredState
+from tests.polling import eventually
 
 
 def word(queue: str, seq: int, *, is_paused: bool = True, remaining: float | None = None) -> PauseWord:
@@ -54,10 +55,9 @@ def test_newest_word(words: list[PauseWord], paused: set[str]) -> None:
 def test_pause_ends_by_itself() -> None:
     """Without anybody's word."""
     desired = DesiredState()
-    desired.apply(changes(1, word("a", 1, remaining=0.05)))
+    desired.apply(changes(1, word("a", 1, remaining=1.0)))
     assert desired.is_paused("a")
-    time.sleep(0.06)
-    assert not desired.is_paused("a")
+    eventually(lambda: not desired.is_paused("a"), "the pause has ended")
     said = desired.word("a")
     assert said is not None
     assert (said.seq, said.is_paused) == (1, False)
@@ -129,7 +129,7 @@ def test_waiting() -> None:
     assert not desired.wait_until_known(0.05)
     started = time.monotonic()
     assert not desired.wait_until_known(30, lambda: True)
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 15
     threading.Timer(0.05, desired.apply, [changes(0, is_whole=True)]).start()
     assert desired.wait_until_known(5)
     threading.Timer(0.05, desired.apply, [changes(0)]).start()

@@ -220,9 +220,9 @@ def test_a_very_long_line_is_read_in_time(tmp_path: Path) -> None:
     journal.append(line)
     journal.append(b"{}\n")
     found = open_segments(tmp_path, MESSAGES)
-    started = time.monotonic()
+    started = time.process_time()
     assert found[0].read(10) == line
-    assert time.monotonic() - started < 2.0
+    assert time.process_time() - started < 2.0  # of the processor, whoever else uses it
 
 
 def test_a_long_line_without_an_end_is_not_read(tmp_path: Path) -> None:

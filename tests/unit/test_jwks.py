@@ -32,6 +32,8 @@ class Issuer:
         self.fetches = 0
         self.answer: Callable[[], web.StreamResponse] = self.key_set
         self.delay = 0.0
+        self.may_answer = asyncio.Event()
+        self.may_answer.set()
 
     def key_set(self) -> web.Response:
         entries = [json.loads(RSAAlgorithm.to_jwk(KEYS[kid].public_key())) | {"kid": kid} for kid in self.published]
@@ -40,6 +42,7 @@ class Issuer:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         self.fetches += 1
         await asyncio.sleep(self.delay)
+        await self.may_answer.wait()
         return self.answer()
 
     def token(self, kid: str | None = "old", key: str = "old", **claims: Any) -> str:
@@ -127,14 +130,14 @@ async def test_a_token_that_was_good_goes_with_its_key(tokens: Tokens, issuer: I
 async def test_a_flood_of_unknown_keys(tokens: Tokens, issuer: Issuer, clock: Clock) -> None:
     """At most three fetches a minute, while tokens with a known key are checked as fast as ever."""
     await tokens.viewer(issuer.token())
-    started = time.perf_counter()
+    started = time.process_time()
     for number in range(FLOOD):
         clock.now += 60.0 / FLOOD
         with pytest.raises(NotAuthenticated):
             await tokens.viewer(issuer.token(f"k{number}"))
         await tokens.viewer(issuer.token())
     assert issuer.fetches <= 3
-    assert (time.perf_counter() - started) / FLOOD < 0.05  # signing them takes most of it
+    assert (time.process_time() - started) / FLOOD < 0.05  # of the processor; signing them takes most of it
 
 
 async def test_a_slow_issuer_keeps_nobody_waiting_whose_key_is_known(
@@ -143,13 +146,14 @@ async def test_a_slow_issuer_keeps_nobody_waiting_whose_key_is_known(
     """Only who asks for something new waits."""
     await tokens.viewer(issuer.token())
     clock.now += FRESH_SECONDS
-    issuer.delay = 0.5
+    issuer.may_answer.clear()
     stranger = asyncio.create_task(tokens.viewer(issuer.token("k")))
-    await asyncio.sleep(0.05)
-    started = time.perf_counter()
+    while issuer.fetches < 2:
+        await asyncio.sleep(0)
     for _ in range(20):
         await tokens.viewer(issuer.token())
-    assert time.perf_counter() - started < 0.3
+    assert not stranger.done()
+    issuer.may_answer.set()
     with pytest.raises(NotAuthenticated):
         await stranger
     assert issuer.fetches == 2
