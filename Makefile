@@ -17,7 +17,7 @@ BENCH_READY := $(VENV)/.ready-bench
 RELEASE_READY := $(VENV)/.ready-release
 SERVERS_READY := $(VENV)/.ready-servers
 
-.PHONY: help demo screenshots setup test faults faults-full lint format release-check bench bench-page bench-size bench-soak bench-full clean distclean
+.PHONY: help demo screenshots setup test test-full faults faults-full lint format release-check bench bench-page bench-size bench-soak bench-full clean distclean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,9 +31,12 @@ screenshots: $(SERVERS_READY) ## Take the README's pictures of the demo
 setup: $(DEV_READY) ## Make the virtual environment with everything that tests and linters need
 
 # Three at a time, on two cores too: tests wait for real servers much of their time. tests/conftest.py says which stay
-# together.
+# together. Hundreds of programs are started: our modules are compiled once.
 test: lint $(SERVERS_READY) ## Lint, then run all tests on real servers
-	$(BIN)/python -m pytest -n 3 --dist loadfile --durations 15 $(ARGS)
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 3 --dist loadfile --durations 15 $(ARGS)
+
+test-full: lint $(SERVERS_READY) ## The same in the long forms: storms at full size, the page's walk in both languages (an hour)
+	PYTHONDONTWRITEBYTECODE= ORACLE_FAULTS=full $(BIN)/python -m pytest -n 3 --dist loadfile --durations 15 $(ARGS)
 
 faults: $(DEV_READY) $(SERVERS_READY) ## Kill and restart everything under load, in a few minutes
 	$(BIN)/python -m pytest tests/faults $(ARGS)
