@@ -37,10 +37,10 @@ def sent(headers: dict[str, Any] | None, body: Any) -> Sent | None:
 
 def queue_name(app: Any, exchange: Any, routing_key: Any) -> str | None:
     """The queue that a message with this exchange and routing key goes to, as far as the app's own queues tell."""
-    if was_delayed(exchange) and type(routing_key) is str:
-        exchange, routing_key = None, DELAYED_PREFIX.sub("", routing_key)
-    if not exchange:
+    if not exchange:  # the usual one, and asked for with every fact
         return identifier(routing_key)
+    if was_delayed(exchange) and type(routing_key) is str:
+        return identifier(DELAYED_PREFIX.sub("", routing_key))
     exchange = getattr(exchange, "name", exchange)
     for name, queue in app.amqp.queues.items():
         if queue.routing_key == routing_key and (queue.exchange is None or queue.exchange.name == exchange):
