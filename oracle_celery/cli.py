@@ -11,17 +11,38 @@ from typing import Any
 
 import click
 from celery.bin.base import CeleryOption, handle_preload_options
+from click_didyoumean import DYMGroup
 
-from oracle_celery.terminal import COMMANDS, app_of, explained
+from oracle_celery.bulk_command import bulk
+from oracle_celery.command import app_of, explained
+from oracle_celery.screen import bar, obey_no_color, print_json
+from oracle_celery.terminal import COMMANDS
 
 __all__ = ["oracle"]
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 5556
 TTL_LIMIT_SECONDS = 365 * 86_400
+#: Characters of a command's line in the list of commands.
+HELP_WIDTH = 70
+SECTIONS = {
+    "To look": ("tasks", "workers", "queues", "audit"),
+    "To command": ("cancel", "retry", "bulk", "pause", "resume"),
+    "To operate": ("doctor", "migrate", "retention", "token"),
+}
 
 
-@click.group(name="oracle", invoke_without_command=True)
+class Sections(DYMGroup):  # type: ignore[misc]  # it ships no types
+    """Its help lists the commands by what they are for; a mistyped one is told which were meant."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for title, names in SECTIONS.items():
+            with formatter.section(title):
+                found = ((name, self.commands[name]) for name in names)
+                formatter.write_dl([(name, each.get_short_help_str(HELP_WIDTH)) for name, each in found])
+
+
+@click.group(name="oracle", cls=Sections, invoke_without_command=True)
 @click.option(
     "--host",
     default=DEFAULT_HOST,
@@ -50,47 +71,81 @@ TTL_LIMIT_SECONDS = 365 * 86_400
 @handle_preload_options  # type: ignore[untyped-decorator]  # Celery ships no types
 @explained
 def oracle(ctx: click.Context, host: str, port: int, no_migrate: bool, **_preload: Any) -> None:
-    """Watch every task live in a browser: starts the sidecar."""
-    app = app_of(ctx)
+    """Watch and control every task.
+
+    Without a command it starts the sidecar, which shows them live in a browser. Commands ask PostgreSQL and the broker
+    themselves and need no sidecar, but for bulk. Begin with doctor, which says what is wrong and what to do first.
+
+    For completion, let your shell's start file evaluate what click writes: eval "$(_CELERY_COMPLETE=bash_source
+    celery)", or zsh_source, or fish_source.
+    """
+    obey_no_color(ctx)
     if ctx.invoked_subcommand is not None:
         return
+    app = app_of(ctx)
     from oracle_celery.settings import Settings
     from oracle_celery.sidecar.server import Sidecar, run
 
     run(Sidecar(Settings.from_celery(app), host=host, port=port, app=app, migrates=not no_migrate))
 
 
-@oracle.command()
+@click.command()
 @click.option("--dry-run", is_flag=True, help="Only list what would be done.")
+@click.option("--json", "as_json", is_flag=True, help="Print the migrations as JSON.")
 @click.pass_context
 @explained
-def migrate(ctx: click.Context, dry_run: bool, **_preload: Any) -> None:
+def migrate(ctx: click.Context, dry_run: bool, as_json: bool, **_preload: Any) -> None:
     """Bring the database's schema to this version."""
     from oracle_celery.database.opening import migrate_schema
     from oracle_celery.settings import Settings
 
-    migrations = migrate_schema(_url_of(Settings.from_celery(app_of(ctx))), dry_run=dry_run)
+    url = _url_of(Settings.from_celery(app_of(ctx)))
+    pending = migrate_schema(url, dry_run=True)
+    if dry_run:
+        migrations = pending
+    else:
+        with bar("Migrating", len(pending)) as advance:
+            begun: list[int] = []
+
+            def begins(migration: Any) -> None:
+                advance(min(1, len(begun)), migration.name)
+                begun.append(migration.version)
+
+            migrations = migrate_schema(url, begins=begins)
+            advance(1, "")
+    if as_json:
+        print_json([{"version": each.version, "name": each.name} for each in migrations])
+        return
     for migration in migrations:
         click.echo(f"{'Would apply' if dry_run else 'Applied'} migration {migration.version}: {migration.name}")
     if not migrations:
         click.echo("Nothing to do: the schema is up to date.")
 
 
-@oracle.command()
+@click.command()
 @click.option("--user", required=True, help="user_id of whom the token stands for.")
-@click.option("--role", type=click.Choice(["owner", "viewer", "admin"]), default="owner", show_default=True)
+@click.option(
+    "--role",
+    type=click.Choice(["owner", "viewer", "admin"]),
+    default="owner",
+    show_default=True,
+    help="What they may: owner sees theirs, viewer all, admin changes all.",
+)
 @click.option("--ttl", default="8h", show_default=True, help="How long it is good: a number and s, m, h or d.")
 @click.pass_context
 @explained
 def token(ctx: click.Context, user: str, role: str, ttl: str, **_preload: Any) -> None:
-    """Make a token, for development: log in with it, or send it as Authorization: Bearer."""
+    """Make a token, for development.
+
+    Log in to the page with it, or send it as Authorization: Bearer.
+    """
     from oracle_celery.settings import Settings
     from oracle_celery.sidecar.tokens import Tokens
 
     click.echo(Tokens(Settings.from_celery(app_of(ctx))).mint(user, role, _seconds_of(ttl)))
 
 
-for _command in COMMANDS:
+for _command in (*COMMANDS, bulk, migrate, token):
     oracle.add_command(_command)
 
 

@@ -6,7 +6,7 @@ What bites: psycopg reports the same absence in several ways (refused, timed out
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -56,10 +56,12 @@ _OPTIONS: dict[str, Any] = {
 }
 
 
-def migrate_schema(url: str, *, dry_run: bool = False) -> list[schema.Migration]:
-    """What was applied, or would be. Blocks; a migration may take as long as it needs."""
+def migrate_schema(
+    url: str, *, dry_run: bool = False, begins: Callable[[schema.Migration], None] | None = None
+) -> list[schema.Migration]:
+    """What was applied, or would be; `begins` is told before each. Blocks; one may take as long as it needs."""
     with _connection(url) as connection:
-        return schema.migrate(connection, dry_run=dry_run)
+        return schema.migrate(connection, dry_run=dry_run, begins=begins)
 
 
 def require_schema(url: str) -> None:

@@ -6,6 +6,8 @@ two sidecars that start together migrate once. A worker never migrates: it calls
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from psycopg import Connection, errors
 
 from oracle_celery.database.sql import Migration, migrations, statement
@@ -37,9 +39,11 @@ def pending(connection: AnyConnection) -> list[Migration]:
     return [migration for migration in migrations() if migration.version > current]
 
 
-def migrate(connection: AnyConnection, *, dry_run: bool = False) -> list[Migration]:
-    """Applies what is pending and returns it; a dry run only returns it. Raises SchemaOutOfDate where the database is
-    newer than this code."""
+def migrate(
+    connection: AnyConnection, *, dry_run: bool = False, begins: Callable[[Migration], None] | None = None
+) -> list[Migration]:
+    """Applies what is pending and returns it; a dry run only returns it. `begins` is called before each of them. Raises
+    SchemaOutOfDate where the database is newer than this code."""
     if dry_run:
         _refuse_newer(connection)
         return pending(connection)
@@ -49,6 +53,8 @@ def migrate(connection: AnyConnection, *, dry_run: bool = False) -> list[Migrati
             connection.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK_KEY])
             _refuse_newer(connection)
             if migration in pending(connection):  # asked again under the lock: another Oracle may have been faster
+                if begins is not None:
+                    begins(migration)
                 connection.execute(migration.sql)
                 connection.execute(
                     statement("set_schema_version"), {"version": migration.version, "name": migration.name}

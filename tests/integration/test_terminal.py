@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import getpass
 import json
 import socket
@@ -13,6 +14,10 @@ from celery.bin.base import CLIContext
 from click.testing import CliRunner, Result
 
 from oracle_celery import cli
+from oracle_celery.control import Control
+from oracle_celery.database.control import ControlStore
+from oracle_celery.settings import Settings
+from oracle_celery.sidecar.bulk_runner import BulkRunner
 from oracle_celery.states import Status
 from tests.control_commands import Archive
 from tests.factories import Feeder, transition
@@ -46,6 +51,19 @@ def feeder(database: str) -> Iterator[Feeder]:
 def archive(database: str) -> Iterator[Archive]:
     with Archive(database) as opened:
         yield opened
+
+
+@pytest.fixture
+def bulk_runner(database: str, redis_url: str) -> Iterator[None]:
+    """As a sidecar has one."""
+    app = Celery("shop", broker=redis_url, set_as_current=False)
+    store = ControlStore(database)
+    runner = BulkRunner(store, Control(app, Settings.from_mapping({"oracle_url": database}), store))
+    asyncio.run(runner.start())
+    yield
+    asyncio.run(runner.stop())
+    store.close()
+    app.close()
 
 
 def _json(result: Result) -> object:
@@ -176,3 +194,39 @@ def test_retention_is_previewed_and_applied(oracle: Oracle, feeder: Feeder, arch
     assert archive.all("SELECT task_id FROM oracle.task_state_record ORDER BY 1") == [("new",), ("waits",)]
     assert "Nothing was old enough" in oracle("retention", "--apply").stdout
     assert _json(oracle("retention", "--apply", "--json")) == []
+
+
+def test_many_tasks_are_cancelled_when_somebody_agrees(
+    oracle: Oracle, feeder: Feeder, archive: Archive, bulk_runner: None
+) -> None:
+    """It says how many they are, does nothing without --yes where nobody can be asked, and then waits for the end."""
+    feeder.tell(*(transition(f"p{number}", name="shop.pay") for number in range(3)), transition("c", Status.COMPLETED))
+    asked = oracle("bulk", "cancel", "--name", "shop.*", "--dry-run")
+    assert asked.stdout.splitlines()[0] == "3 tasks, of which 3 can be told to cancel."
+    refused = oracle("bulk", "cancel", "--name", "shop.*")
+    assert refused.exit_code == 2
+    assert "--yes" in refused.stderr
+    assert archive.counts("audit_entry") == (0,)
+    done = oracle("bulk", "cancel", "--name", "shop.*", "--yes", "--reason", "wrong month")
+    assert done.exit_code == 0, done.output
+    assert done.stdout.splitlines()[1:] == ["OUTCOME    TASKS", "cancelled  3"]
+    assert {archive.task(f"p{number}")[0] for number in range(3)} == {"cancelled"}
+    begun = _json(oracle("bulk", "cancel", "--query", "status:completed", "--yes", "--no-wait", "--json"))
+    assert begun["action"] == "cancel"  # type: ignore[index]
+
+
+def test_migrations_are_listed_for_scripts(redis_url: str, empty_database: str) -> None:
+    """First those that would be applied, then those that were, then none."""
+    app = Celery("shop", broker=redis_url, set_as_current=False)
+    app.conf.oracle_url = empty_database
+    context = CLIContext(app=app, no_color=True, workdir=None)
+
+    def migrate(*options: str) -> list[dict[str, object]]:
+        result = CliRunner().invoke(cli.oracle, ["migrate", "--json", *options], obj=context, catch_exceptions=False)
+        found: list[dict[str, object]] = json.loads(result.stdout)
+        return found
+
+    planned = migrate("--dry-run")
+    assert planned[0] == {"version": 1, "name": "spine"}
+    assert migrate() == planned
+    assert migrate() == []

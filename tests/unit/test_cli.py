@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from celery import Celery
 from celery.bin.base import CLIContext
@@ -74,8 +76,6 @@ def test_a_wrong_setting_is_told_by_name(started: list[Any]) -> None:
 
 def test_options_of_the_users_own_do_not_break_it(started: list[Any]) -> None:
     """Celery appends an app's preload options to every command."""
-    import click
-
     app = Celery("shop", broker="memory://", set_as_current=False)
     option = click.Option(["--settings-file"])
     app.user_options["preload"].add(option)
@@ -133,3 +133,59 @@ def test_no_token_is_made_for_an_identity_system(tmp_path: Path) -> None:
     result = _invoke("token", "--user", "ann", app=_keyed(tmp_path, oracle_jwt_jwks_url="https://id.example/keys"))
     assert result.exit_code == 1
     assert "identity system" in result.stderr
+
+
+def _commands() -> dict[str, click.Command]:
+    return cli.oracle.commands
+
+
+def test_help_tells_of_every_command_and_option() -> None:
+    """Under a heading, each in a line that is not cut off, and without -A: who needs help may have no app yet."""
+    app = Celery("default", set_as_current=False)
+    listed = _invoke("--help", app=app).stdout
+    assert sorted(name for names in cli.SECTIONS.values() for name in names) == sorted(_commands())
+    assert "..." not in listed.partition("To look:")[2]
+    for name, command in _commands().items():
+        result = _invoke(name, "--help", app=app)
+        assert result.exit_code == 0
+        assert (command.help or "").splitlines()[0].split(".")[0] in " ".join(result.stdout.split())
+        undescribed = [each.name for each in command.params if isinstance(each, click.Option) and not each.help]
+        assert undescribed == []
+
+
+def test_a_mistyped_command_is_told_what_was_meant() -> None:
+    """And one without an app, where to put it."""
+    assert "doctor" in _invoke("docter").stderr
+    result = _invoke("tasks", app=Celery("default", set_as_current=False))
+    assert result.exit_code == 2
+    assert "-A <your app>" in result.stderr
+
+
+COMPLETE = """
+eval "$(_CELERY_COMPLETE=bash_source celery)"
+COMP_WORDS=(celery -A no_such_app oracle re) COMP_CWORD=4
+_celery_completion celery
+echo "${COMPREPLY[@]}"
+"""
+
+
+def test_a_shell_completes_commands() -> None:
+    """By click's own script for bash; the app is not even imported."""
+    env = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    done = subprocess.run(["bash", "-c", COMPLETE], env=env, capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()) == {"resume", "retention", "retry"}
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "begun", "offered"),
+    [
+        ("tasks", "status", "c", ["completed", "cancelled"]),
+        ("audit", "action", "bulk", ["bulk_cancel", "bulk_retry"]),
+        ("token", "role", "", ["owner", "viewer", "admin"]),
+    ],
+)
+def test_a_shell_completes_words(command: str, option: str, begun: str, offered: list[str]) -> None:
+    """Those of options that have few."""
+    [parameter] = [each for each in _commands()[command].params if each.name == option]
+    with click.Context(_commands()[command]) as ctx:
+        assert [found.value for found in parameter.shell_complete(ctx, begun)] == offered
