@@ -17,7 +17,7 @@ BENCH_READY := $(VENV)/.ready-bench
 RELEASE_READY := $(VENV)/.ready-release
 SERVERS_READY := $(VENV)/.ready-servers
 
-.PHONY: help demo screenshots setup test test-full faults faults-full lint format release-check bench bench-page bench-size bench-soak bench-full clean distclean
+.PHONY: help demo screenshots diagrams setup test test-full faults faults-full lint format release-check bench bench-page bench-size bench-soak bench-full clean distclean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ demo: $(DEMO_READY) ## Run a shop of tasks with its live dashboard; Ctrl-C stops
 
 screenshots: $(SERVERS_READY) ## Take the README's pictures of the demo
 	$(BIN)/python docs/screenshots.py $(ARGS)
+
+diagrams: $(DEV_READY) ## Draw the floors of docs/architecture.md from the import rules of pyproject.toml
+	@$(BIN)/python docs/floors.py
 
 setup: $(DEV_READY) ## Make the virtual environment with everything that tests and linters need
 

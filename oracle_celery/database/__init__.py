@@ -1,0 +1,1 @@
+"""PostgreSQL: the only writers, the only readers, the schema and its migrations."""
