@@ -274,12 +274,14 @@ def doctor(terminal: Terminal, as_json: bool) -> None:
             click.echo(f"{click.style(mark.ljust(5), fg=color)}  {finding.about}: {spoken(finding.found)}")
             if finding.advice is not None:
                 click.echo(f"       {spoken(finding.advice)}")
-    wrong = [finding for finding in found if finding.grade == "wrong"]
+    wrong, noted = ([each for each in found if each.grade == grade] for grade in ("wrong", "attention"))
     terminal.has_failed = bool(wrong)
     if as_json:
         print_json(found)
     elif wrong:
         click.echo(f"\nDo this first, for the {wrong[0].about}: {spoken(wrong[0].advice or '')}")
+    elif noted:
+        click.echo(f"\nNothing is wrong. Worth doing, for the {noted[0].about}: {spoken(noted[0].advice or '')}")
     else:
         click.echo("\nNothing is wrong.")
 

@@ -110,6 +110,13 @@ def test_a_queue_that_nobody_consumes_is_found(app: Celery, database: str) -> No
     assert finding["advice"].endswith("-Q lonely")
 
 
+def test_what_is_worth_doing_is_said_last(app: Celery, redis_url: str, database: str) -> None:
+    """Where nothing is wrong, with the command as it would be typed."""
+    result = _ask(app)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines()[-1].startswith("Nothing is wrong. Worth doing, for the ")
+
+
 def test_a_broker_that_is_away_hides_nothing_else(app: Celery) -> None:
     """It is said once, without waiting for long, and the rest is looked at."""
     app.conf.broker_url = NOBODY_LISTENS
