@@ -21,6 +21,7 @@ from oracle_celery.database.pooler import (
     is_pooled_async,
     shares_sessions,
 )
+from oracle_celery.database.silence import KEEPALIVES, hurried_answers, impatient
 from oracle_celery.database.sql import statement
 from oracle_celery.database.untraced import untraced
 from oracle_celery.errors import ConfigurationError, DatabaseUnavailable
@@ -41,18 +42,17 @@ BLOCKING_POOL_SIZE = 4
 #: A reader that waits longer for a connection is told that the database is unavailable.
 POOL_TIMEOUT_SECONDS = 5.0
 STATEMENT_TIMEOUT_MILLISECONDS = 5_000
+#: A connection that does not answer an empty question for so long is not handed out.
+CHECK_SECONDS = 2.0
+#: What some commands ask for instead (LONG_TIMEOUT in transactions.py).
+LONGEST_STATEMENT_MILLISECONDS = 120_000
 
 _OPTIONS: dict[str, Any] = {
     "autocommit": True,
     "prepare_threshold": None,  # behind pgbouncer a prepared statement may meet another server
     "connect_timeout": CONNECT_TIMEOUT_SECONDS,
-    "keepalives": 1,
-    "keepalives_idle": 10,
-    "keepalives_interval": 5,
-    "keepalives_count": 3,
-    # milliseconds: a server that vanished with our question on its way is given up, too
-    "tcp_user_timeout": 10_000,
     "application_name": "oracle-sidecar",
+    **KEEPALIVES,
 }
 
 
@@ -98,7 +98,7 @@ async def open_pool(url: str) -> AsyncConnectionPool[AsyncBoundedConnection]:
         connection_class=AsyncBoundedConnection,
         kwargs=_OPTIONS,
         configure=_configure,
-        check=AsyncConnectionPool.check_connection,
+        check=_check,
         reconnect_timeout=float("inf"),
         open=False,
         name="oracle-sidecar",
@@ -126,23 +126,35 @@ def blocking_pool(url: str) -> ConnectionPool[BoundedConnection]:
 
 def direct_connection(url: str) -> psycopg.Connection[Any]:
     """One connection, for a lock that lives as long as it does. Raises psycopg's errors."""
-    return psycopg.connect(url, **_OPTIONS)
+    connection = psycopg.connect(url, **_OPTIONS)
+    if not is_pooled(connection):
+        connection.execute(statement("keepalives"))
+    return connection
 
 
 def _configure_blocking(connection: BoundedConnection) -> None:
+    impatient(connection, LONGEST_STATEMENT_MILLISECONDS)
     if is_pooled(connection):
         connection.patience = STATEMENT_TIMEOUT_MILLISECONDS
     else:
         connection.execute(f"SET statement_timeout = {STATEMENT_TIMEOUT_MILLISECONDS}")
         connection.execute(statement("synchronous_commit"))  # it is for commands, which tell facts
+        connection.execute(statement("keepalives"))
+
+
+async def _check(connection: AsyncBoundedConnection) -> None:
+    with hurried_answers(connection, CHECK_SECONDS):
+        await AsyncConnectionPool.check_connection(connection)
 
 
 async def _configure(connection: AsyncBoundedConnection) -> None:
+    impatient(connection, STATEMENT_TIMEOUT_MILLISECONDS)
     # not a start-up option: pgbouncer refuses those it does not know
     if await is_pooled_async(untraced(connection)):
         connection.patience = STATEMENT_TIMEOUT_MILLISECONDS
     else:
         await connection.execute(f"SET statement_timeout = {STATEMENT_TIMEOUT_MILLISECONDS}")
+        await connection.execute(statement("keepalives"))
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from psycopg import errors as pg
 
 from oracle_celery.database.pooler import is_pooled
 from oracle_celery.database.schema import require_current
+from oracle_celery.database.silence import KEEPALIVES, impatient
 from oracle_celery.database.sql import statement
 from oracle_celery.database.untraced import untraced
 from oracle_celery.errors import DatabaseUnavailable, OracleError, SchemaMissing
@@ -39,8 +40,6 @@ __all__ = [
 CONNECT_TIMEOUT = 5  # seconds
 STATEMENT_TIMEOUT = 15_000  # milliseconds: a batch of thousands of lines on a busy machine takes a part of a second
 LOCK_TIMEOUT = 5_000  # milliseconds
-TCP_USER_TIMEOUT = 10_000  # milliseconds that sent data may stay unacknowledged
-KEEPALIVE_IDLE = 10  # seconds
 CLOCK_READINGS = 5
 #: Seconds after its due time at which an entry's run still counts as that one.
 DUE_TOLERANCE = 10.0
@@ -148,7 +147,7 @@ class Store:
         if self._connection is not None and not self._connection.closed:
             return
         with _translated():
-            connection = self._open()
+            connection = impatient(self._open(), STATEMENT_TIMEOUT)
             try:
                 require_current(connection)
                 self._is_pooled = is_pooled(connection)
@@ -156,6 +155,7 @@ class Store:
                     connection.prepare_threshold = None  # a prepared statement may meet another server
                 else:
                     connection.execute(statement("synchronous_commit"))
+                    connection.execute(statement("keepalives"))
             except BaseException:
                 connection.close()
                 raise
@@ -329,9 +329,8 @@ class Store:
         settings: dict[str, Any] = {
             "application_name": self._application_name,
             "connect_timeout": CONNECT_TIMEOUT,
-            "keepalives_idle": KEEPALIVE_IDLE,
-            "tcp_user_timeout": TCP_USER_TIMEOUT,
             "autocommit": True,
+            **KEEPALIVES,
         }
         options = f"-c statement_timeout={STATEMENT_TIMEOUT} -c lock_timeout={LOCK_TIMEOUT}"
         try:

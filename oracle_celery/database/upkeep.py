@@ -21,6 +21,7 @@ from oracle_celery.database.failure_fold import fold_failures, trim_failures
 from oracle_celery.database.horizon import Marks
 from oracle_celery.database.partitions import TABLES, keep_partitions
 from oracle_celery.database.retention import Removed, Windows, sweep
+from oracle_celery.database.silence import KEEPALIVES
 from oracle_celery.database.sql import statement
 from oracle_celery.database.untraced import untraced
 from oracle_celery.errors import DatabaseUnavailable
@@ -269,14 +270,12 @@ class Upkeep:
                     self._dsn,
                     autocommit=True,
                     connect_timeout=CONNECT_TIMEOUT,
-                    keepalives_idle=10,
-                    keepalives_interval=5,
-                    keepalives_count=3,
-                    tcp_user_timeout=10_000,  # milliseconds
                     application_name="oracle-upkeep",
+                    **KEEPALIVES,
                 )
                 await untraced(self._connection).execute(f"SET statement_timeout = {STATEMENT_TIMEOUT}")
                 await self._connection.execute(statement("synchronous_commit"))
+                await self._connection.execute(statement("keepalives"))  # the lead is not to outlive the network
                 await self._connection.execute("SET TIME ZONE 'UTC'")  # days of partitions are UTC's
             return self._connection
 

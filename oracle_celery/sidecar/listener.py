@@ -16,6 +16,7 @@ import contextlib
 import logging
 import random
 import secrets
+import time
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import Any
@@ -23,6 +24,9 @@ from typing import Any
 import psycopg
 from psycopg import sql
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from oracle_celery.database.silence import KEEPALIVES
+from oracle_celery.database.sql import statement
 
 __all__ = ["CHANNEL", "CONTROL_CHANNEL", "Hear", "Listener", "ListenerStatus"]
 
@@ -40,17 +44,17 @@ PING_INTERVAL_SECONDS = 5.0
 PING_PATIENCE_SECONDS = 2.0
 #: Unheard pings in a row after which the connection is made anew: the network may have dropped it without a word.
 UNHEARD_PINGS_BEFORE_RECONNECT = 3
+#: Since the last ping that was heard: then a single unheard one is enough. Others may not have been sent at all.
+SILENCE_SECONDS = 10.0
+#: Until a new connection listens.
+LISTEN_PATIENCE_SECONDS = 5.0
 BACKOFF_FIRST_SECONDS = 0.1
 BACKOFF_CAP_SECONDS = 5.0
 
 _CONNECTION_OPTIONS: dict[str, Any] = {
     "connect_timeout": 5,
-    "keepalives": 1,
-    "keepalives_idle": 10,
-    "keepalives_interval": 5,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 10_000,  # milliseconds
     "application_name": "oracle-listener",
+    **KEEPALIVES,
 }
 
 
@@ -128,8 +132,10 @@ class Listener:
     async def _connect(self) -> psycopg.AsyncConnection[Any]:
         connection = await psycopg.AsyncConnection.connect(self._dsn, autocommit=True, **_CONNECTION_OPTIONS)
         try:
-            for channel in (*self._hearers, PING_CHANNEL):
-                await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
+            async with asyncio.timeout(LISTEN_PATIENCE_SECONDS):
+                await connection.execute(statement("keepalives"))
+                for channel in (*self._hearers, PING_CHANNEL):
+                    await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
         except BaseException:
             await connection.close()
             raise
@@ -158,8 +164,9 @@ class Listener:
                 self._heard.set()
 
     async def _ping_for_ever(self) -> None:
-        """Returns when the listening connection seems dead although nobody said so."""
-        unheard = 0
+        """Returns when the listening connection seems dead although nobody said so. One that heard before is asked
+        again at once; one that never did is a mistake in an address, and is not made anew all the time."""
+        unheard, heard_at = 0, 0.0
         while unheard < UNHEARD_PINGS_BEFORE_RECONNECT:
             self._heard.clear()
             self._expected = secrets.token_hex(8)
@@ -171,8 +178,12 @@ class Listener:
                 except TimeoutError:
                     unheard += 1
                     self._become(ListenerStatus.DEAF)
+                    if heard_at and time.monotonic() - heard_at > SILENCE_SECONDS:
+                        return
+                    if heard_at:
+                        continue
                 else:
-                    unheard = 0
+                    unheard, heard_at = 0, time.monotonic()
                     self._become(ListenerStatus.HEARING)
             await asyncio.sleep(self._ping_interval)
 

@@ -113,3 +113,9 @@ SELECT set_config('statement_timeout', %(statement_timeout)s, true), set_config(
 -- name: synchronous_commit
 -- A cursor may promise only what a crash of the server keeps.
 SELECT set_config('synchronous_commit', 'local', false) WHERE current_setting('synchronous_commit') = 'off';
+
+-- name: keepalives
+-- The server, too, finds out within seconds that a client has vanished, and gives up its session with what that holds
+-- locked. By itself it asks after two hours.
+SELECT set_config('tcp_keepalives_idle', '5', false), set_config('tcp_keepalives_interval', '3', false),
+    set_config('tcp_keepalives_count', '3', false), set_config('tcp_user_timeout', '10000', false);
