@@ -2,7 +2,7 @@
 
 Guarantee: `Journal.append` never raises, never waits for the network, and what it wrote survives ``kill -9`` of any
 process and any absence of PostgreSQL, up to a quota. Past the quota whole segments of log lines go first, then those of
-kept messages, then only final statuses are written; every drop is counted in a file beside the segment.
+kept messages, then only final statuses are written; every drop is counted in a file beside the segment, for a day.
 
 What will bite: a segment belongs to the process that opened it. The writer holds an exclusive ``flock`` on it, which
 the kernel drops with the process, so a reader knows that a segment is finished when it can take that lock. A forked
@@ -405,9 +405,16 @@ def _give_up(folder: Path, excess: int, *, keep: Path) -> int:
             if path != keep:
                 with contextlib.suppress(OSError):
                     freed += path.stat().st_size
+                    records = _records(path)
                     path.unlink()
-                    (folder / f"{kind}.{time.monotonic_ns()}{DROPS_SUFFIX}").write_text("1")
+                    (folder / f"{kind}.{time.monotonic_ns()}{DROPS_SUFFIX}").write_text(str(records))
     return freed
+
+
+def _records(path: Path) -> int:
+    """Lines of a segment but its header; some of them may have been sent."""
+    with path.open("rb") as segment:
+        return max(0, sum(block.count(b"\n") for block in iter(lambda: segment.read(LONG_LINE_STEP), b"")) - 1)
 
 
 def boot_id() -> str:

@@ -55,6 +55,8 @@ ADOPTION_INTERVAL = 1.0
 #: Seconds between two tries to reach PostgreSQL: the first, and the longest.
 BACKOFF_FIRST = 0.1
 BACKOFF_LONGEST = 5.0
+#: Seconds for which what was dropped is told.
+DROPS_AGE = 24 * 3600.0
 #: Different complaints until PostgreSQL is back.
 COMPLAINTS_LIMIT = 5
 #: Seconds that a stopping process waits where PostgreSQL is known to be away.
@@ -427,6 +429,8 @@ class Recorder:
                     for path in folder.glob(f"*{DROPS_SUFFIX}"):
                         with contextlib.suppress(ValueError):
                             dropped += int(path.read_text() or 0)
+                        if time.time() - path.stat().st_mtime > DROPS_AGE:
+                            path.unlink()  # it was told for a day; who drops again writes it again
         if dropped > self.counts.dropped:
             logger.warning(
                 "Oracle has dropped %d records in all for lack of room: see oracle_journal_quota and the disk.", dropped

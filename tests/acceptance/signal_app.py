@@ -152,6 +152,27 @@ def lose_the_child_once(witness: str) -> str:
     return "second delivery"
 
 
+class EndsWithItsChild(Task):  # type: ignore[misc]  # Celery ships no types
+    """Its process dies behind the stored result and before the signal of success."""
+
+    abstract = True
+
+    def on_success(self, *_: Any) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@task(base=EndsWithItsChild)
+def lose_the_child_behind_the_result() -> str:
+    return "stored"
+
+
+@task()
+def lose_the_results(folder: str) -> str:
+    """Nothing can be stored there any more."""
+    Path(folder).rename(f"{folder}-gone")
+    return "never stored"
+
+
 @task()
 def leave() -> None:
     sys.exit(3)
@@ -215,6 +236,27 @@ def witness(self: Task, path: str) -> None:
         os.write(descriptor, f"{self.request.id}\n".encode())
     finally:
         os.close(descriptor)
+
+
+@task(bind=True)
+def chatter(self: Task, path: str, lines: int, length: int) -> None:
+    """Logs much, and writes its id to a file as the last thing it does."""
+    for number in range(lines):
+        logger.warning("line %d %s", number, "x" * length)
+    note(path, self.request.id)
+
+
+@task(bind=True, acks_late=True, reject_on_worker_lost=True)
+def survive(self: Task, path: str, seconds: float = 0.0) -> str:
+    """Comes again until it has come to its end: writes its id when it begins, and as the last thing it does."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
+    try:
+        os.write(descriptor, f"began {self.request.id} {os.getpid()}\n".encode())
+        time.sleep(seconds)
+        os.write(descriptor, f"ended {self.request.id} {os.getpid()}\n".encode())
+    finally:
+        os.close(descriptor)
+    return "whole"
 
 
 @task(bind=True)

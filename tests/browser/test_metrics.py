@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from urllib.parse import parse_qs, urlsplit
@@ -179,3 +180,26 @@ def _expect_ids(page: Page, ids: list[str], *, is_ordered: bool = True) -> None:
     for place, task_id in enumerate(ids):
         row = page.locator(".task-row").nth(place) if is_ordered else page.locator(f'[data-task-id="{task_id}"]')
         expect(row).to_have_attribute("data-task-id", task_id)
+
+
+@pytest.mark.usefixtures("shop")
+def test_gaps_are_told_until_they_are_dismissed(page: Page, narrator: Narrator, database: str) -> None:
+    """What workers had no room for, and what PostgreSQL refused: on every page, and again when there is more."""
+    notice = page.locator("#gap-notice")
+    expect(page.locator('[data-metric="active"] .metric__note')).to_have_text("of 8 slots")
+    expect(notice).to_be_hidden()
+    _count(database, dropped=1_234)
+    narrator.sent("news")
+    expect(notice).to_have_text(re.compile("^1,234 records were dropped: .*oracle_journal_quota"))
+    page.evaluate("location.hash = '#workers'")
+    expect(notice).to_be_visible()
+    notice.get_by_role("button", name="Dismiss").click()
+    expect(notice).to_be_hidden()
+    _count(database, dropped=1_234, quarantined=1)
+    narrator.sent("more news")
+    expect(notice).to_have_text(re.compile(r"1,234 records were dropped.* 1 record was refused .*quarantine\.jsonl"))
+
+
+def _count(database: str, **counts: int) -> None:
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("UPDATE oracle.worker SET counts = %s", [json.dumps(counts)])

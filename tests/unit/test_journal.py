@@ -138,8 +138,10 @@ def test_past_the_quota_logs_go_first_and_then_only_final_statuses(
     assert written[-1] is False
     assert journal.append(b"final\n", final=True)
     journal.close()
-    counted = sum(int(path.read_text()) for path in tmp_path.glob("transitions*.drops"))
-    assert counted == written.count(False)
+    counted = {
+        kind: sum(int(path.read_text()) for path in tmp_path.glob(f"{kind}*.drops")) for kind in ("transitions", "logs")
+    }
+    assert counted == {"transitions": written.count(False), "logs": 90}
 
 
 def test_past_the_quota_kept_messages_go_after_the_logs(tmp_path: Path) -> None:
