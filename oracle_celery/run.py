@@ -14,6 +14,7 @@ from typing import Any
 
 __all__ = [
     "CANCEL_RAISED",
+    "FAILED_OUTSIDE",
     "HIDDEN_TASKS",
     "OF_A_RUN",
     "REPLACED",
@@ -34,11 +35,13 @@ RUN_AT = "oracle_run_at"
 STARTED_AT = "oracle_started_at"
 #: Its task has sent a message under its own id: ignoring the run then is no end.
 REPLACED = "oracle_replaced"
+#: Celery itself failed around its code, and that has been told.
+FAILED_OUTSIDE = "oracle_failed_outside"
 #: It was told that it has been cancelled.
 CANCEL_RAISED = "oracle_cancel_raised"
 #: A fact of it has said in which span it runs.
 SPAN_TOLD = "oracle_span_told"
-OF_A_RUN = frozenset({RUN_ID, RUN_AT, STARTED_AT, REPLACED, CANCEL_RAISED, SPAN_TOLD})
+OF_A_RUN = frozenset({RUN_ID, RUN_AT, STARTED_AT, REPLACED, FAILED_OUTSIDE, CANCEL_RAISED, SPAN_TOLD})
 
 #: Header of a message whose sender has recorded what it says: receivers need not tell it again.
 SENT_BY_ORACLE = "oracle_sent"

@@ -8,6 +8,8 @@ appends it to the journal. Which signal fires where, in which process and in whi
   keyed by the task id alone.
 - The worker's main process reports lost children, hard time limits and revocations; Celery makes the run's request the
   current one for that, except for the first of the two ``task_failure`` signals of a hard time limit.
+- A run that Celery itself fails around, because its result cannot be stored, may have ``task_internal_error`` only;
+  one whose child was lost behind its stored result has no signal at all (`stored_success`).
 - ``task_retry`` may come without a reason, ``task_revoked`` without a ``task_received`` before it, and the body of a
   chord whose header failed has no signal at all.
 """
@@ -33,6 +35,7 @@ from oracle_celery.payload import encode_value, identifier, type_name
 from oracle_celery.records import Transition
 from oracle_celery.run import (
     CANCEL_RAISED,
+    FAILED_OUTSIDE,
     HIDDEN_TASKS,
     REPLACED,
     RUN_AT,
@@ -78,6 +81,9 @@ class TaskSignals:
         self._runs: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
         self._waiting: collections.deque[tuple[int, Any]] = collections.deque()
         self._mint = RunMint()
+        #: The run that has succeeded last, and the task that Celery itself failed around last.
+        self._succeeded: str | None = None
+        self._failed_outside: str | None = None
 
     def connect(self) -> None:
         for signal, handler in (
@@ -85,6 +91,7 @@ class TaskSignals:
             (signals.task_prerun, self.on_started),
             (signals.task_success, self.on_succeeded),
             (signals.task_failure, self.on_failed),
+            (signals.task_internal_error, self.on_internal_error),
             (signals.task_retry, self.on_retry),
             (signals.task_postrun, self.on_postrun),
             (signals.task_revoked, self.on_revoked),
@@ -257,6 +264,7 @@ class TaskSignals:
         self, fields: dict[str, Any], task_id: Any, name: Any, now: int, more: dict[str, Any] = _NOTHING
     ) -> None:
         """A run begins; `fields` are its message's headers and its marks."""
+        self._failed_outside = None
         record = Transition(
             task_id=identifier(task_id) or "",
             status=IN_PROGRESS,
@@ -277,6 +285,7 @@ class TaskSignals:
     ) -> None:
         """A run has come to its good end."""
         settings = self.oracle.settings
+        self._succeeded = fields.get(RUN_ID)
         record = Transition(
             task_id=identifier(task_id) or "",
             status=COMPLETED,
@@ -295,6 +304,8 @@ class TaskSignals:
     def tell_not_run(self, fields: dict[str, Any], task_id: Any, retval: Any) -> None:
         """Celery has begun a run and not called its code: the task had succeeded before its message came again
         (``worker_deduplicate_successful_tasks``), or its arguments are none, which Celery takes for a success."""
+        if FAILED_OUTSIDE in fields:
+            return
         is_malformed = isinstance(retval, ExceptionInfo)
         error = self._describe_error(retval.exception, retval) if is_malformed else _NOTHING
         is_written = self._record(
@@ -315,6 +326,8 @@ class TaskSignals:
             return
         if isinstance(exception, Reject):
             return  # the task's own process has told so in task_postrun
+        if task_id == self._failed_outside:
+            return  # the same again, when its request is not the current one any more
         is_inferred = is_main = self.has_main_process and not self.is_pool_child
         error = self._describe_error(exception, einfo)
         reason = None
@@ -344,6 +357,44 @@ class TaskSignals:
                 run_fields(request), task_id, sender.name, Status.FAILED.word, reason or "failed"
             )
         self._fail_chord_body(request, task_id, exception)
+
+    def on_internal_error(
+        self, sender: Any, *, task_id: str, request: Any = None, exception: Any = None, einfo: Any = None, **_: Any
+    ) -> None:
+        """Celery failed around the task's code: its result could not be stored, say. The message is acknowledged, and
+        where the result backend is away there may be no other signal."""
+        fields = request if isinstance(request, dict) else run_fields(request)
+        if sender.app is not self.app or sender.name in HIDDEN_TASKS or RUN_ID not in fields:
+            return
+        if FAILED_OUTSIDE in fields or fields[RUN_ID] == self._succeeded:
+            return  # known; or its result is stored, and a handler of its end has failed
+        fields[FAILED_OUTSIDE], self._failed_outside = True, task_id
+        is_written = self._record(
+            task_id,
+            status=Status.FAILED,
+            rank=Rank.REPORTED,
+            reason="internal_error",
+            retries=fields.get("retries") or 0,
+            run_id=fields[RUN_ID],
+            run_at=fields.get(RUN_AT),
+            **self._describe_error(exception, einfo),
+        )
+        if is_written:
+            self.oracle.wait_until_committed()
+
+    def tell_stored_success(self, request: Any, result: Any) -> None:
+        """The main process has found the result of a task whose child was lost before it could say that it succeeded:
+        to Celery it has, its message is acknowledged, and no signal tells it."""
+        if request.task.app is not self.app or request.name in HIDDEN_TASKS:
+            return
+        settings = self.oracle.settings
+        self._end(
+            request,
+            Status.COMPLETED,
+            Rank.INFERRED,
+            reason="result_stored",
+            result_payload=encode_value(result, settings.result_limit, settings.redaction),
+        )
 
     def on_retry(self, sender: Any, *, request: Any, reason: Any = None, einfo: Any = None, **_: Any) -> None:
         if sender.app is not self.app or sender.name in HIDDEN_TASKS:

@@ -15,6 +15,7 @@ from typing import Any
 import click
 from celery import bootsteps, signals
 
+from oracle_celery import stored_success
 from oracle_celery.errors import ConfigurationError
 from oracle_celery.extension import Oracle, find
 from oracle_celery.settings import Settings
@@ -37,6 +38,7 @@ class RecorderStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery shi
             oracle.signals.has_main_process = _is_prefork(worker)
             _begin_tracing(oracle)
             if oracle.signals.has_main_process:
+                stored_success.watch()
                 _share_with_children()
             signals.worker_shutdown.connect(self._on_shutdown, weak=False, dispatch_uid=f"oracle-{id(oracle)}-shutdown")
         super().__init__(worker, **options)

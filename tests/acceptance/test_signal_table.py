@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from celery import chain, chord, group
+from celery.worker.request import Request
 
 import oracle_celery
 from tests.acceptance.station import Station
@@ -73,6 +74,28 @@ def test_exception(station: Station) -> None:
     assert detail["task"]["error_type"] == "ValueError"
     assert detail["task"]["error_message"] == "no \ufffd such order"
     assert "in fail" in detail["task"]["traceback"]
+
+
+def test_a_result_that_cannot_be_stored(station: Station) -> None:
+    """To Celery the task has failed, although its code has not: it says so by a signal of its own, or not at all."""
+    task_id = station.send("lose_the_results", str(station.results))
+    try:
+        detail = station.wait_for(task_id, "failed", reason="internal_error")
+    finally:
+        station.results.with_name(f"{station.results.name}-gone").rename(station.results)
+    assert detail["task"]["error_type"] == "FileNotFoundError"
+    after = station.wait_for(station.send("succeed"), "completed")
+    assert reasons(station.detail(task_id))[1:] == ["started", "internal_error"], after
+
+
+@pytest.mark.skipif(
+    not hasattr(Request, "_success_was_stored"), reason="Celery before 5.7 takes such a task for lost, and says so."
+)
+def test_a_child_lost_behind_its_stored_result(station: Station) -> None:
+    """Celery finds the result, and calls it a success without any signal."""
+    detail = station.wait_for(station.send("lose_the_child_behind_the_result"), "completed")
+    assert detail["task"]["reason"] == "result_stored"
+    assert detail["task"]["result_payload"] == "stored"
 
 
 def test_retry(station: Station) -> None:

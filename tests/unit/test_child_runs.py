@@ -223,7 +223,7 @@ def test_a_run_that_celery_does_not_run_is_no_success(oracle: Oracle) -> None:
     request |= {"oracle_run_id": "r-t", "oracle_run_at": time.monotonic_ns(), "hostname": "w@h"}
     with pytest.warns(RuntimeWarning):
         oracle.app.tasks["pay"].__trace__("t", [], [], request)
-    assert told(oracle) == [("t", 1, "started"), ("t", 3, None)]
+    assert told(oracle) == [("t", 1, "started"), ("t", 3, "internal_error")]
 
 
 def test_a_tracer_of_somebody_else_stays(oracle: Oracle) -> None:

@@ -40,6 +40,7 @@ HANDLERS = [
     "on_started",
     "on_succeeded",
     "on_failed",
+    "on_internal_error",
     "on_retry",
     "on_postrun",
     "on_revoked",
