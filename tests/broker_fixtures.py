@@ -131,6 +131,11 @@ class RabbitServer:
         self._server.wait()
         self.start()
 
+    def kill(self) -> None:
+        """SIGKILL, as a machine that dies; `start` finds what was durable and confirmed."""
+        assert self._environment, "a container's data goes with the container: install rabbitmq-server"
+        self._server.kill_whole()
+
     def dispose(self) -> None:
         if self._environment:
             if self._server.is_alive:
@@ -164,8 +169,9 @@ class RedisServer:
         self.base = Path(tempfile.mkdtemp(prefix="oracle-redis-"))
         self._numbers = itertools.count()
         self._durable = durable
-        appends = "yes" if durable else "no"
-        options = ["--save", "", "--appendonly", appends, "--databases", str(REDIS_DATABASES)]
+        # what was answered is on the disk
+        appends = ["yes", "--appendfsync", "always"] if durable else ["no"]
+        options = ["--save", "", "--appendonly", *appends, "--databases", str(REDIS_DATABASES)]
         program = shutil.which("redis-server")
         if program:
             command = [program, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.base), *options]
@@ -197,6 +203,11 @@ class RedisServer:
         assert self._durable, "it would come back empty"
         self._server.terminate()
         self.start()
+
+    def kill(self) -> None:
+        """SIGKILL; `start` finds what it had answered."""
+        assert self._durable, "it would come back empty"
+        self._server.kill_whole()
 
     def dispose(self) -> None:
         self._server.stop()

@@ -28,7 +28,16 @@ DEADLINE = 60.0
 class Station:
     """Starts nothing by itself; `worker` and `sidecar` do."""
 
-    def __init__(self, broker: str, database: str, folder: Path) -> None:
+    def __init__(
+        self,
+        broker: str,
+        database: str,
+        folder: Path,
+        *,
+        backend: str | None = None,
+        settings: dict[str, Any] | None = None,
+    ) -> None:
+        """`backend`: of results, else files; `settings`: the workers', the sidecar's and the sender's, of Celery."""
         self.broker = broker
         self.database = database
         self.folder = folder
@@ -39,7 +48,8 @@ class Station:
             "SIGNALS_BROKER_URL": broker,
             "SIGNALS_DATABASE_URL": database,
             "SIGNALS_STATE_DIR": str(self.state),
-            "SIGNALS_RESULT_BACKEND": self.results.as_uri(),
+            "SIGNALS_RESULT_BACKEND": backend or self.results.as_uri(),
+            "SIGNALS_SETTINGS": json.dumps(settings or {}),
             "SIGNALS_WITNESS_DIR": str(folder),
             "C_FORCE_ROOT": "1",
         }
@@ -48,10 +58,12 @@ class Station:
         #: The port at which it is asked, where that is not the sidecar's own.
         self.entrance: int | None = None
         self.beat: LocalBeat | None = None
-        self.app = self._make_app()
+        self.app = self._make_app(settings or {})
 
-    def _make_app(self) -> Celery:
-        app = signal_app.make_app(self.broker, self.database, str(self.state), self.results.as_uri())
+    def _make_app(self, settings: dict[str, Any]) -> Celery:
+        backend = self.environment["SIGNALS_RESULT_BACKEND"]
+        app = signal_app.make_app(self.broker, self.database, str(self.state), backend)
+        app.conf.update(settings)
         app.set_current()
         return app
 

@@ -14,7 +14,7 @@ from tests.faults.scale import scaled
 from tests.faults.witness import Crowd
 from tests.postgresql_fixtures import PostgresServer
 
-TASKS = scaled(2_000, 5_000)
+TASKS = scaled(800, 5_000)
 CONCURRENCY = 2
 #: Kills of pool children in the one test that makes several.
 KILLED_CHILDREN = 3
