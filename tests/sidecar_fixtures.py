@@ -16,7 +16,7 @@ from oracle_celery.sidecar.server import Sidecar
 from tests.documented import check_documented
 from tests.tokens import TOKEN_SETTINGS, bearer
 
-DEADLINE_SECONDS = 30.0
+DEADLINE_SECONDS = 60.0
 
 
 class Event(NamedTuple):

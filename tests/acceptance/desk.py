@@ -13,7 +13,7 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from tests.acceptance.station import Station
+from tests.acceptance.station import DEADLINE, Station
 from tests.polling import eventually
 
 __all__ = ["Desk"]
@@ -27,7 +27,8 @@ class Desk:
 
     def __init__(self, broker: str, database: str, folder: Path, **settings: Any) -> None:
         self.station = Station(broker, database, folder)
-        self.station.environment["SIGNALS_SETTINGS"] = json.dumps({"oracle_cancel_grace": 1.0, **settings})
+        self._settings: dict[str, Any] = {"oracle_cancel_grace": 1.0}
+        self.set(**settings)
         self.connection = psycopg.connect(database, autocommit=True)
         self.path = folder / "said"
         self.path.touch()
@@ -38,6 +39,11 @@ class Desk:
             if worker.is_alive:
                 worker.kill()  # a kind end takes seconds where there is no event loop, and is tested elsewhere
         self.station.stop()
+
+    def set(self, **settings: Any) -> None:
+        """For those that start from now on."""
+        self._settings |= settings
+        self.station.environment["SIGNALS_SETTINGS"] = json.dumps(self._settings)
 
     def start_worker(self, **options: Any) -> Any:
         return self.station.start_worker(**options)
@@ -143,16 +149,16 @@ class Desk:
         found = self.connection.execute(statement.format(sql.Identifier(column))).fetchone()
         return None if found is None else found[0]
 
-    def wait_for_row(self, task_id: str, status: str, reason: str | None = None, timeout: float = 20) -> None:
+    def wait_for_row(self, task_id: str, status: str, reason: str | None = None, timeout: float = DEADLINE) -> None:
         self.wait(lambda: self.row(task_id) == (status, reason), lambda: self.row(task_id), timeout)
 
-    def wait_for_line(self, line: str, timeout: float = 20) -> None:
+    def wait_for_line(self, line: str, timeout: float = DEADLINE) -> None:
         self.wait(lambda: line in self.said(), self.said, timeout)
 
-    def wait_for_report(self, queue: str, seq: int, state: str, timeout: float = 20) -> None:
+    def wait_for_report(self, queue: str, seq: int, state: str, timeout: float = DEADLINE) -> None:
         self.wait(lambda: self.report(queue) == (seq, state), lambda: self.report(queue), timeout)
 
-    def wait_for_seq(self, timeout: float = 20) -> None:
+    def wait_for_seq(self, timeout: float = DEADLINE) -> None:
         """The newest worker knows all desired states."""
         statement = (
             "SELECT control_seq >= greatest((SELECT max(seq) FROM oracle.cancellation),"
@@ -160,7 +166,7 @@ class Desk:
         )
         self.wait(lambda: (self.connection.execute(statement).fetchone() or [False])[0], lambda: None, timeout)
 
-    def wait(self, look: Callable[[], Any], evidence: Callable[[], Any], timeout: float = 20) -> None:
+    def wait(self, look: Callable[[], Any], evidence: Callable[[], Any], timeout: float = DEADLINE) -> None:
         try:
             eventually(look, "it is so", timeout)
         except AssertionError as error:

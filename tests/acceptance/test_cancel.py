@@ -60,7 +60,7 @@ def test_cancelled_while_no_worker_runs(desk: Desk) -> None:
 def test_cancelled_while_held(desk: Desk) -> None:
     """In a worker's hands: waiting for a slot, for its time, and for its rate; all are dropped at once."""
     desk.start_worker(concurrency=1)
-    running = desk.send("quick", 2.0)
+    running = desk.send("quick", 3.0)
     held = [desk.send("quick") for _ in range(3)]
     later = desk.send("quick", countdown=60)
     desk.wait_for_row(later, "pending", "received")
@@ -100,7 +100,7 @@ def test_hard(desk: Desk) -> None:
     assert desk.result_state(task_id) == "REVOKED"
     desk.wait(lambda: desk.is_kept(task_id), lambda: task_id)
     desk.wait_for_line(f"ran {other}")
-    assert len(worker.pool_children()) == 2
+    desk.wait(lambda: len(worker.pool_children()) == 2, worker.pool_children)
 
 
 def test_stuck_in_c(rabbit_desk: Desk) -> None:
@@ -116,8 +116,9 @@ def test_stuck_in_c(rabbit_desk: Desk) -> None:
 def test_too_late(rabbit_desk: Desk) -> None:
     """A task that ends by itself after it was told has completed, or failed; it says that the cancel came too late."""
     desk = rabbit_desk
+    desk.set(oracle_cancel_grace=60.0)
     desk.start_worker()
-    completed = desk.send("refuse_to_end", 0.8)
+    completed = desk.send("refuse_to_end", 0.1)
     failed = desk.send("fail_when_cancelled")
     for task_id in (completed, failed):
         desk.wait_for_line(f"began {task_id}")

@@ -71,7 +71,7 @@ class Office:
             return [name for name, _, _ in family] == wanted and {status for _, _, status in family} <= ENDED
 
         try:
-            eventually(has_ended, f"{wanted} have ended", 20)
+            eventually(has_ended, f"{wanted} have ended")
         except AssertionError as error:
             raise AssertionError(f"{error}: {self.family(root_id)}\n{self.worker.log[-3000:]}") from None
         return {user_id for _, user_id, _ in self.family(root_id)}

@@ -16,6 +16,8 @@ QUEUE = "signals"
 OTHER = "others"
 #: Seconds in which a task that may start would have started.
 A_WHILE = 0.7
+#: Only a worker that does not answer takes so long.
+REPLY_SECONDS = 30.0
 
 
 @pytest.fixture
@@ -48,7 +50,7 @@ def lines_of(desk: Desk, task_ids: list[str]) -> list[str]:
 def test_paused_and_resumed(desk: Desk) -> None:
     """Under load: after the confirmation nothing of the queue starts, another queue goes on, a resume starts it all."""
     desk.start_worker(concurrency=2, queues=[QUEUE, OTHER])
-    paused = [desk.send("quick", 0.05) for _ in range(60)]
+    paused = [desk.send("quick", 0.2) for _ in range(50)]
     desk.wait(lambda: len(desk.said()) > 4, desk.said)
     seq = desk.pause(QUEUE)
     desk.wait_for_report(QUEUE, seq, "paused")
@@ -77,8 +79,8 @@ def test_paused_before_the_worker_starts(desk: Desk) -> None:
     seq = desk.pause(QUEUE)
     worker = desk.start_worker(queues=[QUEUE, OTHER])
     desk.wait_for_report(QUEUE, seq, "paused")
-    desk.station.app.control.add_consumer(QUEUE, reply=True, destination=[worker.node], timeout=2)
-    desk.station.app.control.add_consumer("more", reply=True, destination=[worker.node], timeout=2)
+    desk.station.app.control.add_consumer(QUEUE, reply=True, destination=[worker.node], timeout=REPLY_SECONDS)
+    desk.station.app.control.add_consumer("more", reply=True, destination=[worker.node], timeout=REPLY_SECONDS)
     other = desk.send("quick", queue="more")
     desk.wait_for_line(f"ran {other}")
     worker.kill()
@@ -111,7 +113,7 @@ def test_connection_lost(rabbit_desk: Desk, rabbitmq_server: RabbitServer) -> No
     desk.wait_for_report(OTHER, desk.pause(OTHER), "paused")
     seq = desk.pause(QUEUE)
     desk.wait_for_seq()
-    desk.station.app.control.add_consumer(QUEUE, reply=True, destination=[worker.node], timeout=2)
+    desk.station.app.control.add_consumer(QUEUE, reply=True, destination=[worker.node], timeout=REPLY_SECONDS)
     desk.wait_for_report(QUEUE, seq, "paused")
     rabbitmq_server.close_connections()
     worker.wait_for_log("Connection to broker lost")
@@ -128,7 +130,7 @@ def test_until(rabbit_desk: Desk) -> None:
     """The worker ends the pause by itself."""
     desk = rabbit_desk
     desk.start_worker()
-    seq = desk.pause(QUEUE, seconds=1.5)
+    seq = desk.pause(QUEUE, seconds=4.0)
     desk.wait_for_report(QUEUE, seq, "paused")
     task_id = desk.send("quick")
     desk.stays(lambda: desk.said() == [], 0.4)
@@ -140,7 +142,7 @@ def test_waiting_for_its_rate(rabbit_desk: Desk) -> None:
     """Limited to one a minute: of those that wait the cancelled one is dropped, the other goes back."""
     desk = rabbit_desk
     worker = desk.start_worker()
-    limit = {"reply": True, "destination": [worker.node], "timeout": 2}
+    limit = {"reply": True, "destination": [worker.node], "timeout": REPLY_SECONDS}
     desk.station.app.control.rate_limit("signals.quick", "1/m", **limit)
     task_ids = [desk.send("quick") for _ in range(3)]
     desk.wait_for_line(f"ran {task_ids[0]}")
@@ -161,7 +163,7 @@ def test_waiting_for_its_time(rabbit_desk: Desk) -> None:
     """A task with an ETA goes back when its time has come in a paused queue; it runs after the resume."""
     desk = rabbit_desk
     desk.start_worker()
-    task_id = desk.send("quick", countdown=1)
+    task_id = desk.send("quick", countdown=3)
     desk.wait_for_row(task_id, "pending", "received")
     desk.wait_for_report(QUEUE, desk.pause(QUEUE), "paused")
     desk.wait_for_row(task_id, "pending", "queue_paused")
@@ -175,7 +177,7 @@ def test_other_pools(rabbit_desk: Desk, pool: str) -> None:
     """What is beyond the pool's concurrency is held where it can be given back, and the pool stays busy."""
     desk = rabbit_desk
     desk.start_worker(pool=pool, concurrency=2)
-    task_ids = [desk.send("quick", 0.3) for _ in range(12)]
+    task_ids = [desk.send("quick", 0.5) for _ in range(14)]
     desk.wait(lambda: len(desk.said()) >= 2, desk.said)
     desk.wait_for_report(QUEUE, desk.pause(QUEUE), "paused")
     ran = len(desk.said())
@@ -200,7 +202,7 @@ def test_without_an_event_loop(file_desk: Desk) -> None:
     """Prefork on the embedded broker: held ones go back, both processes stay busy before and after."""
     desk = file_desk
     desk.start_worker(concurrency=2)
-    task_ids = [desk.send("quick", 0.3) for _ in range(10)]
+    task_ids = [desk.send("quick", 0.5) for _ in range(14)]
     desk.wait(lambda: len(desk.said()) >= 2, desk.said)
     desk.wait_for_report(QUEUE, desk.pause(QUEUE), "paused")
     ran = len(desk.said())

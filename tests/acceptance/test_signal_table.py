@@ -34,10 +34,6 @@ def station(
         database_server.drop(database)
 
 
-#: Sent, started, completed.
-FACTS_OF_A_SUCCESS = 3
-
-
 def statuses(detail: Any) -> list[str]:
     """The statuses of the history in order, each once in a row."""
     found: list[str] = []
@@ -58,7 +54,8 @@ def test_success(station: Station) -> None:
     station.wait_for(task_id, "completed")
     detail = station.wait_for_reason(task_id, "sent")  # the sender's own recorder may be a moment later
     task = detail["task"]
-    assert reasons(detail) == ["sent", "started", None]  # a task that starts at once is received in the same fact
+    # a task that starts at once is received in the same fact; on a busy machine it may have to wait
+    assert [reason for reason in reasons(detail) if reason != "received"] == ["sent", "started", None]
     assert statuses(detail) == ["pending", "in_progress", "completed"]
     assert task["result_payload"] == {"big": 2**62}
     assert (task["name"], task["user_id"], task["queue"]) == ("signals.succeed", "u-7", "signals")
@@ -100,7 +97,9 @@ def test_a_child_lost_behind_its_stored_result(station: Station) -> None:
 
 def test_retry(station: Station) -> None:
     """Given back and run again: one task, two runs, the second one's outcome, no old error left."""
-    detail = station.wait_for(station.send("retry_once", station.witness("retry")), "completed")
+    task_id = station.send("retry_once", station.witness("retry"))
+    station.wait_for(task_id, "completed")
+    detail = station.wait_for_reason(task_id, "sent")
     assert statuses(detail) == ["pending", "in_progress", "pending", "in_progress", "completed"]
     assert "retry_scheduled" in reasons(detail)
     assert detail["task"]["retries"] == 1
@@ -346,11 +345,12 @@ def test_stream_tells_every_change_once(station: Station) -> None:
             if event == "task" and data["task_id"] == task_id:
                 seen.append((data["new_status"], data["reason"]))
                 numbers.append(data["history_id"])
-                if len(seen) == FACTS_OF_A_SUCCESS:
+                if {"sent", None} <= {reason for _, reason in seen}:  # by the sender, and completed
                     break
     assert {status for status, _ in seen} == {"pending", "in_progress", "completed"}
     assert len(set(numbers)) == len(numbers)
-    assert [status for status, reason in seen if reason != "sent"] == ["in_progress", "completed"]
+    told = [status for status, reason in seen if reason not in ("sent", "received")]
+    assert told == ["in_progress", "completed"]
 
 
 def test_notification_is_the_missions(station: Station) -> None:

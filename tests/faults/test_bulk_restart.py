@@ -15,7 +15,7 @@ from tests.acceptance.station import DEADLINE, Station
 from tests.faults.scale import scaled
 
 #: Failed tasks.
-TASKS = scaled(700, 20_000)
+TASKS = scaled(600, 20_000)
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -35,9 +35,7 @@ def test_a_bulk_retry_survives_a_kill(station: Station) -> None:
     bulk = _post(station, "/api/tasks/bulk", {"action": "retry", "filter": {"status": ["failed"]}, "reason": "storm"})
     assert bulk["total"] == TASKS
     path = f"/api/bulk/{bulk['bulk_id']}"
-    half = station.poll(
-        lambda: (now := station.get(path))["done"] >= TASKS // 3 and now, "a third is done", timeout=120
-    )
+    half = station.poll(lambda: (now := station.get(path))["done"] > 0 and now, "the first batch is done", timeout=120)
     assert half["state"] == "running", "it was over before it could be killed: send more tasks"
     sidecar = station.sidecar
     assert sidecar is not None

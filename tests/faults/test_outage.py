@@ -15,7 +15,7 @@ import psycopg
 import pytest
 
 from tests.acceptance.station import Station
-from tests.faults.scale import scaled
+from tests.faults.scale import is_full, scaled
 from tests.faults.stamps import Stamps
 from tests.local_processes import LocalWorker
 from tests.postgresql_fixtures import PostgresServer
@@ -24,7 +24,7 @@ from tests.postgresql_fixtures import PostgresServer
 STEADY_SECONDS = scaled(3, 30)
 OUTAGE_SECONDS = scaled(6, 600)
 #: Seconds between two tasks.
-SEND_SECONDS = 0.02
+SEND_SECONDS = 0.02 if is_full() else 0.06
 #: Bytes by which the worker's main process may grow.
 GROWTH_LIMIT = 32 * 1024 * 1024
 #: Seconds in which all must be caught up: of the long form's 30,000 tasks on a quiet machine.

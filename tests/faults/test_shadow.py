@@ -39,6 +39,8 @@ VARYING = re.compile(
 ABOUT_TASKS = re.compile(r"\bTask [a-z_]+\[|shop|printed|raised unexpected")
 #: Of an event: what no run repeats.
 VARYING_FIELDS = {"timestamp", "local_received", "clock", "pid", "hostname", "runtime", "utcoffset", "eta", "expires"}
+#: The observer's own.
+LAST = "observer-over"
 ENDS = {"task-succeeded", "task-failed", "task-rejected", "task-revoked"}
 
 pytestmark = pytest.mark.timeout(2 * RUN_SECONDS + 60)
@@ -192,7 +194,9 @@ def _events(app: Celery, run: Run) -> Iterator[None]:
     """Celery's own events, as a monitor would hear them."""
 
     def take(event: dict[str, Any]) -> None:
-        if "uuid" in event and not str(event.get("name", "")).startswith("celery."):
+        if event["type"] == LAST:
+            is_over.set()
+        elif "uuid" in event and not str(event.get("name", "")).startswith("celery."):
             said = {
                 name: VARYING.sub("*", value) if isinstance(value, str) else value
                 for name, value in event.items()
@@ -200,14 +204,14 @@ def _events(app: Celery, run: Run) -> Iterator[None]:
             }
             run.events[event["uuid"]].append(said)
 
-    listening, stopping = threading.Event(), threading.Event()
+    listening, is_over = threading.Event(), threading.Event()
 
     def listen() -> None:
         with app.connection_for_read() as connection:
             receiver = app.events.Receiver(connection, handlers={"*": take})
             with receiver.consumer_context() as (bound, _, _):
                 listening.set()
-                while not stopping.is_set():
+                while not is_over.is_set():
                     try:
                         bound.drain_events(timeout=0.2)
                     except OSError:
@@ -216,10 +220,12 @@ def _events(app: Celery, run: Run) -> Iterator[None]:
     thread = threading.Thread(target=listen)
     thread.start()
     assert listening.wait(30)
-    yield
-    time.sleep(0.5)  # what has been said on the way out
-    stopping.set()
-    thread.join()
+    try:
+        yield
+    finally:  # behind everything that was said on the way out
+        with app.connection_for_write() as connection, app.events.Dispatcher(connection) as dispatcher:
+            dispatcher.send(LAST)
+        thread.join()
 
 
 def _unended(run: Run, ids: list[str], witness: Path) -> set[str]:

@@ -16,7 +16,7 @@ from oracle_celery.sidecar.subscription import Subscription
 from oracle_celery.viewer import LOCAL_ADMIN, Viewer
 from tests.factories import Feeder, transition
 
-DEADLINE_SECONDS = 30.0
+DEADLINE_SECONDS = 60.0
 
 
 class CountingQueries(Queries):

@@ -27,7 +27,7 @@ from tests.factories import Feeder, transition
 from tests.sidecar_fixtures import Client
 from tests.tokens import TOKEN_SETTINGS
 
-DEADLINE_SECONDS = 30.0
+DEADLINE_SECONDS = 60.0
 JSON = {"Content-Type": "application/json"}
 
 
@@ -118,7 +118,7 @@ async def test_a_result_that_is_known_is_left_alone(client: Client, feeder: Feed
     app.backend.store_result("t", 42, "SUCCESS")
     status, _ = await client.send("DELETE", "/api/tasks/t")
     assert status == 200
-    assert app.AsyncResult("t").get(timeout=1) == 42
+    assert app.AsyncResult("t").get(timeout=30) == 42
 
 
 async def test_the_end_of_a_running_task_is_requested(client: Client, feeder: Feeder) -> None:

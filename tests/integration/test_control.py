@@ -18,8 +18,10 @@ from oracle_celery.states import Status
 from tests.control_commands import ADMIN
 from tests.factories import Feeder, transition
 
-#: A slow machine's share of what must be bounded.
-SLACK_SECONDS = 5.0
+#: A busy machine's share of what must be bounded.
+SLACK_SECONDS = 10.0
+#: Only a failure takes so long.
+DEADLINE_SECONDS = 60.0
 
 
 @pytest.fixture
@@ -43,7 +45,7 @@ def test_the_bell_reaches_every_worker(broker_url: str, store: ControlStore) -> 
         with contextlib.suppress(TimeoutError):
             connection.drain_events(timeout=0.2)  # Redis subscribes when it is first asked for something
         assert _control(app, store).ring() is None
-        deadline = time.monotonic() + SLACK_SECONDS
+        deadline = time.monotonic() + DEADLINE_SECONDS
         while not heard and time.monotonic() < deadline:
             with contextlib.suppress(TimeoutError):
                 connection.drain_events(timeout=0.2)

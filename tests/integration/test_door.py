@@ -12,6 +12,7 @@ import pytest
 
 from oracle_celery.errors import ConfigurationError
 from oracle_celery.settings import Settings
+from oracle_celery.sidecar.limits import COMMANDS_AT_ONCE
 from oracle_celery.sidecar.server import Sidecar
 from tests.sidecar_fixtures import DEADLINE_SECONDS, Client
 from tests.tokens import TOKEN_SETTINGS, bearer
@@ -162,12 +163,12 @@ async def test_heads_are_bounded(client: Client) -> None:
 
 async def test_commands_have_a_rate(client: Client) -> None:
     """One's own, however good one's role; what only reads is not counted."""
-    statuses = [(await _send(client, "DELETE", CANCEL))[0] for _ in range(60)]
-    assert statuses[:40] == [404] * 40
-    assert 429 in statuses[40:]
-    status, code, headers = 404, "", {}
-    while status != 429:
-        status, code, headers = await _send(client, "DELETE", CANCEL)
+    # At once: what is allowed grows back while a busy machine takes its time.
+    answers = await asyncio.gather(*(_send(client, "DELETE", CANCEL) for _ in range(100)))
+    refused = [answer for answer in answers if answer[0] == 429]
+    assert refused
+    assert [status for status, *_ in answers].count(404) == len(answers) - len(refused) >= COMMANDS_AT_ONCE
+    _, code, headers = refused[-1]
     assert (code, headers["Retry-After"]) == ("too_many_commands", "1")
     assert (await _send(client, "GET", "/api/tasks"))[0] == 200
     assert (await _send(client, "DELETE", CANCEL, headers=bearer("somebody")))[0] == 404

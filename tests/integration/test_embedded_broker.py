@@ -123,7 +123,7 @@ def test_unacknowledged_messages_go_back_when_the_channel_closes(url: str) -> No
         queue.get()
         connection.default_channel.close()
     with Connection(url) as connection:
-        assert connection.SimpleQueue("work").get(timeout=5).payload == "once"
+        assert connection.SimpleQueue("work").get(timeout=30).payload == "once"
 
 
 def test_address_without_a_folder_is_refused() -> None:

@@ -19,7 +19,7 @@ from tests.local_processes import free_port
 from tests.sidecar_fixtures import Client
 from tests.tokens import TOKEN_SETTINGS
 
-DEADLINE_SECONDS = 30.0
+DEADLINE_SECONDS = 60.0
 
 
 @pytest.fixture

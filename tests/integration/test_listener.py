@@ -14,7 +14,7 @@ from psycopg_pool import AsyncConnectionPool
 from oracle_celery.database.opening import open_pool
 from oracle_celery.sidecar.listener import CHANNEL, CONTROL_CHANNEL, Listener, ListenerStatus
 
-DEADLINE_SECONDS = 20.0
+DEADLINE_SECONDS = 60.0
 FAST_PING_SECONDS = 0.05
 
 

@@ -103,7 +103,7 @@ async def test_a_result_backend_that_is_away_is_asked_later(
 
 async def test_a_pause_ends_at_its_time(settlement: Settlement, store: ControlStore) -> None:
     """By Oracle itself, which the audit says."""
-    store.pause(ADMIN, ["mail"], until=datetime.now(UTC) + timedelta(milliseconds=200))
+    store.pause(ADMIN, ["mail"], until=datetime.now(UTC) + timedelta(seconds=2))
     async with asyncio.timeout(30):
         while store.pauses():
             await settlement.round()

@@ -190,7 +190,7 @@ async def test_nothing_is_lost_or_told_twice(database: str, client: Client) -> N
     dice = random.Random(20)
     done = asyncio.Event()
     readers = [Reader(client, start, random.Random(number)) for number in range(READERS)]
-    async with asyncio.timeout(DEADLINE_SECONDS), asyncio.TaskGroup() as reading:
+    async with asyncio.timeout(3 * DEADLINE_SECONDS), asyncio.TaskGroup() as reading:
         for reader in readers:
             reading.create_task(reader.run(done))
         async with asyncio.TaskGroup() as writing:

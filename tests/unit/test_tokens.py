@@ -30,7 +30,7 @@ OTHER_RSA_KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 EC_KEY = ec.generate_private_key(ec.SECP256R1())
 ED_KEY = ed25519.Ed25519PrivateKey.generate()
 FAMILIES = {"RS256": RSA_KEY, "ES256": EC_KEY, "EdDSA": ED_KEY}
-DEADLINE_SECONDS = 30.0
+DEADLINE_SECONDS = 60.0
 ISSUED = {"oracle_jwt_issuer": "https://id.example", "oracle_jwt_audience": "oracle"}
 GOOD = {"sub": "ann", "iss": "https://id.example", "aud": "oracle"}
 
