@@ -14,6 +14,7 @@ import aiohttp
 import psycopg
 import pytest
 
+from oracle_celery.database import standby as standby_module
 from oracle_celery.database.cursor import Cursor
 from oracle_celery.database.examination import examine_standby
 from oracle_celery.database.fetching import over
@@ -34,6 +35,8 @@ WRITERS = 3
 TASKS = 120  # of each writer
 LISTS = 25
 EVERY = TaskFilter()
+#: Seconds for which a read waits for a standby that replays nothing.
+SHORT_PATIENCE_SECONDS = 0.1
 
 
 @pytest.fixture(scope="module")
@@ -50,12 +53,21 @@ def replicas(shared_replicas: Replicas) -> Replicas:
     return shared_replicas
 
 
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However busy the machine is, a standby that replays is in time."""
+    monkeypatch.setattr(standby_module, "PATIENCE_SECONDS", DEADLINE_SECONDS)
+    monkeypatch.setattr(standby_module, "CONNECTION_SECONDS", DEADLINE_SECONDS)
+
+
 @contextmanager
 def _paused(replicas: Replicas) -> Iterator[None]:
-    """The standby replays nothing meanwhile."""
+    """The standby replays nothing meanwhile, and nobody waits for it for long."""
     replicas.ask(replicas.standby, "SELECT pg_wal_replay_pause()::text")
     try:
-        yield
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(standby_module, "PATIENCE_SECONDS", SHORT_PATIENCE_SECONDS)
+            yield
     finally:
         replicas.ask(replicas.standby, "SELECT pg_wal_replay_resume()::text")
 
@@ -156,7 +168,7 @@ async def test_nobody_reads_what_was_true_before(replicas: Replicas) -> None:
             feeder.tell(transition("t", Status.COMPLETED, retries=9))
             assert (await lister.task(EVERYBODYS, "t")).task.retries == 9
             assert reads.reads > served
-            assert reads.lag < 5
+            assert reads.lag < DEADLINE_SECONDS
 
 
 def examine_standby_in_thread_is(replicas: Replicas, status: StandbyStatus) -> bool:
@@ -173,8 +185,9 @@ def examine_standby_in_thread_is(replicas: Replicas, status: StandbyStatus) -> b
 async def test_a_read_that_conflicts_with_the_replay_is_the_primarys(replicas: Replicas) -> None:
     """The standby cancels it, because a lock of the primary's must be replayed; whoever asked does not notice."""
     async with _standby(replicas.primary.dsn(), replicas.standby.dsn()) as (reads, _):
-        slow = "SELECT count(*) FROM oracle.task_state_record, pg_sleep(%(seconds)s)"
-        reading = asyncio.create_task(reads.fetch(slow, {"seconds": 3}))
+        seconds = "CASE WHEN pg_is_in_recovery() THEN %(seconds)s ELSE 0 END"
+        slow = f"SELECT count(*) FROM oracle.task_state_record, pg_sleep({seconds})"
+        reading = asyncio.create_task(reads.fetch(slow, {"seconds": int(DEADLINE_SECONDS)}))
         active = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%%pg_sleep%%' AND state = 'active'"
         await until(lambda: replicas.ask(replicas.standby, active.replace("%%", "%")) > 1)
         with psycopg.connect(replicas.primary.dsn()) as connection:
@@ -184,12 +197,15 @@ async def test_a_read_that_conflicts_with_the_replay_is_the_primarys(replicas: R
         assert reads.fallbacks == 1
 
 
-async def test_another_server_and_one_that_is_away_are_not_read(replicas: Replicas, database: str) -> None:
+async def test_another_server_and_one_that_is_away_are_not_read(
+    replicas: Replicas, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One that is no standby of this primary, and one that does not answer."""
     async with _standby(replicas.primary.dsn(), database) as (reads, _):
         assert reads.status is StandbyStatus.FOREIGN
         await Queries(reads.fetch, reads.marked).list_tasks(EVERYBODYS, EVERY)
         assert (reads.reads, reads.fallbacks > 0) == (0, True)
+    monkeypatch.setattr(standby_module, "CONNECTION_SECONDS", SHORT_PATIENCE_SECONDS)
     async with _standby(replicas.primary.dsn(), "host=127.0.0.1 port=1 user=nobody") as (reads, _):
         assert reads.status is StandbyStatus.AWAY
         await Queries(reads.fetch, reads.marked).list_tasks(EVERYBODYS, EVERY)
@@ -209,9 +225,9 @@ async def test_a_sidecar_reads_there_and_commands_here(replicas: Replicas) -> No
                 assert (await stream.until("task")).data["task_id"] == "t0"
             for path in ("/api/summary", "/api/tasks/t1", "/api/tasks/t1/logs", "/api/workers", "/api/queues"):
                 await client.ok(path)
-            # The standby was in time for some of them at least: on a busy machine not for each.
-            assert _figure(await _metrics(client), "oracle_standby_reads_total") > 0
-            before = _figure(await _metrics(client), "oracle_standby_fallbacks_total")
+            told = await _metrics(client)
+            assert _figure(told, "oracle_standby_reads_total") > 0
+            before = _figure(told, "oracle_standby_fallbacks_total")
             with _paused(replicas):
                 status, _ = await client.send("DELETE", "/api/tasks/t1")
                 assert status == 200
