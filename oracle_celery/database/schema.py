@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from psycopg import Connection, errors
 
+from oracle_celery.database import restoration
 from oracle_celery.database.sql import Migration, migrations, statement
 from oracle_celery.errors import SchemaMissing, SchemaOutOfDate
 
@@ -42,8 +43,9 @@ def pending(connection: AnyConnection) -> list[Migration]:
 def migrate(
     connection: AnyConnection, *, dry_run: bool = False, begins: Callable[[Migration], None] | None = None
 ) -> list[Migration]:
-    """Applies what is pending and returns it; a dry run only returns it. `begins` is called before each of them. Raises
-    SchemaOutOfDate where the database is newer than this code."""
+    """Applies what is pending and returns it, and settles what was restored from a dump; a dry run only returns it.
+    `begins` is called before each migration. Raises SchemaOutOfDate where the database is newer than what this code may
+    work on."""
     if dry_run:
         _refuse_newer(connection)
         return pending(connection)
@@ -57,9 +59,18 @@ def migrate(
                     begins(migration)
                 connection.execute(migration.sql)
                 connection.execute(
-                    statement("set_schema_version"), {"version": migration.version, "name": migration.name}
+                    statement("set_schema_version"),
+                    {
+                        "version": migration.version,
+                        "compatible_with": migration.compatible_with or migration.version,
+                        "name": migration.name,
+                    },
                 )
                 applied.append(migration)
+    with connection.transaction():
+        connection.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK_KEY])
+        if current_version(connection) == REQUIRED_VERSION:
+            restoration.settle(connection)
     return applied
 
 
@@ -76,9 +87,9 @@ def require_current(connection: AnyConnection) -> None:
 
 
 def _refuse_newer(connection: AnyConnection) -> None:
-    version = current_version(connection)
-    if version is not None and version > REQUIRED_VERSION:
-        raise SchemaOutOfDate(found=version, needed=REQUIRED_VERSION, advice=UPGRADE)
+    found = _versions(connection)
+    if found is not None and found[1] > REQUIRED_VERSION:
+        raise SchemaOutOfDate(found=found[0], needed=REQUIRED_VERSION, advice=UPGRADE)
 
 
 def _versions(connection: AnyConnection) -> tuple[int, int] | None:

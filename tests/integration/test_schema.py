@@ -86,6 +86,25 @@ def test_a_newer_database_that_knows_this_code(database: str) -> None:
     store = Store(database)
     store.connect()
     store.close()
+    with psycopg.connect(database, autocommit=True) as connection:
+        assert schema.migrate(connection) == []  # an older sidecar that starts again
+
+
+def test_what_a_migration_locks_out_stays_out(empty_database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that older code can live with says so; the one before it may have said otherwise."""
+    steps = (
+        schema.Migration(1, "one", migrations()[0].sql),
+        schema.Migration(2, "two", "SELECT 1", compatible_with=1),
+        schema.Migration(3, "three", "SELECT 1"),
+        schema.Migration(4, "four", "SELECT 1", compatible_with=1),
+    )
+    found = []
+    with psycopg.connect(empty_database, autocommit=True) as connection:
+        for count in range(1, len(steps) + 1):
+            monkeypatch.setattr(schema, "migrations", lambda count=count: steps[:count])
+            schema.migrate(connection)
+            found.append(connection.execute("SELECT compatible_with FROM oracle.schema_version").fetchone())
+    assert found == [(1,), (1,), (3,), (3,)]
 
 
 def test_a_newer_database_that_does_not(database: str) -> None:

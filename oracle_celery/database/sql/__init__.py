@@ -15,6 +15,8 @@ import msgspec
 __all__ = ["Migration", "migrations", "statement"]
 
 _NAME_LINE = re.compile(r"^-- name: (\w+)\s*$", re.MULTILINE)
+#: What a migration says that code of that version can live with.
+_COMPATIBLE_LINE = re.compile(r"^-- compatible with: (\d+)$", re.MULTILINE)
 _MIGRATION_FILE = re.compile(r"^(\d{4})_(\w+)\.sql$")
 
 
@@ -24,6 +26,8 @@ class Migration(msgspec.Struct, frozen=True):
     version: int
     name: str
     sql: str
+    #: The oldest version whose code may go on writing after it; None: its own.
+    compatible_with: int | None = None
 
 
 def statement(name: str) -> str:
@@ -38,7 +42,9 @@ def migrations() -> tuple[Migration, ...]:
     for entry in resources.files(__name__).joinpath("migrations").iterdir():
         match = _MIGRATION_FILE.match(entry.name)
         if match:
-            found.append(Migration(int(match[1]), match[2], entry.read_text("utf-8")))
+            text = entry.read_text("utf-8")
+            oldest = _COMPATIBLE_LINE.search(text)
+            found.append(Migration(int(match[1]), match[2], text, int(oldest[1]) if oldest else None))
     return tuple(sorted(found, key=lambda migration: migration.version))
 
 

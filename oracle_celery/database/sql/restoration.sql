@@ -1,0 +1,36 @@
+-- A database that was restored from a dump: its rows carry the transaction numbers of the server that wrote them, and this
+-- one has not come so far. Readers would take each of those rows for new, and none of what comes after them.
+
+-- name: restored_transaction
+-- The next number of this server, where one of the history is larger already. Asked at every start, so only by indexes.
+-- (PostgreSQL 14 knows no max of these numbers.)
+SELECT n.txid::text::bigint
+FROM (SELECT pg_snapshot_xmax(pg_current_snapshot())::text::xid8) AS n (txid),
+    LATERAL (
+        (SELECT txid FROM oracle.task_transition ORDER BY txid DESC LIMIT 1)
+        UNION ALL (SELECT latest FROM oracle.history_mark ORDER BY txid DESC LIMIT 1)
+        UNION ALL (SELECT txid FROM oracle.history_floor)
+    ) AS r (txid)
+WHERE r.txid >= n.txid LIMIT 1;
+
+-- name: renumber_rows
+-- Brings numbers of the future into the past, in the order that they had; several may become one. A task's history is no
+-- longer found by them: see is_listed in migration 0013.
+UPDATE oracle.{table} SET {unlisted} txid = (3 + trunc(
+    (txid::text::numeric - %(low)s) * (%(next)s - 4) / (%(high)s - %(low)s + 1)))::text::xid8
+WHERE txid >= %(from)s::text::xid8;
+
+-- name: renumber_range
+-- The numbers of the future in one table; null where it has none.
+SELECT (SELECT txid::text::bigint FROM oracle.{table} WHERE txid >= %(from)s::text::xid8 ORDER BY txid LIMIT 1),
+    (SELECT txid::text::bigint FROM oracle.{table} ORDER BY txid DESC LIMIT 1);
+
+-- name: renumber_floor
+-- Cursors of before mean another server; they are refused by its name.
+UPDATE oracle.history_floor SET txid = (%(next)s - 1)::text::xid8;
+
+-- name: renumber_marks
+WITH gone AS (DELETE FROM oracle.history_mark)
+INSERT INTO oracle.history_mark (txid, latest, at)
+SELECT %(from)s::text::xid8, coalesce((SELECT txid FROM oracle.task_transition ORDER BY txid DESC LIMIT 1), '0'),
+    clock_timestamp();
