@@ -17,7 +17,7 @@ BENCH_READY := $(VENV)/.ready-bench
 RELEASE_READY := $(VENV)/.ready-release
 SERVERS_READY := $(VENV)/.ready-servers
 
-.PHONY: help demo screenshots diagrams setup test test-full faults faults-full lint format release-check bench bench-page bench-size bench-soak bench-full clean distclean
+.PHONY: help demo screenshots diagrams docs setup test test-full faults faults-full lint format release-check bench bench-page bench-size bench-soak bench-full clean distclean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,15 +31,15 @@ screenshots: $(SERVERS_READY) ## Take the README's pictures of the demo
 diagrams: $(DEV_READY) ## Draw the floors of docs/architecture.md from the import rules of pyproject.toml
 	@$(BIN)/python docs/floors.py
 
+docs: $(DEV_READY) $(SERVERS_READY) ## Write the pages of docs/ that are made from the code
+	@$(BIN)/python -m docs.generator
+
 setup: $(DEV_READY) ## Make the virtual environment with everything that tests and linters need
 
 # Three at a time, on two cores too: tests wait for real servers much of their time. tests/conftest.py says which stay
-# together. Hundreds of programs are started: our modules are compiled once.
+# together.
 test: lint $(SERVERS_READY) ## Lint, then run all tests on real servers
-	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 3 --dist loadfile --durations 15 $(ARGS)
-
-test-full: lint $(SERVERS_READY) ## The same in the long forms: storms at full size, the page's walk in both languages (an hour)
-	PYTHONDONTWRITEBYTECODE= ORACLE_FAULTS=full $(BIN)/python -m pytest -n 3 --dist loadfile --durations 15 $(ARGS)
+	$(BIN)/python -m pytest -n 3 --dist loadfile --durations 15 $(ARGS)
 
 faults: $(DEV_READY) $(SERVERS_READY) ## Kill and restart everything under load, in a few minutes
 	$(BIN)/python -m pytest tests/faults $(ARGS)

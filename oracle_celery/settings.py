@@ -66,109 +66,173 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     #: Name of the Celery app (``app.main``): names the embedded database and the journal's folder. Not a setting.
     app_name: str
 
-    #: Oracle records and shows nothing where this is False.
+    # What follows is docs/settings.md: a heading for each group, and each field's own comment, up to its "Example:".
+
+    # -- Recording
+    #: `False`: nothing is recorded.
     enabled: bool = True
-    #: PostgreSQL's address for everything; None means the embedded one of this machine.
+    #: PostgreSQL's address, for everything. `None`: the embedded PostgreSQL of this machine, which the sidecar starts.
+    #: Example: "postgresql://user:password@localhost:5432/shop"
     url: str | None = None
-    #: Direct address for LISTEN, where `url` goes through pgbouncer in transaction mode; None means `url`.
+    #: A direct address for the sidecar, where `oracle_url` goes through pgbouncer in transaction mode. `None`:
+    #: `oracle_url`. See [scaling](scaling.md#pgbouncer).
+    #: Example: "postgresql://user:password@db1:5432/shop"
     listen_url: str | None = None
-    #: Address of a standby that the sidecar reads pages from; None means that it reads them where it writes.
+    #: A standby of PostgreSQL's from which the sidecar reads what pages show. `None`: it reads where it writes. See
+    #: [scaling](scaling.md#a-standby-to-read-from).
+    #: Example: "postgresql://user:password@db2:5432/shop"
     read_url: str | None = None
-    #: "transactional": a change and its notification commit together; "after_commit": a doorbell follows.
+    #: `"transactional"`: a change and its notification commit together. `"after_commit"`: the notification follows, for
+    #: large fleets. See [scaling](scaling.md#many-workers).
     notify: str = "transactional"
-    #: "journalled": a task never waits. "committed": its final status is in PostgreSQL before it returns.
+    #: `"journalled"`: a task never waits. `"committed"`: its final status is in PostgreSQL before it returns, so before
+    #: a late acknowledgement.
     durability: str = "journalled"
-    #: Seconds that "committed" waits for the database before it goes on without.
+    #: How long `"committed"` waits before the task goes on without.
     durability_timeout: float = 2 * SECOND
-    #: Folder for the journal and the embedded database; None means the user's state folder.
+    #: Folder for the journal, the embedded database and the development key; it belongs to one user. `None`: the
+    #: user's state folder, `$XDG_STATE_HOME/oracle-celery` or `~/.local/state/oracle-celery`.
+    #: Example: "/var/lib/oracle-celery"
     state_dir: str | None = None
-    #: Seconds between two flushes of a recorder that keeps up.
+    #: Between two batches of a recorder that keeps up; one that is behind sends the next at once.
     flush_interval: float = 50 * MILLISECOND
-    #: Seconds a stopping process waits for its last facts to be committed; what remains is on disk and is sent later.
+    #: How long a stopping process waits for its last facts to be committed; the rest stays on disk and is sent later.
     flush_timeout: float = 2 * SECOND
-    #: Bytes that one journal folder may hold while PostgreSQL is away.
+    #: What one journal may take on disk while PostgreSQL is away. Beyond it log lines go first, final statuses last,
+    #: and what is dropped is counted.
     journal_quota: int = 1 * GIBIBYTE
-    #: Bytes of a task's encoded arguments, result, and error text that are kept.
+
+    # -- What is kept of a task
+    #: What is kept of a task's arguments; longer ones are cut inside, and marked.
     arguments_limit: int = 4 * KIBIBYTE
+    #: What is kept of a result.
     result_limit: int = 8 * KIBIBYTE
+    #: What is kept of an error and its traceback.
     error_limit: int = 16 * KIBIBYTE
-    #: Name of the message header that carries the owner's user_id.
-    user_header: str = "user_id"
-    #: Who owns a task that neither an `owner` block nor a running task nor a header names an owner of: a function of
-    #: the task's name and the message's headers that returns a user_id or None, or its dotted name.
-    owner: str | Callable[[str, Mapping[str, Any]], object] | None = None
-    #: Secret, or secrets, newest first, by which producers and workers sign the owner's header: without that signature
-    #: a task is unowned. None: whoever may publish may name any owner.
-    owner_key: tuple[bytes, ...] | None = None
-    #: Further names of keys whose values are masked when they are written; "!name" takes one of the usual names away.
-    #: None: nothing is masked.
+    #: Further names of keys whose values are masked when they are written; `"!name"` takes one of the usual names away.
+    #: `None`: nothing is masked. See [access](access.md#secrets-in-arguments-results-errors-and-logs).
+    #: Example: ["iban", "tax_*", "!session_id"]
     redact: tuple[str, ...] | None = ()
     #: Log lines of running tasks are recorded.
     logs: bool = True
-    #: Bytes of one recorded log line, and lines and bytes recorded of one run.
+    #: What is kept of one log line.
     log_line_limit: int = 8 * KIBIBYTE
+    #: How many log lines of one run are kept.
     log_lines_per_run: int = 10_000
+    #: What is kept of the log lines of one run together.
     log_bytes_per_run: int = 4 * MEBIBYTE
-    #: Seconds between two beats of a worker, and of silence after which it is asked and then given up.
-    beat_interval: float = 10 * SECOND
-    worker_timeout: float = 30 * SECOND
-    #: Seconds that a running task gets to end by itself after it was cancelled, before its process is killed.
-    cancel_grace: float = 10 * SECOND
-    #: The messages of tasks that failed or were cancelled are kept, so that they can be retried. A task with the
-    #: attribute ``oracle_store_message = False`` is left out.
+    #: The messages of tasks that failed or were cancelled are kept, so that they can be retried. A task's own attribute
+    #: `oracle_store_message = False` opts it out.
     store_message: bool = True
-    #: Bytes of the largest message that is kept.
+    #: The largest message that is kept.
     message_limit: int = 8 * MEBIBYTE
-    #: Fernet key, or keys, newest first, by which kept messages are encrypted; None: they are not.
+    #: Key by which kept messages are encrypted, or several, newest first; workers and sidecars need the same. `None`:
+    #: they are stored as they are.
     message_key: tuple[str, ...] | None = None
-    #: Days that things are kept: tasks after their end, by how they ended; tasks that never end, after they were last
-    #: heard of; the history and the log of all tasks; kept messages; the audit. None or 0: for ever.
+
+    # -- Owners
+    #: Message header that carries the owner's user_id.
+    user_header: str = "user_id"
+    #: Who owns a task that neither an `owner` block nor a running task nor a header names an owner of: a function
+    #: `(task_name, headers)` that returns a user_id or `None`, or its dotted name.
+    #: Example: "shop.owners.find"
+    owner: str | Callable[[str, Mapping[str, Any]], object] | None = None
+    #: Secret shared by producers, workers and sidecar, or several, newest first: an owner without its signature does
+    #: not count. `None`: whoever may publish may name any owner. See [access](access.md#whose-a-task-is).
+    owner_key: tuple[bytes, ...] | None = None
+
+    # -- Workers and control
+    #: Between two signs of life of a worker.
+    beat_interval: float = 10 * SECOND
+    #: Silence after which a worker is asked, and then given up; at least two beats.
+    worker_timeout: float = 30 * SECOND
+    #: How long a running task gets to end by itself after it was cancelled, before its process is killed.
+    cancel_grace: float = 10 * SECOND
+
+    # -- How long things are kept
+    #: Completed tasks, from their end. `None` or 0 is for ever, here and below; see [retention](retention.md).
     retention_completed: float | None = 30
+    #: Failed tasks, from their end.
     retention_failed: float | None = 90
+    #: Cancelled tasks, from their end.
     retention_cancelled: float | None = 30
+    #: Tasks that never ended, from the last that was heard of them; not less than any of the three above.
     retention_abandoned: float | None = None
+    #: Transitions of all tasks.
     retention_history: float | None = 30
+    #: Log lines of all tasks.
     retention_logs: float | None = 14
+    #: Kept messages; without its message a task cannot be retried.
     retention_messages: float | None = 90
+    #: The audit.
     retention_audit: float | None = None
-    #: Streams that one sidecar holds open, and one person of them, admins too.
-    streams_limit: int = 6_000
-    streams_per_user: int = 32
-    #: Where browsers reach the sidecar through a proxy, like ``https://oracle.example.org``.
+
+    # -- The sidecar on a network
+    #: Where browsers reach the sidecar through a proxy. See [network](network.md).
+    #: Example: "https://oracle.example.org"
     public_url: str | None = None
-    #: Whether Oracle sets OpenTelemetry up in workers and producers; None: where the environment names an exporter.
-    tracing: bool | None = None
-    #: Where a task's trace is shown: a tool's name and address, or an address with placeholders (see `trace_link`).
-    #: None: there is no link.
-    trace_url: str | None = None
-    #: Further names by which the sidecar may be asked, without a port.
+    #: Further names by which the sidecar may be asked, without a port; it answers to no others.
+    #: Example: ["oracle.internal"]
     hosts: tuple[str, ...] = ()
-    #: Port of this machine's loopback on which ``/metrics`` answers without a token; None: only with one.
-    metrics_port: int | None = None
-    #: Secret by which a program reads ``/metrics`` and nothing else; None: there is none.
-    metrics_token: str | None = None
-    #: How tokens are checked: by a shared secret, a file with a secret or a public key, or an address of public keys.
+    #: Browsers and programs that one sidecar keeps up to date at once.
+    streams_limit: int = 6_000
+    #: Of them, those of one person, admins too.
+    streams_per_user: int = 32
+
+    # -- Who may come in
+    #: The secret by which your identity system signs its tokens.
     jwt_key: str | None = None
+    #: A file with that secret, or with a public key (PEM).
+    #: Example: "/run/secrets/oracle-jwt.pem"
     jwt_key_file: str | None = None
+    #: An address of a set of public keys (JWKS).
+    #: Example: "https://id.example.org/.well-known/jwks.json"
     jwt_jwks_url: str | None = None
-    #: Algorithms that are accepted, all of one family; None: HS256, RS256, ES256 or EdDSA, whichever the key is for.
+    #: Algorithms that are accepted. `None`: `HS256`, `RS256`, `ES256` (or what its curve asks for) or `EdDSA`,
+    #: whichever the key is for; `RS256` with a key set.
+    #: Example: ["ES256"]
     jwt_algorithms: tuple[str, ...] | None = None
-    #: What a token must say of who issued it and for whom; None: it need not.
+    #: The `iss` that a token must have. `None`: it need not have any.
+    #: Example: "https://id.example.org"
     jwt_issuer: str | None = None
+    #: The `aud` that a token must have. `None`: it need not have any.
+    #: Example: "oracle"
     jwt_audience: str | None = None
-    #: Seconds by which the clocks of issuer and sidecar may differ.
+    #: By how much the clocks of issuer and sidecar may differ.
     jwt_leeway: float = 10 * SECOND
-    #: Claims that hold the user_id and the role or roles: a claim's name, or a dotted path to a nested one.
+    #: The claim that holds the user_id: a name, or a dotted path to a nested one.
     jwt_user_claim: str = "sub"
+    #: The claim that holds the role, or a list of roles: a name, or a dotted path.
+    #: Example: "realm_access.roles"
     jwt_role_claim: str = "role"
-    #: Roles, as the issuer names them, of those who do everything, and of those who see everything and change nothing.
+    #: The role, as the issuer names it, that sees and changes everything.
     jwt_admin_role: str = "admin"
+    #: The role that sees everything and changes nothing.
     jwt_viewer_role: str = "viewer"
-    #: Roles ("owner", "viewer", "admin") that see arguments, results, errors and log lines.
+    #: Who sees arguments, results, errors and log lines.
+    #: Example: ["owner", "viewer", "admin"]
     payload_roles: tuple[str, ...] = ("owner", "admin")
-    #: What this installation is called beside the page's name, like "production", and in which of ENVIRONMENT_COLORS;
-    #: None: nothing, and ink.
+
+    # -- Traces and metrics
+    #: Whether workers and producers are traced with OpenTelemetry, which needs `oracle-celery[otel]`. `None`: where the
+    #: environment names an exporter. See [tracing](tracing.md).
+    tracing: bool | None = None
+    #: Where a task's trace is shown: a tool's name and address, or an address with `{trace_id}`. `None`: there is no
+    #: link. See [tracing](tracing.md#from-a-task-to-its-trace).
+    #: Example: "jaeger:https://jaeger.example.org"
+    trace_url: str | None = None
+    #: Port of this machine's loopback on which `/metrics` answers without a token. `None`: only with one.
+    #: Example: 9109
+    metrics_port: int | None = None
+    #: A secret by which Prometheus reads `/metrics`, and nothing else. See [metrics](metrics.md#who-may-read-them).
+    metrics_token: str | None = None
+
+    # -- The page
+    #: What this installation is called beside the page's name and in its title.
+    #: Example: "production"
     environment: str | None = None
+    #: Its colour. `None` is ink.
+    #: Example: "red"
     environment_color: str | None = None
 
     @classmethod

@@ -1,38 +1,24 @@
-"""Waiting for what must come true: looks again and again until a deadline, never sleeps for a time that was guessed.
-
-A look may ask a sidecar and its database, and several tests share two cores: who waits for long looks less often.
-"""
+"""Waiting for what must come true: looks again and again until a deadline, never sleeps for a time that was guessed."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TypeVar
 
-__all__ = ["eventually", "pauses"]
+__all__ = ["eventually"]
 
 #: Seconds: only a failure takes them, so they are many; several tests share a machine with two cores.
 DEADLINE = 60.0
-#: Between two looks: at first, by what factor it grows, and at last.
-FIRST_SECONDS = 0.01
-GROWTH = 1.25
-LAST_SECONDS = 0.1
+POLL_SECONDS = 0.02
 
 Found = TypeVar("Found")
 
 
 def eventually(look: Callable[[], Found], what: str, timeout: float = DEADLINE) -> Found:
     """The first true answer of `look`."""
-    deadline, pause = time.monotonic() + timeout, pauses()
+    deadline = time.monotonic() + timeout
     while not (found := look()):
         assert time.monotonic() < deadline, f"waited {timeout:g} s in vain until {what}"
-        time.sleep(next(pause))
+        time.sleep(POLL_SECONDS)
     return found
-
-
-def pauses() -> Iterator[float]:
-    """Seconds to wait between looks, for ever."""
-    pause = FIRST_SECONDS
-    while True:
-        yield pause
-        pause = min(pause * GROWTH, LAST_SECONDS)

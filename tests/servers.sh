@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes sure that the tests find RabbitMQ, Redis, Chromium, PostgreSQL and pgbouncer. As root on Debian or Ubuntu it
+# Makes sure that the tests find RabbitMQ, Redis, Chromium, PostgreSQL, pgbouncer, nginx and Caddy. As root on Debian or Ubuntu it
 # installs what is missing from the distribution; elsewhere it uses what is there, or Docker for the brokers, and says
 # what to do for the rest. The tests start private copies of the servers; a service that a package starts is not theirs.
 set -eu
@@ -21,10 +21,6 @@ with sync_playwright() as playwright:
     raise SystemExit(not Path(playwright.chromium.executable_path).exists())
 PYTHON
 }
-# The same browser without windows: a page costs it half the time of the processor. Where there is none, the other does.
-has_headless_shell() {
-    command -v chromium-headless-shell >/dev/null 2>&1 || command -v chrome-headless-shell >/dev/null 2>&1
-}
 has_postgresql() {
     command -v pg_ctl >/dev/null 2>&1 && return 0
     for program in /usr/lib/postgresql/*/bin/pg_ctl; do
@@ -37,12 +33,18 @@ has_postgresql() {
 # Debian puts it where only root's PATH leads.
 has_pgbouncer() { command -v pgbouncer >/dev/null 2>&1 || [ -x /usr/sbin/pgbouncer ]; }
 
+# Those of docs/operating.md.
+has_nginx() { command -v nginx >/dev/null 2>&1 || [ -x /usr/sbin/nginx ]; }
+has_caddy() { command -v caddy >/dev/null 2>&1; }
+
 missing() {
     has_postgresql || echo postgresql
     has_pgbouncer || echo pgbouncer
     has_rabbitmq || [ "$docker" = yes ] || echo rabbitmq-server
     has_redis || [ "$docker" = yes ] || echo redis-server
     has_chromium || echo chromium
+    has_nginx || echo nginx
+    has_caddy || echo caddy
 }
 
 wanted=$(missing | tr '\n' ' ')
@@ -59,11 +61,6 @@ if [ -n "$wanted" ] && [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null 2>&
     apt-get install -y -qq --no-install-recommends $wanted >/dev/null
     wanted=$(missing | tr '\n' ' ')
 fi
-if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null 2>&1 && ! has_headless_shell; then
-    export DEBIAN_FRONTEND=noninteractive
-    { apt-get update -qq && apt-get install -y -qq --no-install-recommends --no-remove chromium-headless-shell; } \
-        >/dev/null 2>&1 || echo "There is no chromium-headless-shell here: the tests take longer"
-fi
 
 if [ -n "$wanted" ]; then
     echo "The tests need what is missing here: $wanted" >&2
@@ -73,6 +70,7 @@ if [ -n "$wanted" ]; then
         pgbouncer) echo "  pgbouncer: install pgbouncer 1.18 or newer" >&2 ;;
         rabbitmq-server) echo "  rabbitmq-server: install RabbitMQ, or start Docker" >&2 ;;
         redis-server) echo "  redis-server: install Redis, or start Docker" >&2 ;;
+        nginx | caddy) echo "  $name: install it; the tests run docs/operating.md's proxies" >&2 ;;
         chromium) echo "  chromium: install Chromium, or run: $venv/bin/playwright install chromium" >&2 ;;
         esac
     done
