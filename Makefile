@@ -17,7 +17,7 @@ BENCH_READY := $(VENV)/.ready-bench
 RELEASE_READY := $(VENV)/.ready-release
 SERVERS_READY := $(VENV)/.ready-servers
 
-.PHONY: help demo screenshots diagrams docs setup test test-full faults faults-full lint format release-check bench bench-page bench-size bench-soak bench-full clean distclean
+.PHONY: help demo screenshots diagrams docs setup test test-full faults faults-full lint format release-check bench bench-page bench-size bench-soak bench-full comparison clean distclean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,7 +45,7 @@ faults: $(DEV_READY) $(SERVERS_READY) ## Kill and restart everything under load,
 	$(BIN)/python -m pytest tests/faults $(ARGS)
 
 faults-full: $(DEV_READY) $(SERVERS_READY) ## The same at full size: a quarter of an hour and more
-	ORACLE_FAULTS=full $(BIN)/python -m pytest tests/faults tests/integration/test_recorder.py $(ARGS)
+	ORACLE_FAULTS=full $(BIN)/python -m pytest tests/faults tests/integration/test_recorder.py tests/acceptance/test_first_hour.py $(ARGS)
 
 release-check: lint $(RELEASE_READY) $(SERVERS_READY) ## Build it, install it beside the oldest and the newest dependencies, and use it there
 	$(BIN)/python -m pytest tests/release --durations 0 $(ARGS)
@@ -74,6 +74,9 @@ bench-soak: $(DEV_READY) $(SERVERS_READY) ## See for an hour whether autovacuum 
 
 bench-full: $(BENCH_READY) $(SERVERS_READY) ## The same with more tasks and rounds, and larger databases
 	$(BIN)/python -m tests.benchmarks --full $(ARGS)
+
+comparison: $(BENCH_READY) $(SERVERS_READY) ## Find out each cell of the README's comparison with Flower and others
+	$(BIN)/python -u -m tests.comparison
 
 clean: ## Remove what builds, tests and linters wrote
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .bench

@@ -39,7 +39,7 @@ SHELL = {"", "sh", "bash", "console"}
 #: Words before a command that are none, and programs that a reader may have and the tests need not.
 FOREIGN = {
     "sudo", "psql", "pg_dump", "pg_restore", "createdb", "pip", "nginx", "caddy", "systemctl", "systemd-analyze",
-    "docker", "kubectl", "uvicorn", "jaeger", "journalctl", "prometheus", "helm",
+    "django-admin", "docker", "kubectl", "uvicorn", "jaeger", "journalctl", "prometheus", "helm",
 }  # fmt: skip
 BUILT_IN = {"export", "cd", "for", "do", "done", "while", "if", "then", "fi", "set", "test", "[", "echo", "{", "}", "."}
 #: Names that begin like a setting and are something else: a channel, a header, a module, a cookie, a label.
@@ -277,7 +277,7 @@ def _commands(text: str) -> Iterator[list[str]]:
 
 def _check_celery(words: list[str]) -> None:
     if "oracle" not in words:
-        assert {"worker", "beat", "flower", "--help"} & set(words), words
+        assert {"worker", "beat", "call", "flower", "--help"} & set(words), words
         return
     rest = words[words.index("oracle") + 1 :]
     command: click.Command = oracle
@@ -310,9 +310,13 @@ def _stand_ins() -> dict[str, Any]:
     task = SimpleNamespace(delay=lambda *_, **__: None)
     return {
         "app": app,
+        "build_report": task,
+        "done": 3,
         "handler": logging.NullHandler(),
         "logging": logging,
+        "month": "2026-11",
         "oracle_celery": oracle_celery,
+        "orders": [17, 18],
         "Path": _false_path,
         "request": SimpleNamespace(headers={}, user=SimpleNamespace(id=1)),
         "send_mail": task,
