@@ -43,7 +43,7 @@ CLAIMS = {
     "revoked": Claim(
         "a task that was cancelled stays so when the worker restarts",
         (YES, "with `--statedb`", "with `--statedb`", NONE),
-        "a waiting task is revoked by Flower, one by `celery control`, one by Oracle; then the worker is killed",
+        "a waiting task is revoked by Flower, one by `celery control`, one by Oracle; then the worker is restarted",
     ),
     "paused": Claim(
         "a queue that was paused stays so when the worker restarts",
