@@ -15,7 +15,7 @@ from tests.local_processes import LocalSidecar
 ARGUMENTS = msgspec.Raw(b'{"args":[18446744073709551615],"kwargs":{"currency":"EUR"}}')
 MANY = 1_200  # more than may be touched without typing the number
 BULK_PATIENCE_MS = 60_000
-UNDO_PATIENCE_MS = 20_000
+UNDO_PATIENCE_MS = 60_000
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from tests.browser.folds import wait_for_failures
 from tests.browser.narrator import Narrator
 from tests.local_processes import LocalSidecar
 
-PATIENCE_MS = 30_000
+PATIENCE_MS = 60_000
 DAY = 86_400.0
 TRACEBACK = 'Traceback\n  File "/srv/shop/orders.py", line 58, in charge\n    bank.capture(order)\nBankDown: x\n'
 

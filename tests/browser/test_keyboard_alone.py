@@ -15,7 +15,7 @@ from tests.tokens import TOKEN_SETTINGS
 
 QUEUE = "signals"
 LONG = 300.0  # seconds that a task would run
-WORKER_MS = 30_000  # until a worker has done what it was asked
+WORKER_MS = 60_000  # until a worker has done what it was asked
 STEPS = 60  # rows that are walked over at most
 
 WORDS = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 
+import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.narrator import Narrator
@@ -29,18 +30,31 @@ WIDTHS = (1440, 1000, 390, 320)
 LOCALES = ("en-GB", "ru-RU")
 
 
-def test_nothing_sticks_out(sidecar: LocalSidecar, narrator: Narrator, open_page: Callable[..., Page]) -> None:
+def _check_width(page: Page, width: int, place: str) -> None:
+    """At this width nothing is wider."""
+    page.set_viewport_size({"width": width, "height": 800})
+    page.evaluate("new Promise((drawn) => requestAnimationFrame(() => setTimeout(drawn)))")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width, (place, width)
+
+
+@pytest.mark.parametrize("locale", LOCALES)
+def test_nothing_sticks_out(
+    sidecar: LocalSidecar, narrator: Narrator, open_page: Callable[..., Page], locale: str
+) -> None:
     """No sideways scrolling, with a long name, a long id and a task open."""
-    narrator.sent("x" * 200, "shop." * 20 + "a_function_with_a_rather_long_name", user_id="u" * 60, queue="q" * 60)
-    for width, locale in itertools.product(WIDTHS, LOCALES):
-        page = open_page(f"{sidecar.url}/#/tasks/{'x' * 200}", viewport={"width": width, "height": 800}, locale=locale)
-        page.locator(".state-line").first.wait_for()
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
+    task_id = "x" * 200
+    narrator.sent(task_id, "shop." * 20 + "a_function_with_a_rather_long_name", user_id="u" * 60, queue="q" * 60)
+    page = open_page(f"{sidecar.url}/#/tasks/{task_id}", locale=locale)
+    page.locator(".state-line").first.wait_for()
+    for width in WIDTHS:
+        _check_width(page, width, "a task")
         assert page.evaluate(DETAIL_OVERFLOW) == 0
-        page.keyboard.press("Escape")
+    page.keyboard.press("Escape")
+    expect(page.locator(".task-detail")).to_be_hidden()
+    for width in WIDTHS:
+        _check_width(page, width, "the list")
         page.locator(".task-row").wait_for()
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
-        assert page.evaluate(WITHOUT_NAME) == []
+        assert page.evaluate(WITHOUT_NAME) == [], width
 
 
 def test_no_page_sticks_out(sidecar: LocalSidecar, narrator: Narrator, open_page: Callable[..., Page]) -> None:

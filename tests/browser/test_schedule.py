@@ -17,7 +17,7 @@ from tests.browser.narrator import Narrator
 from tests.local_processes import LocalSidecar
 
 HOUR = 3600.0
-LOOK_PATIENCE_MS = 20_000
+LOOK_PATIENCE_MS = 60_000
 WORDS = """
 async ([language, schedule]) => {
   const { loadLanguage } = await import("/locale.js");

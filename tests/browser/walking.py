@@ -32,13 +32,13 @@ SIGNALS, EMAILS, NOBODYS = "signals", "emails", "nobodys"
 ENVIRONMENT = "walk"
 TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
 #: Until a worker has done what it was asked, and its facts are on the page.
-WORKER_MS = 30_000
+WORKER_MS = 60_000
 SCHEDULE = {
     "often": {"task": "signals.succeed", "schedule": 1.0, "args": ["on time"], "options": {"queue": SIGNALS}},
     "rarely": {"task": "signals.succeed", "schedule": 86_400.0},
 }
 SETTINGS = {
-    "oracle_cancel_grace": 1.0,
+    "oracle_cancel_grace": 30.0,  # tasks of the walk tidy up, however busy the machine is
     "oracle_environment": ENVIRONMENT,
     "oracle_environment_color": "blue",
     "oracle_trace_url": "https://traces.example/{trace_id}",
