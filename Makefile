@@ -76,7 +76,7 @@ bench-full: $(BENCH_READY) $(SERVERS_READY) ## The same with more tasks and roun
 	$(BIN)/python -m tests.benchmarks --full $(ARGS)
 
 comparison: $(BENCH_READY) $(SERVERS_READY) ## Find out each cell of the README's comparison with Flower and others
-	$(BIN)/python -u -m tests.comparison
+	$(BIN)/python -u -m tests.comparison $(ARGS)
 
 clean: ## Remove what builds, tests and linters wrote
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .bench
