@@ -33,7 +33,7 @@ from oracle_celery.task_cancelled import TaskCancelled
 if TYPE_CHECKING:
     from oracle_celery.extension import Oracle
 
-__all__ = ["Gate", "queue_of", "tag_messages"]
+__all__ = ["Gate", "accepted_at", "queue_of", "tag_messages"]
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +42,15 @@ LONG_RUN_SECONDS = 1.0
 
 #: Attribute of a kombu message: the queue it was really taken from.
 QUEUE = "oracle_queue"
+#: Attribute of a worker's request: monotonic seconds. Celery's own `time_start` is the time of day, which somebody may
+#: set meanwhile.
+ACCEPTED_AT = "oracle_accepted_at"
+
+
+def accepted_at(request: Any) -> float | None:
+    """When the pool has taken the request up, in monotonic seconds; None as long as it has not."""
+    moment: float | None = getattr(request, ACCEPTED_AT, None)
+    return moment
 
 
 def queue_of(request: Any) -> str | None:
@@ -190,12 +199,12 @@ class Gate:
     def _sweep_timers(self) -> None:
         """Tasks with an ETA that were cancelled. Those of a paused queue may wait for their time first."""
         consumer = self.worker.consumer
-        for request in [known for known in state.scheduled_requests if known.id in self.desired.cancelled]:
-            entry = request._eta_timer_entry  # noqa: SLF001
-            if entry is not None:
+        for _, _, entry in list(consumer.timer._queue):  # noqa: SLF001  # only Celery 5.7 has a list of its own
+            request = entry.args[0] if entry.args else None
+            if isinstance(request, Request) and request.id in self.desired.cancelled and not entry.canceled:
                 consumer.timer.cancel(entry)
                 consumer.qos.decrement_eventually()
-            self.drop(request)
+                self.drop(request)
 
     # -- the pool ------------------------------------------------------------------------------------------------
 
@@ -214,6 +223,7 @@ class Gate:
         failed, timed_out = options["error_callback"], options["timeout_callback"]
 
         def on_accepted(*args: Any, **kwargs: Any) -> None:
+            setattr(request, ACCEPTED_AT, time.monotonic())
             accepted(*args, **kwargs)
             if request.id in self.desired.cancelled:
                 self.on_late_start(request)
@@ -238,9 +248,10 @@ class Gate:
 
     def keep_long_runs(self) -> None:
         """Called now and then. Quick tasks, which are many, never pay for it."""
-        started_before = time.time() - LONG_RUN_SECONDS
+        started_before = time.monotonic() - LONG_RUN_SECONDS
         for request in _active():
-            if request.time_start is not None and request.time_start < started_before:
+            moment = accepted_at(request)
+            if moment is not None and moment < started_before:
                 self._keep(request)
 
     def _keep(self, request: Any) -> None:

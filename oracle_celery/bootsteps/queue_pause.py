@@ -21,7 +21,7 @@ from celery.worker import state
 
 from oracle_celery.database.store import PauseReport
 from oracle_celery.extension import Oracle, find
-from oracle_celery.gate import Gate, queue_of, tag_messages
+from oracle_celery.gate import Gate, accepted_at, queue_of, tag_messages
 
 __all__ = ["QueuePauseStep", "QueuePauses"]
 
@@ -216,11 +216,11 @@ class QueuePauses:
         return PauseReport(queue=queue, seq=word.seq, state="paused")
 
     def _may_start(self, queue: str) -> bool:
-        now = time.time()
-        if time.monotonic() - self._connected_at < RECONNECT_SECONDS and self.consumer.restart_count > 0:
+        now = time.monotonic()
+        if now - self._connected_at < RECONNECT_SECONDS and self.consumer.restart_count > 0:
             return True
         return any(
-            (request.time_start is None or now - request.time_start < START_SECONDS) and queue_of(request) == queue
+            ((moment := accepted_at(request)) is None or now - moment < START_SECONDS) and queue_of(request) == queue
             for request in _reserved()
         )
 
