@@ -272,6 +272,17 @@ def stamp(self: Task, path: str, seconds: float = 0.0) -> None:
         os.close(descriptor)
 
 
+@task(bind=True, acks_late=True)
+def stamp_late(self: Task, path: str, seconds: float = 60.0) -> None:
+    """As `stamp`; its message is acknowledged at its end, and it asks now and then whether it has been cancelled."""
+    note(path, f"{self.request.id} {self.request.delivery_info['routing_key']} started {time.time()}")
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        raise_if_cancelled()
+        time.sleep(0.02)
+    note(path, f"{self.request.id} {self.request.delivery_info['routing_key']} ended {time.time()}")
+
+
 @task()
 def log_lines(count: int) -> None:
     for number in range(count):
