@@ -27,6 +27,7 @@ from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler
 
 from oracle_celery.sidecar.answers import failure
+from oracle_celery.sidecar.half_open import notice_vanishing
 from oracle_celery.sidecar.headers import SECURITY_HEADERS
 
 __all__ = ["ANSWER_BYTES_PER_SECOND", "ANSWER_SECONDS", "Connections", "GuardedRunner", "Heir", "handed_over"]
@@ -148,6 +149,7 @@ class Connection(RequestHandler):
             cast("asyncio.Transport", transport).abort()
             return
         super().connection_made(transport)
+        notice_vanishing(transport)
         self._enter(_Phase.HEAD)
 
     def connection_lost(self, exc: BaseException | None) -> None:

@@ -21,7 +21,7 @@ from contextlib import asynccontextmanager
 from aiohttp import web
 from aiohttp_sse import EventSourceResponse
 
-from oracle_celery.sidecar import events
+from oracle_celery.sidecar import events, half_open
 from oracle_celery.sidecar.auth import viewer_of
 from oracle_celery.sidecar.broadcaster import Broadcaster
 from oracle_celery.sidecar.outlet import Outlets
@@ -118,7 +118,8 @@ class Streams:
 
 async def begin(request: web.Request) -> EventSourceResponse:
     """The head of a stream is sent. A client that is gone by then is nothing to complain about."""
-    response = EventSourceResponse(ping_interval=NEVER_SECONDS, send_timeout=SEND_TIMEOUT_SECONDS)
+    # aiohttp-sse sets the connection's TCP_USER_TIMEOUT by it, in place of ours
+    response = EventSourceResponse(ping_interval=NEVER_SECONDS, send_timeout=half_open.UNACKNOWLEDGED_SECONDS)
     response.headers["Cache-Control"] = "no-store, no-transform"
     try:
         await response.prepare(request)
