@@ -17,7 +17,6 @@ import logging
 import os
 import re
 import threading
-import time
 import uuid
 import weakref
 from pathlib import Path
@@ -26,13 +25,14 @@ from typing import TYPE_CHECKING, Any
 from celery.signals import beat_init
 
 from oracle_celery import task_logs, task_progress
+from oracle_celery.confirmation import Confirmation
 from oracle_celery.console import Console
 from oracle_celery.correlations import Correlations
 from oracle_celery.desired_state import DesiredState
 from oracle_celery.errors import ConfigurationError
 from oracle_celery.guest import Guest
 from oracle_celery.instrumentation import Instrumentation, require
-from oracle_celery.journal import COMMITTED_SUFFIX, LOGS, MESSAGES, PRODUCERS, TRANSITIONS, Journal
+from oracle_celery.journal import LOGS, MESSAGES, PRODUCERS, TRANSITIONS, Journal
 from oracle_celery.kept_message import MessageKeeper
 from oracle_celery.ownership import Owners
 from oracle_celery.publishing import Publishing
@@ -51,11 +51,6 @@ if TYPE_CHECKING:
 __all__ = ["Oracle", "find"]
 
 logger = logging.getLogger(__name__)
-
-#: Seconds between two looks at how far the recorder has committed.
-COMMITTED_POLL_INTERVAL = 0.002
-#: Seconds in which no task waits after one has waited in vain.
-DEGRADED_INTERVAL = 30.0
 
 _instances: weakref.WeakSet[Oracle] = weakref.WeakSet()
 
@@ -88,7 +83,7 @@ class Oracle(Console):
         self._message_journal: Journal | None = None
         self._recorder: Recorder | None = None
         self._is_flushed_at_exit = False
-        self._degraded_until = 0.0
+        self._confirmation = Confirmation()
         self.guest = Guest(self)
         self.correlations = Correlations()
         self.instrumentation = Instrumentation(self)
@@ -220,28 +215,8 @@ class Oracle(Console):
 
     def wait_until_committed(self) -> None:
         """With ``oracle_durability = "committed"`` a worker's task waits here, bounded, before it returns."""
-        settings = self.settings
-        if settings.durability != "committed" or self.node is None:
-            return
-        mark = self.journal.mark
-        now = time.monotonic()
-        if now < self._degraded_until:
-            return
-        path = mark.path.with_suffix(COMMITTED_SUFFIX)
-        deadline = now + settings.durability_timeout
-        while time.monotonic() < deadline:
-            try:
-                if int(path.read_text()) >= mark.end:
-                    return
-            except (OSError, ValueError):
-                pass
-            time.sleep(COMMITTED_POLL_INTERVAL)
-        self._degraded_until = time.monotonic() + DEGRADED_INTERVAL
-        logger.warning(
-            "Oracle: PostgreSQL has not confirmed a final status within %g s; for %g s tasks return without waiting.",
-            settings.durability_timeout,
-            DEGRADED_INTERVAL,
-        )
+        if self.settings.durability == "committed" and self.node is not None:
+            self._confirmation.wait(self.journal.mark, self.settings.durability_timeout)
 
     def _open_journals(self) -> Journal:
         with self._lock:

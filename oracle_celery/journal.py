@@ -40,6 +40,7 @@ __all__ = [
     "MESSAGES",
     "PRODUCERS",
     "TRANSITIONS",
+    "UNCONFIRMED",
     "FolderLock",
     "Journal",
     "Mark",
@@ -66,6 +67,8 @@ PRODUCERS = "producers"
 SEGMENT_SUFFIX = ".jsonl"
 DROPS_SUFFIX = ".drops"
 COMMITTED_SUFFIX = ".committed"
+#: A file of a folder: as many bytes as final statuses that a task could not wait for (see `confirmation`).
+UNCONFIRMED = "unconfirmed"
 
 #: Bytes after which a writer goes on in a new segment, so that the disk is given back while a process lives on.
 SEGMENT_SIZE = 8 * 1024 * 1024

@@ -31,6 +31,7 @@ from oracle_celery.journal import (
     LOGS,
     MESSAGES,
     TRANSITIONS,
+    UNCONFIRMED,
     FolderLock,
     Segment,
     boot_id,
@@ -82,8 +83,12 @@ class RecorderCounts(msgspec.Struct):
     quarantined: int = 0
     dropped: int = 0
     torn: int = 0
+    #: Final statuses that tasks did not wait for, where they should be committed first.
+    unconfirmed: int = 0
     #: Bytes on disk of the journals that it reads, when a duty was last performed.
     journal_bytes: int = 0
+    #: Seconds by which the database's clock is ahead of this machine's, when it was last read.
+    clock_skew: float = 0.0
     #: Since the last beat: seconds from a task's fact to its commit, at most, and what was sent in how many batches.
     lag: float = 0.0
     recent_batches: int = 0
@@ -402,6 +407,7 @@ class Recorder:
         if now >= self._next_clock:
             database_ns, monotonic_ns = store.clock()
             offset = database_ns - monotonic_ns
+            self.counts.clock_skew = (offset + time.monotonic_ns() - time.time_ns()) / 1e9
             if abs(offset - self._offset_ns) > CLOCK_TOLERANCE:
                 self._offset_ns = offset
             self._next_clock = now + CLOCK_INTERVAL
@@ -421,10 +427,12 @@ class Recorder:
                     raise
 
     def _read_folders(self) -> None:
-        dropped = size = 0
+        dropped = unconfirmed = size = 0
         for folder, lock in self._locks.items():
             if lock.is_held:
                 size += folder_size(folder)
+                with contextlib.suppress(OSError):
+                    unconfirmed += (folder / UNCONFIRMED).stat().st_size
                 with contextlib.suppress(OSError):
                     for path in folder.glob(f"*{DROPS_SUFFIX}"):
                         with contextlib.suppress(ValueError):
@@ -436,6 +444,7 @@ class Recorder:
                 "Oracle has dropped %d records in all for lack of room: see oracle_journal_quota and the disk.", dropped
             )
         self.counts.dropped = dropped
+        self.counts.unconfirmed = unconfirmed
         self.counts.journal_bytes = size
 
     def _complain(self, error: OracleError) -> None:

@@ -62,6 +62,7 @@ class RecorderFigures(NamedTuple):
     dropped: int
     quarantined: int
     torn: int
+    unconfirmed: int
     journal_bytes: int | None
     journal_largest: int | None
     lag: float | None  # seconds, of the one that has most

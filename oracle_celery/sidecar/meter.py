@@ -197,6 +197,7 @@ def _of_workers(figures: RecorderFigures) -> Iterator[tuple[str, Sample]]:
         "oracle_dropped_records": figures.dropped,
         "oracle_quarantined_records": figures.quarantined,
         "oracle_torn_records": figures.torn,
+        "oracle_unconfirmed_statuses": figures.unconfirmed,
         "oracle_recorder_lag_seconds": figures.lag,
         "oracle_recorder_batches": batches,
         "oracle_recorder_batch_records": (figures.recent_records or 0) / batches if batches else None,

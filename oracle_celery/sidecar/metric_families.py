@@ -107,6 +107,7 @@ _LISTED = (
     Family("oracle_dropped_records", "gauge", "Records that living workers had no room for."),
     Family("oracle_quarantined_records", "gauge", "Records of living workers that PostgreSQL refused."),
     Family("oracle_torn_records", "gauge", "Records of living workers that were cut off by a process's death."),
+    Family("oracle_unconfirmed_statuses", "gauge", "Final statuses that tasks of living workers did not wait for."),
     Family(
         "oracle_recorder_lag_seconds",
         "gauge",

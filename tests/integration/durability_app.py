@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import time
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -15,6 +17,7 @@ app = Celery("durable", broker=os.environ.get("DURABLE_BROKER", "memory://"))
 app.conf.update(
     oracle_url=os.environ.get("DURABLE_DATABASE"),
     oracle_durability="committed",
+    oracle_beat_interval=1.0,
     oracle_durability_timeout=float(os.environ.get("DURABLE_TIMEOUT", "30")),
     broker_connection_retry_on_startup=True,
     task_acks_late=True,
@@ -53,3 +56,13 @@ def succeed() -> int:
 @app.task(shared=False, name="durable.fail", base=WitnessingTask if os.environ.get("DURABLE_WITNESS") else Task)
 def fail() -> None:
     raise ValueError("broken")
+
+
+@app.task(shared=False, bind=True, name="durable.work")
+def work(self: Task, witness: str, seconds: float, fails: bool) -> None:
+    """Writes its id to a file as the last thing it does."""
+    time.sleep(seconds)
+    with Path(witness).open("a") as file:
+        file.write(f"{self.request.id}\n")
+    if fails:
+        raise ValueError("broken")

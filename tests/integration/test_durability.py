@@ -54,7 +54,7 @@ OUTCOMES = {"succeed": "completed", "fail": "failed"}
 def test_only_the_first_task_waits_for_a_database_that_is_away(
     start_worker: StartWorker, redis_url: str, private_postgres: PostgresServer, tmp_path: Path
 ) -> None:
-    """Tasks go on without PostgreSQL, which is said once; when it is back, every outcome is in it."""
+    """Tasks go on without PostgreSQL, which is said once and counted; when it is back, every outcome is in it."""
     with psycopg.connect(private_postgres.dsn(), autocommit=True) as connection:
         schema.migrate(connection)
     worker = start_worker(
@@ -80,3 +80,10 @@ def test_only_the_first_task_waits_for_a_database_that_is_away(
         return {task_id for (task_id,) in rows}
 
     eventually(lambda: completed() == set(ids), "every outcome is known")
+
+    def told() -> list[int]:
+        with psycopg.connect(private_postgres.dsn()) as connection:
+            rows = connection.execute("SELECT (counts ->> 'unconfirmed')::int FROM oracle.worker").fetchall()
+        return [count for (count,) in rows]
+
+    eventually(lambda: told() == [TASKS], "the worker's record says how many were not waited for")

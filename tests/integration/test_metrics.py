@@ -211,7 +211,7 @@ async def _finished(database: str) -> dict[tuple[str, str], float]:
 async def test_it_tells_what_recorders_told(database: str) -> None:
     """Of workers that live: what they lost, how far behind they are, and how large their batches were."""
     told_by = (
-        {"dropped": 5, "quarantined": 2, "torn": 1, "journal_bytes": 100, "lag": 0.5}
+        {"dropped": 5, "quarantined": 2, "torn": 1, "unconfirmed": 7, "journal_bytes": 100, "lag": 0.5}
         | {"recent_batches": 3, "recent_bytes": 900, "recent_records": 30},
         {
             "dropped": 1,
@@ -239,6 +239,7 @@ async def test_it_tells_what_recorders_told(database: str) -> None:
         "oracle_dropped_records": 6,
         "oracle_quarantined_records": 2,
         "oracle_torn_records": 1,
+        "oracle_unconfirmed_statuses": 7,
         "oracle_journal_bytes": 400,
         "oracle_largest_journal_bytes": 300,
         "oracle_recorder_lag_seconds": 2.5,

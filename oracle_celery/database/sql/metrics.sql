@@ -69,6 +69,7 @@ SELECT count(*) FILTER (WHERE state = 'alive'), count(*) FILTER (WHERE state = '
     coalesce(sum((counts ->> 'dropped')::bigint) FILTER (WHERE is_living), 0)::bigint,
     coalesce(sum((counts ->> 'quarantined')::bigint) FILTER (WHERE is_living), 0)::bigint,
     coalesce(sum((counts ->> 'torn')::bigint) FILTER (WHERE is_living), 0)::bigint,
+    coalesce(sum((counts ->> 'unconfirmed')::bigint) FILTER (WHERE is_living), 0)::bigint,
     (sum((counts ->> 'journal_bytes')::bigint) FILTER (WHERE is_living))::bigint,
     max((counts ->> 'journal_bytes')::bigint) FILTER (WHERE is_living),
     max((counts ->> 'lag')::float8) FILTER (WHERE is_living),
