@@ -16,6 +16,7 @@ __all__ = [
     "BrokerUnavailable",
     "BulkNotFound",
     "ConfigurationError",
+    "ConnectionsExhausted",
     "DatabaseUnavailable",
     "EmbeddedUnavailable",
     "GroupNotFound",
@@ -49,6 +50,10 @@ class ConfigurationError(OracleError, ImproperlyConfigured):  # type: ignore[mis
 
 class DatabaseUnavailable(OracleError):
     """PostgreSQL does not answer ({detail}). Check that it runs and that oracle_url is right."""
+
+
+class ConnectionsExhausted(DatabaseUnavailable):
+    """PostgreSQL takes no more connections ({detail}). Close some, or raise max_connections."""
 
 
 class QueryTooBroad(DatabaseUnavailable):

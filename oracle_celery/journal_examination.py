@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from oracle_celery.finding import Finding, attention, fine, wrong
+from oracle_celery.finding import Finding, attention, fine, size, wrong
 from oracle_celery.journal import DROPS_SUFFIX, SEGMENT_SUFFIX, Segment, folder_size
 from oracle_celery.settings import Settings
 
@@ -16,6 +17,8 @@ __all__ = ["examine_journal"]
 
 #: Share of the quota that a journal fills only while the database is away.
 JOURNAL_SHARE = 0.5
+#: Bytes below which a disk counts as full: a journal's writer needs a little at a time.
+DISK_LEAST = 16 * 2**20
 
 
 def examine_journal(settings: Settings) -> Iterator[Finding]:
@@ -24,42 +27,64 @@ def examine_journal(settings: Settings) -> Iterator[Finding]:
     problem = _unwritable(folder)
     if problem is not None:
         yield wrong(
-            "journal",
+            "journal/unwritable",
             f"{folder} cannot be written: {problem}",
             "Give this user the right to write there, or set oracle_state_dir: without a journal, whatever happens "
             "while PostgreSQL is away is forgotten.",
         )
         return
     free = shutil.disk_usage(_existing(folder)).free
-    if free < settings.journal_quota:
+    if free < DISK_LEAST:
+        yield wrong(
+            "journal/disk-full",
+            f"Its disk is full, {size(free)} left: what happens on this machine is dropped.",
+            "Make room, or set oracle_state_dir to another disk and restart what runs here.",
+        )
+    elif free < settings.journal_quota:
         yield attention(
-            "journal",
-            f"Its disk has {_size(free)} left, and oracle_journal_quota allows {_size(settings.journal_quota)}.",
+            "journal/disk-short",
+            f"Its disk has {size(free)} left, and oracle_journal_quota allows {size(settings.journal_quota)}.",
             "Make room, lower the quota, or set oracle_state_dir to another disk.",
         )
-    used = sum(folder_size(node) for node in _nodes(settings))
-    dropped = sum(_count(path) for node in _nodes(settings) for path in node.glob(f"*{DROPS_SUFFIX}"))
+    nodes = _nodes(settings)
+    sizes = {node: folder_size(node) for node in nodes}
+    full = [node.name for node, used in sizes.items() if used >= settings.journal_quota]
+    if full:
+        yield wrong(
+            "journal/quota",
+            f"{', '.join(full)}: oracle_journal_quota is reached, log lines and kept messages are dropped, other facts "
+            "next.",
+            "Bring PostgreSQL back; what is there is sent as soon as it answers. Or raise the quota.",
+        )
+    dropped = sum(_count(path) for node in nodes for path in node.glob(f"*{DROPS_SUFFIX}"))
     if dropped:
         yield attention(
-            "journal",
+            "journal/dropped",
             f"{dropped} facts were dropped on this machine, because the quota was reached or the disk was full.",
             "Keep PostgreSQL away for less long, or raise oracle_journal_quota. Final statuses go last.",
         )
+    if orphaned := sum(_unsent(node) for node in nodes if not _is_read(node)):
+        yield attention(
+            "journal/orphaned",
+            f"{size(orphaned)} of processes that are gone wait on this machine, and nobody reads them.",
+            "Start a worker here, or anything that sends tasks, as this user: whoever runs adopts them.",
+        )
     if forgotten := _forgotten(settings):
         yield attention(
-            "journal",
-            f"{_size(forgotten)} wait on this machine for another oracle_url than this one.",
+            "journal/other-address",
+            f"{size(forgotten)} wait on this machine for another oracle_url than this one.",
             "Start a worker with that address once. Where it was this database's, before it moved: stop this machine's "
             f"workers, move the folders {settings.journal_path.parent}/*/* to {settings.journal_path}, and start them.",
         )
+    used = sum(sizes.values())
     if used > JOURNAL_SHARE * settings.journal_quota:
         yield attention(
-            "journal",
-            f"{_size(used)} wait on this machine to be recorded.",
+            "journal/backlog",
+            f"{size(used)} wait on this machine to be recorded.",
             "See whether PostgreSQL answers: a worker that runs sends them as soon as it does.",
         )
     else:
-        yield fine("journal", f"{_size(used)} in {settings.journal_path}, {_size(free)} free.")
+        yield fine("journal/fine", f"{size(used)} in {settings.journal_path}, {size(free)} free.")
 
 
 def _nodes(settings: Settings) -> list[Path]:
@@ -71,14 +96,34 @@ def _nodes(settings: Settings) -> list[Path]:
 
 def _forgotten(settings: Settings) -> int:
     """Bytes of journals of other addresses that nobody writes any more: who reads them deletes them within seconds."""
-    size = 0
+    found = 0
     with contextlib.suppress(OSError):
-        for path in settings.journal_path.parent.glob(f"*/*/*{SEGMENT_SUFFIX}"):
-            segment = None if path.is_relative_to(settings.journal_path) else Segment.open(path)
-            if segment is not None:
-                size += segment.remaining() if segment.is_finished() else 0
-                segment.close()
-    return size
+        for node in settings.journal_path.parent.glob("*/*"):
+            found += 0 if node.is_relative_to(settings.journal_path) else _unsent(node)
+    return found
+
+
+def _unsent(node: Path) -> int:
+    """Bytes of segments that nobody writes any more."""
+    found = 0
+    for path in node.glob(f"*{SEGMENT_SUFFIX}"):
+        segment = Segment.open(path)
+        if segment is not None:
+            found += segment.remaining() if segment.is_finished() else 0
+            segment.close()
+    return found
+
+
+def _is_read(node: Path) -> bool:
+    """Whether a living process reads the folder. Looks at its lock without taking it from anybody."""
+    try:
+        with (node / ".lock").open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _existing(folder: Path) -> Path:
@@ -101,11 +146,3 @@ def _count(path: Path) -> int:
         return int(path.read_text() or 0)
     except (OSError, ValueError):
         return 0
-
-
-def _size(count: float) -> str:
-    for unit in ("bytes", "KiB", "MiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}"
-        count /= 1024
-    return f"{count:.1f} GiB"

@@ -19,6 +19,9 @@ import psycopg
 import pytest
 
 from oracle_celery.database import schema
+from oracle_celery.database.examination import examine_database
+from oracle_celery.database_findings import database_findings, unreachable
+from oracle_celery.errors import OracleError
 from oracle_celery.journal import Journal
 from oracle_celery.recorder import Recorder
 from oracle_celery.records import encode_line
@@ -97,13 +100,20 @@ TROUBLES: dict[str, Trouble] = {
     "read-only transaction": read_only,
     "No space left on device": disk_full,
 }
+#: What the doctor calls them.
+CODES = {
+    "too many clients": "database/connections-exhausted",
+    "lock timeout": "database/blocked",
+    "read-only transaction": "database/read-only",
+    "No space left on device": "database/disk-full",
+}
 
 
 @pytest.mark.parametrize("said", TROUBLES)
 def test_it_is_said_waited_for_and_heals(
     said: str, private_postgres: PostgresServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Every fact of before, during and after arrives, once."""
+    """Every fact of before, during and after arrives, once; and the doctor finds it meanwhile."""
     with _database(private_postgres, tmp_path, is_small=said == "No space left on device"):
         settings = Settings(app_name="trouble", url=private_postgres.dsn(DATABASE), state_dir=str(tmp_path / "state"))
         folder = settings.journal_path / "worker"
@@ -117,6 +127,7 @@ def test_it_is_said_waited_for_and_heals(
                 ids += _tell(journal, "during")
                 eventually(lambda: said in caplog.text, "it says what the matter is")
                 ids += _tell(journal, "on")
+                assert CODES[said] in _diagnosis(settings)
                 thread = recorder._thread
                 assert thread is not None
                 assert thread.is_alive()
@@ -125,6 +136,7 @@ def test_it_is_said_waited_for_and_heals(
             assert sorted(_facts(private_postgres)) == sorted(ids)
             assert recorder.counts.quarantined == recorder.counts.dropped == 0
             eventually(lambda: not recorder.is_away, "it knows that all is well")
+            assert _diagnosis(settings) == set()
         finally:
             recorder.stop(10)
     complaints = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
@@ -154,6 +166,16 @@ def test_a_server_that_hangs_is_left_for_one_that_answers(private_postgres: Post
             assert sorted(_facts(private_postgres)) == sorted(ids)
         finally:
             recorder.stop(10)
+
+
+def _diagnosis(settings: Settings) -> set[str]:
+    """Codes of what is wrong with the database."""
+    assert settings.url is not None
+    try:
+        found = list(database_findings(examine_database(settings.url, None), settings))
+    except OracleError as error:
+        found = [unreachable(error)]
+    return {finding.code for finding in found if finding.grade == "wrong"}
 
 
 @contextmanager

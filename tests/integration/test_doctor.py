@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import socket
+import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,14 +16,17 @@ import pytest
 from celery import Celery
 from celery.bin.base import CLIContext
 from click.testing import CliRunner, Result
+from kombu import Queue
 from psycopg.conninfo import make_conninfo
 
-from oracle_celery import cli
-from oracle_celery.journal import Journal
+from oracle_celery import __version__, cli
+from oracle_celery.journal import FolderLock, Journal
 from oracle_celery.recorder import Recorder
 from oracle_celery.records import encode_line
 from oracle_celery.settings import Settings
+from oracle_celery.settings_examination import examine_settings
 from tests.factories import Feeder, transition
+from tests.faults.replicas import Replicas, running_replicas
 from tests.ledger import sent
 from tests.local_processes import LocalWorker
 from tests.pgbouncer_fixtures import POOL_SIZE, Pgbouncer
@@ -29,6 +34,7 @@ from tests.polling import eventually
 
 APP = "tests.acceptance.signal_app"
 NOBODY_LISTENS = "redis://127.0.0.1:1/0"
+AWAY_RABBITMQ = "amqp://127.0.0.1:1//"
 
 
 @pytest.fixture
@@ -46,6 +52,11 @@ def app(database: str, redis_url: str, tmp_path: Path) -> Iterator[Celery]:
     )
     yield app
     app.close()
+
+
+@pytest.fixture
+def replicas() -> Iterator[Replicas]:
+    yield from running_replicas()
 
 
 def _environment(broker: str, database: str, folder: Path) -> dict[str, str]:
@@ -213,6 +224,13 @@ def test_a_standby_is_judged(app: Celery, database: str, empty_database: str) ->
         assert _the(_found(app), word)["grade"] == grade
 
 
+@pytest.mark.usefixtures("_hasty")
+def test_an_oracle_that_is_off_is_found(app: Celery) -> None:
+    """It is somebody's choice, and easily forgotten."""
+    app.conf.oracle_enabled = False
+    assert "settings/disabled" in _codes(_found(app))
+
+
 def test_settings_that_lose_tasks_are_named(app: Celery) -> None:
     """Each with what to set instead; none of them is wrong, they are somebody's choice."""
     app.conf.update(task_acks_late=False, task_publish_retry=False, broker_transport_options={}, task_always_eager=True)
@@ -267,11 +285,197 @@ def test_facts_for_another_address_are_found(app: Celery, database: str) -> None
 
 def test_a_transaction_that_has_been_open_for_long_is_found(app: Celery, monkeypatch: pytest.MonkeyPatch) -> None:
     """With whose it is and how to end it."""
-    monkeypatch.setattr("oracle_celery.doctor.OLD_TRANSACTION", 0.0)
+    monkeypatch.setattr("oracle_celery.database_findings.OLD_TRANSACTION", 0.0)
     with psycopg.connect(app.conf.oracle_url, application_name="forgetful") as connection:
         connection.execute("SELECT 1")
         finding = _the(_found(app), "forgetful")
         assert f"pg_terminate_backend({connection.info.backend_pid})" in finding["advice"]
+
+
+def test_what_is_found_has_a_code(app: Celery, database: str) -> None:
+    """In JSON, the same in every version: programs ask for it."""
+    found = _found(app)
+    assert {"settings/fine", "broker/answers", "database/answers", "clock/fine", "workers/none"} <= _codes(found)
+    assert all(finding["code"].partition("/")[0] == finding["about"] for finding in found)
+
+
+@pytest.mark.parametrize(
+    ("settings", "code"),
+    [
+        ({"task_reject_on_worker_lost": False}, "settings/worker-lost"),
+        ({"worker_prefetch_multiplier": 4}, "settings/prefetch"),
+        ({"task_time_limit": 8_000}, "settings/visibility-limit"),
+        ({"worker_deduplicate_successful_tasks": True}, "settings/deduplicate"),
+        ({"worker_enable_remote_control": False}, "settings/remote-control"),
+        ({"broker_url": AWAY_RABBITMQ}, "settings/confirm-publish"),
+        ({"broker_url": AWAY_RABBITMQ, "task_default_delivery_mode": "transient"}, "settings/transient"),
+        ({"broker_url": AWAY_RABBITMQ, "task_queues": [Queue("mail", durable=False)]}, "settings/fleeting-queue"),
+    ],
+)
+def test_a_setting_that_loses_tasks_is_found(app: Celery, settings: dict[str, Any], code: str) -> None:
+    """Alone among settings that lose none."""
+    app.conf.update(settings)
+    (finding,) = [finding for finding in examine_settings(app) if finding.code == code]
+    assert (finding.grade, bool(finding.advice)) == ("attention", True)
+
+
+@pytest.mark.usefixtures("_hasty")
+@pytest.mark.parametrize(
+    ("broker", "code"), [("redis", "settings/visibility-short"), ("rabbitmq", "settings/consumer-timeout")]
+)
+def test_an_eta_that_the_broker_does_not_wait_for_is_found(
+    app: Celery, database: str, broker: str, code: str, request: pytest.FixtureRequest
+) -> None:
+    """A task that waits for it now: it will run twice."""
+    app.conf.broker_url = request.getfixturevalue(f"{broker}_url")
+    assert code not in _codes(_found(app))
+    with Feeder(database) as feeder:
+        feeder.tell(transition("later", queue="signals", eta=time.time() + 9_000))
+    assert code in _codes(_found(app))
+
+
+@pytest.mark.usefixtures("_hasty")
+def test_a_primary_that_is_a_standby_is_found(app: Celery, replicas: Replicas) -> None:
+    """Its address was the primary's before, or never was; and one that everybody waits for in vain."""
+    app.conf.oracle_url = replicas.standby.dsn()
+    assert _wrongs(_found(app)) == {"database/standby-as-primary"}
+    app.conf.oracle_url = replicas.primary.dsn()
+    assert _wrongs(_found(app)) == set()
+    replicas.cut()
+    replicas.primary.configure(synchronous_standby_names="'nobody'")
+    eventually(lambda: _wrongs(_found(app)) == {"database/no-synchronous-standby"}, "it is found")
+
+
+@pytest.mark.usefixtures("_hasty")
+def test_a_forgotten_slot_is_found(app: Celery, database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With how to drop it."""
+    monkeypatch.setattr("oracle_celery.database_findings.SLOT_KEEPS", 0)
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("SELECT pg_create_physical_replication_slot('forgotten', true)")
+        try:
+            finding = _the(_found(app), "replication slot forgotten")
+        finally:
+            connection.execute("SELECT pg_drop_replication_slot('forgotten')")
+    assert (finding["code"], "pg_drop_replication_slot('forgotten')" in finding["advice"]) == (
+        "database/slot-inactive",
+        True,
+    )
+
+
+@pytest.mark.usefixtures("_hasty")
+def test_rows_without_a_partition_of_their_day_are_found(
+    app: Celery, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not those of the last hour, which a sidecar that starts now gives their place."""
+    with Feeder(database) as feeder:
+        feeder.tell(transition("late"))
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("UPDATE oracle.task_transition SET stored_at = stored_at + interval '9 days'")
+    assert "database/default-partition" not in _codes(_found(app))
+    monkeypatch.setattr("oracle_celery.database.examination.UNPLACED_SECONDS", -10 * 86_400.0)
+    assert _the(_found(app), "nobody has made the partitions")["found"].startswith("task_transition")
+
+
+@pytest.mark.usefixtures("_hasty")
+def test_few_connections_are_found(app: Celery, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as the server has are too few where more are wanted."""
+    monkeypatch.setattr("oracle_celery.database_findings.CONNECTIONS_SPARE", 10_000)
+    assert "database/connections-few" in _codes(_found(app))
+
+
+@pytest.mark.usefixtures("_hasty")
+def test_what_workers_have_told_is_read(app: Celery, database: str) -> None:
+    """Of the living alone: each trouble by itself."""
+    counts = {
+        "dropped": {"dropped": 3},
+        "quarantined": {"quarantined": 2},
+        "unconfirmed": {"unconfirmed": 5},
+        "slow": {"lag": 90.0},
+        "full": {"journal_bytes": 900_000},
+        "early": {"clock_skew": -7.5},
+        "well": {"applied": 10, "lag": 0.2, "clock_skew": 0.01},
+    }
+    with psycopg.connect(database, autocommit=True) as connection:
+        for node, told in (*counts.items(), ("gone", {"dropped": 9})):
+            connection.execute(
+                "INSERT INTO oracle.worker (worker_id, node, origin, pool, concurrency, queues, versions, started_at,"
+                " beat_at, counts, stopped_at) VALUES (gen_random_uuid(), %s, '1@h', 'prefork', 1, '{}',"
+                " jsonb_build_object('oracle', %s::text), now(), now(), %s, CASE %s WHEN 'gone' THEN now() END)",
+                (node, __version__, json.dumps(told), node),
+            )
+    found = [finding for finding in _found(app) if finding["grade"] != "fine"]
+    assert {(finding["code"], finding["found"].split()[0]) for finding in found if "clock" not in finding["code"]} == {
+        ("workers/dropped", "dropped"),
+        ("workers/quarantined", "quarantined"),
+        ("workers/unconfirmed", "unconfirmed"),
+        ("workers/backlog", "slow"),
+        ("workers/backlog", "full"),
+    }
+    assert _the(found, "that of early")["code"] == "clock/worker"
+
+
+def test_a_worker_tells_its_clock(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By how much the database's is ahead of it."""
+    now = time.time_ns
+    monkeypatch.setattr(time, "time_ns", lambda: now() - 3_600 * 10**9)
+    settings = Settings(app_name="late", url=database, state_dir=str(tmp_path))
+    recorder = Recorder(settings, settings.journal_path / "worker")
+    journal = Journal(settings.journal_path / "worker", quota=2**26)
+    recorder.start()
+    try:
+        assert journal.append(encode_line(sent("t", time.monotonic_ns())))
+        eventually(lambda: recorder.counts.applied > 0, "it has a connection")
+        assert recorder.counts.clock_skew == pytest.approx(3_600, abs=60)
+    finally:
+        journal.close()
+        recorder.stop(10)
+
+
+@pytest.mark.usefixtures("_hasty")
+def test_journals_of_the_dead_are_found_where_nobody_reads_them(app: Celery) -> None:
+    """Until somebody does."""
+    settings = Settings.from_celery(app)
+    folder = settings.journal_path / "dead"
+    journal = Journal(folder, quota=2**26)
+    assert journal.append(encode_line(sent("waits", 0)))
+    lock = FolderLock(folder)
+    assert lock.acquire()
+    journal.close()
+    assert "journal/orphaned" not in _codes(_found(app)), "somebody reads it"
+    lock.release()
+    assert _the(_found(app), "nobody reads them")["code"] == "journal/orphaned"
+
+
+def test_a_full_journal_is_found(app: Celery) -> None:
+    """One of several: each has the quota for itself."""
+    app.conf.oracle_journal_quota = 1_048_576
+    for name, size in (("empty", 0), ("full", 1_048_576)):
+        node = _journal_of(app) / name
+        node.mkdir(parents=True)
+        (node / "transitions.1.jsonl").write_bytes(b"x" * size)
+    assert _the(_found(app), "oracle_journal_quota is reached")["found"].startswith("full:")
+
+
+def test_a_full_disk_is_found(app: Celery, tmp_path: Path) -> None:
+    """A small one, of the journal alone."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(disk)], capture_output=True)
+    if mounted.returncode != 0:
+        pytest.skip("A full disk needs the right to mount a small one: run as root.")
+    try:
+        app.conf.oracle_state_dir = str(disk)
+        assert _the(_found(app), "Its disk is full")["code"] == "journal/disk-full"
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def _codes(found: list[dict[str, Any]]) -> set[str]:
+    return {finding["code"] for finding in found}
+
+
+def _wrongs(found: list[dict[str, Any]]) -> set[str]:
+    return {finding["code"] for finding in found if finding["grade"] == "wrong"}
 
 
 def _journal_of(app: Celery) -> Path:
