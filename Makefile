@@ -17,7 +17,7 @@ BENCH_READY := $(VENV)/.ready-bench
 RELEASE_READY := $(VENV)/.ready-release
 SERVERS_READY := $(VENV)/.ready-servers
 
-.PHONY: help demo screenshots diagrams docs setup test test-full faults faults-full lint format release-check bench bench-page bench-size bench-soak bench-full comparison clean distclean
+.PHONY: help demo screenshots diagrams docs setup test test-full faults faults-full soak lint format release-check bench bench-page bench-size bench-soak bench-full comparison clean distclean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ faults: $(DEV_READY) $(SERVERS_READY) ## Kill and restart everything under load,
 
 faults-full: $(DEV_READY) $(SERVERS_READY) ## The same at full size: a quarter of an hour and more
 	ORACLE_FAULTS=full $(BIN)/python -m pytest tests/faults tests/integration/test_recorder.py tests/acceptance/test_first_hour.py $(ARGS)
+
+soak: $(DEV_READY) $(SERVERS_READY) ## See for two hours whether anything grows or is left over (ARGS="--minutes 30 --rate 25")
+	$(BIN)/python -m tests.soak $(ARGS)
 
 release-check: lint $(RELEASE_READY) $(SERVERS_READY) ## Build it, install it beside the oldest and the newest dependencies, and use it there
 	$(BIN)/python -m pytest tests/release --durations 0 $(ARGS)
