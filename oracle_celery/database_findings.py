@@ -13,7 +13,7 @@ from oracle_celery.settings import Settings
 __all__ = ["CLOCK_TOLERANCE", "database_findings", "standby_findings", "unreachable"]
 
 #: The oldest PostgreSQL that Oracle supports, as its `server_version_num`.
-OLDEST_SERVER = 140_000
+OLDEST_SERVER = 150_000
 #: Seconds by which clocks may differ before times on the page look odd.
 CLOCK_TOLERANCE = 2.0
 #: Connections that should be left to others.

@@ -66,7 +66,7 @@ if [ -n "$wanted" ]; then
     echo "The tests need what is missing here: $wanted" >&2
     for name in $wanted; do
         case $name in
-        postgresql) echo "  postgresql: install PostgreSQL 14 or newer (initdb and pg_ctl)" >&2 ;;
+        postgresql) echo "  postgresql: install PostgreSQL 15 or newer (initdb and pg_ctl)" >&2 ;;
         pgbouncer) echo "  pgbouncer: install pgbouncer 1.18 or newer" >&2 ;;
         rabbitmq-server) echo "  rabbitmq-server: install RabbitMQ, or start Docker" >&2 ;;
         redis-server) echo "  redis-server: install Redis, or start Docker" >&2 ;;

@@ -3,7 +3,6 @@
 
 -- name: restored_transaction
 -- The next number of this server, where one of the history is larger already. Asked at every start, so only by indexes.
--- (PostgreSQL 14 knows no max of these numbers.)
 SELECT n.txid::text::bigint
 FROM (SELECT pg_snapshot_xmax(pg_current_snapshot())::text::xid8) AS n (txid),
     LATERAL (
