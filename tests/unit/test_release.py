@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from oracle_celery import __version__
-from oracle_celery.doctor import OLDEST_SERVER
+from oracle_celery.database_findings import OLDEST_SERVER
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PYPROJECT: dict[str, Any] = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
