@@ -37,9 +37,12 @@ docs: $(DEV_READY) $(SERVERS_READY) ## Write the pages of docs/ that are made fr
 setup: $(DEV_READY) ## Make the virtual environment with everything that tests and linters need
 
 # Three at a time, on two cores too: tests wait for real servers much of their time. tests/conftest.py says which stay
-# together.
+# together. Hundreds of programs are started: our modules are compiled once.
 test: lint $(SERVERS_READY) ## Lint, then run all tests on real servers
-	$(BIN)/python -m pytest -n 3 --dist loadfile --durations 15 $(ARGS)
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 3 --dist loadfile --durations 15 $(ARGS)
+
+test-full: lint $(SERVERS_READY) ## The same in the long forms: storms at full size, the page's walk in both languages (an hour)
+	PYTHONDONTWRITEBYTECODE= ORACLE_FAULTS=full $(BIN)/python -m pytest -n 3 --dist loadfile --durations 15 $(ARGS)
 
 faults: $(DEV_READY) $(SERVERS_READY) ## Kill and restart everything under load, in a few minutes
 	$(BIN)/python -m pytest tests/faults $(ARGS)
