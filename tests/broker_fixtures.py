@@ -28,9 +28,13 @@ __all__ = ["LocalSidecar", "LocalWorker", "RabbitServer", "RedisServer"]
 
 START_SECONDS = 60
 POLL_SECONDS = 0.05
-#: Virtual hosts made by one call of rabbitmqctl, which takes half a second whatever it does.
-VIRTUAL_HOSTS_PER_CALL = 10
+#: Virtual hosts made by the first call of rabbitmqctl, which takes a second whatever it does; each further one makes
+#: twice as many.
+FIRST_VIRTUAL_HOSTS = 4
 REDIS_DATABASES = 256
+
+#: One scheduler, and nobody who waits does so busily.
+FRUGAL = "+S 1:1 +sbwt none +sbwtdcpu none +sbwtdio none"
 
 RABBITMQ_IMAGE = "rabbitmq:3"
 REDIS_IMAGE = "redis:7"
@@ -44,6 +48,7 @@ class RabbitServer:
         self.base = Path(tempfile.mkdtemp(prefix="oracle-rabbit-"))
         self._server: LocalProcess
         self._virtual_hosts: list[str] = []
+        self._next_virtual_hosts = FIRST_VIRTUAL_HOSTS
         self._numbers = itertools.count()
         programs = _rabbitmq_programs()
         self._mapper_port = free_port()
@@ -78,7 +83,7 @@ class RabbitServer:
             "RABBITMQ_CONFIG_FILE": str(nothing),
             "RABBITMQ_CONF_ENV_FILE": str(nothing),
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(nothing),
-            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 1:1",
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": FRUGAL,
         }
 
     def start(self) -> None:
@@ -92,7 +97,8 @@ class RabbitServer:
     def new_url(self) -> str:
         """The address of a virtual host that nobody has used."""
         if not self._virtual_hosts:
-            self._virtual_hosts = [f"test{next(self._numbers)}" for _ in range(VIRTUAL_HOSTS_PER_CALL)]
+            self._virtual_hosts = [f"test{next(self._numbers)}" for _ in range(self._next_virtual_hosts)]
+            self._next_virtual_hosts *= 2
             lines = [
                 f'rabbit_vhost:add(<<"{name}">>, <<"guest">>),'
                 f' rabbit_auth_backend_internal:set_permissions(<<"guest">>, <<"{name}">>,'

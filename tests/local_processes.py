@@ -19,11 +19,11 @@ from typing import Self
 import pytest
 
 from tests.nursery import Child, nursery
+from tests.polling import pauses
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 READY_SECONDS = 60
-STOP_SECONDS = 30
-POLL_SECONDS = 0.02
+STOP_SECONDS = 60
 #: Those that change nothing in Python before Celery is imported.
 WARM_POOLS = frozenset({"prefork", "solo", "threads"})
 
@@ -71,13 +71,13 @@ class LocalProcess:
 
     def wait_until(self, condition: Callable[[], bool], what: str, timeout: float) -> None:
         """Fails with the log's end where `condition` does not come true, or the process ends before."""
-        deadline = time.monotonic() + timeout
+        deadline, pause = time.monotonic() + timeout, pauses()
         while not condition():
             if not self.is_alive:
                 pytest.fail(f"{self} ended with {self.returncode} before {what}:\n{self.log[-4000:]}")
             if time.monotonic() > deadline:
                 pytest.fail(f"{self}: waited {timeout:g} s in vain until {what}:\n{self.log[-4000:]}")
-            time.sleep(POLL_SECONDS)
+            time.sleep(next(pause))
 
     def wait_for_log(self, text: str, timeout: float = READY_SECONDS) -> None:
         self.wait_until(lambda: text in self.log, f"it logs {text!r}", timeout)

@@ -15,14 +15,14 @@ from celery import Celery
 
 from tests.acceptance import signal_app
 from tests.local_processes import LocalBeat, LocalSidecar, LocalWorker
+from tests.polling import pauses
 from tests.tokens import local_bearer
 
-__all__ = ["Station"]
+__all__ = ["DEADLINE", "Station"]
 
 MODULE = "tests.acceptance.signal_app"
 #: Seconds in which a fact must have come all the way.
 DEADLINE = 60.0
-POLL_SECONDS = 0.02
 
 
 class Station:
@@ -161,12 +161,12 @@ class Station:
         timeout: float = DEADLINE,
     ) -> Any:
         """The first true answer of `look`."""
-        deadline = time.monotonic() + timeout
+        deadline, pause = time.monotonic() + timeout, pauses()
         while not (found := look()):
             if time.monotonic() > deadline:
                 shown = "" if evidence is None else json.dumps(evidence(), indent=1)
                 raise AssertionError(f"waited {timeout:g} s in vain until {what}\n{shown}")
-            time.sleep(POLL_SECONDS)
+            time.sleep(next(pause))
         return found
 
     @contextmanager
