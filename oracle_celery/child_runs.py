@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from celery import signals
 from celery.app import trace
+from celery.exceptions import Reject
 
 from oracle_celery.correlations import forget_correlation
 from oracle_celery.run import HIDDEN_TASKS, RUN_ID, STARTED_AT
@@ -100,6 +101,13 @@ class ChildRuns:
                 guest.count_failure()
             try:
                 outcome = tracer(uuid, args, kwargs, request)
+            except Reject as rejection:
+                if self._is_watching and not self._is_handed_over:  # else ``task_postrun`` has told
+                    try:
+                        facts.tell_rejected(request, uuid, rejection)
+                    except Exception:  # noqa: BLE001
+                        guest.count_failure()
+                raise
             finally:
                 if self._is_handed_over:
                     self._take_back()

@@ -17,6 +17,7 @@ appends it to the journal. Which signal fires where, in which process and in whi
 from __future__ import annotations
 
 import collections
+import sys
 import time
 import weakref
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,7 @@ from billiard.einfo import ExceptionInfo
 from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 from celery import signals
 from celery.exceptions import Reject, SoftTimeLimitExceeded
-from celery.states import IGNORED, REJECTED
+from celery.states import IGNORED, REJECTED, SUCCESS
 
 from oracle_celery import message, task_logs
 from oracle_celery.correlations import correlation_of, forget_correlation
@@ -63,6 +64,9 @@ _NOTHING: dict[str, Any] = {}
 #: Received tasks whose receipt may wait to be told; beyond it is told at once.
 WAITING_LIMIT = 10_000
 
+#: Runs that have succeeded last: a handler of their end may fail after as many others have succeeded meanwhile.
+SUCCEEDED_LIMIT = 1_000
+
 #: In a second.
 NANOSECONDS = 1e9
 
@@ -81,8 +85,8 @@ class TaskSignals:
         self._runs: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
         self._waiting: collections.deque[tuple[int, Any]] = collections.deque()
         self._mint = RunMint()
-        #: The run that has succeeded last, and the task that Celery itself failed around last.
-        self._succeeded: str | None = None
+        #: The runs that have succeeded last, and the task that Celery itself failed around last.
+        self._succeeded: collections.deque[str | None] = collections.deque(maxlen=SUCCEEDED_LIMIT)
         self._failed_outside: str | None = None
 
     def connect(self) -> None:
@@ -179,7 +183,7 @@ class TaskSignals:
             **self._describe(fields, fields.get("args"), fields.get("kwargs")),
         )
         self.oracle.instrumentation.tell_outcome(fields, request.id, sender.name, Status.CANCELLED.word, reason)
-        self._fail_chord_body(request, request.id, None)
+        self._fail_chord_body(fields, request.id, None)
 
     def _why_revoked(self, task_id: str, *, terminated: bool, expired: bool) -> str:
         if expired:
@@ -285,7 +289,7 @@ class TaskSignals:
     ) -> None:
         """A run has come to its good end."""
         settings = self.oracle.settings
-        self._succeeded = fields.get(RUN_ID)
+        self._succeeded.append(fields.get(RUN_ID))
         record = Transition(
             task_id=identifier(task_id) or "",
             status=COMPLETED,
@@ -340,6 +344,8 @@ class TaskSignals:
             reason = "soft_time_limit"
             error["error_message"] = "The soft time limit was exceeded."
         request = self._request_of(sender, task_id)
+        if FAILED_OUTSIDE in run_fields(request):
+            return  # the same again, and others have started meanwhile
         if reason is None and CANCEL_RAISED in run_fields(request):
             reason = "cancel_too_late"
         if request is None and is_main:
@@ -356,7 +362,7 @@ class TaskSignals:
             self.oracle.instrumentation.tell_outcome(
                 run_fields(request), task_id, sender.name, Status.FAILED.word, reason or "failed"
             )
-        self._fail_chord_body(request, task_id, exception)
+        self._fail_chord_body(run_fields(request), task_id, exception)
 
     def on_internal_error(
         self, sender: Any, *, task_id: str, request: Any = None, exception: Any = None, einfo: Any = None, **_: Any
@@ -366,7 +372,7 @@ class TaskSignals:
         fields = request if isinstance(request, dict) else run_fields(request)
         if sender.app is not self.app or sender.name in HIDDEN_TASKS or RUN_ID not in fields:
             return
-        if FAILED_OUTSIDE in fields or fields[RUN_ID] == self._succeeded:
+        if FAILED_OUTSIDE in fields or fields[RUN_ID] in self._succeeded:
             return  # known; or its result is stored, and a handler of its end has failed
         fields[FAILED_OUTSIDE], self._failed_outside = True, task_id
         is_written = self._record(
@@ -380,6 +386,29 @@ class TaskSignals:
             **self._describe_error(exception, einfo),
         )
         if is_written:
+            self.oracle.wait_until_committed()
+        self._fail_chord_body(fields, task_id, exception)
+
+    def tell_rejected(self, fields: dict[str, Any], task_id: Any, rejection: Reject) -> None:
+        """A Reject has left Celery's tracer: one from ``on_success``, behind which no signal of a success comes, or
+        one of a message whose task had succeeded before."""
+        if fields.get(RUN_ID) in self._succeeded:
+            return
+        settings, now = self.oracle.settings, time.monotonic_ns()
+        is_requeued = bool(rejection.requeue)
+        is_written = self._record(
+            task_id,
+            status=Status.PENDING if is_requeued else Status.FAILED,
+            rank=Rank.GIVEN_BACK if is_requeued else Rank.REPORTED,
+            at=now,
+            reason="requeued" if is_requeued else "rejected",
+            retries=fields.get("retries") or 0,
+            run_id=fields.get(RUN_ID),
+            run_at=fields.get(RUN_AT),
+            runtime=(now - fields[STARTED_AT]) / NANOSECONDS if STARTED_AT in fields else None,
+            **({} if is_requeued else describe_rejection(rejection, settings.error_limit, settings.redaction)),
+        )
+        if is_written and not is_requeued:
             self.oracle.wait_until_committed()
 
     def tell_stored_success(self, request: Any, result: Any) -> None:
@@ -415,12 +444,15 @@ class TaskSignals:
             return
         request, settings = sender.request, self.oracle.settings
         task_logs.tell_end(self.oracle, request)
+        if state == SUCCESS and isinstance(rejection := sys.exception(), Reject):
+            self.tell_rejected(request.__dict__, request.id, rejection)
+            return
         if state is not None and state != IGNORED and state != REJECTED:
             return
         if state == IGNORED:
             if isinstance(retval, TaskCancelled):
                 self._end(request, Status.CANCELLED, Rank.REPORTED, reason="cancelled")
-                self._fail_chord_body(request, request.id, retval)
+                self._fail_chord_body(run_fields(request), request.id, retval)
                 revoke_result(sender, request)
             elif request.__dict__.get(REPLACED):
                 self._end(request, Status.PENDING, Rank.GIVEN_BACK, reason="replaced")
@@ -485,9 +517,8 @@ class TaskSignals:
         settings = self.oracle.settings
         return describe_error(exception, einfo, settings.error_limit, settings.redaction)
 
-    def _fail_chord_body(self, request: Any, task_id: str, exception: Any) -> None:
+    def _fail_chord_body(self, fields: dict[str, Any], task_id: str, exception: Any) -> None:
         """The body of a chord is published when its header is done; with a failed header that is never."""
-        fields = run_fields(request)
         body = fields.get("chord")
         options = body.get("options") if isinstance(body, dict) else None
         if body is None or not isinstance(options, dict) or not options.get("task_id"):

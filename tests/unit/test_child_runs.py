@@ -8,6 +8,7 @@ import logging
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -26,7 +27,11 @@ RUN_SIGNALS = (signals.task_prerun, signals.task_success, signals.task_postrun)
 
 
 class Afterwards(Task):
-    """Does what a test wants once its success is stored."""
+    """Does what a test wants once its success is stored, before and after it is told."""
+
+    def on_success(self, *_: Any, **__: Any) -> None:
+        if (action := self.request.__dict__.get("at_success")) is not None:
+            action()
 
     def after_return(self, *_: Any, **__: Any) -> None:
         if (action := self.request.__dict__.get("afterwards")) is not None:
@@ -215,6 +220,28 @@ def test_what_happens_after_success_does_not_take_it_back(oracle: Oracle) -> Non
         with contextlib.suppress(Reject):
             run(oracle, "pay", f"t{number}", afterwards=action)
         assert (f"t{number}", 2, None) in told(oracle)
+
+
+@pytest.mark.parametrize("is_traced", [False, True])
+def test_a_reject_that_leaves_the_tracer_ends_the_run(
+    oracle: Oracle, monkeypatch: pytest.MonkeyPatch, *, is_traced: bool
+) -> None:
+    """One from ``on_success``: Celery has not called the run a success, and only its main process says more."""
+    if is_traced:
+        monkeypatch.setitem(sys.modules, TRACING, ModuleType(TRACING))
+
+    def reject(*, requeue: bool) -> None:
+        raise Reject("no", requeue=requeue)
+
+    for task_id, requeue in (("gone", False), ("back", True)):
+        with pytest.raises(Reject):
+            run(oracle, "pay", task_id, at_success=partial(reject, requeue=requeue))
+    assert told(oracle) == [
+        ("gone", 1, "started"),
+        ("gone", 3, "rejected"),
+        ("back", 1, "started"),
+        ("back", 0, "requeued"),
+    ]
 
 
 def test_a_run_that_celery_does_not_run_is_no_success(oracle: Oracle) -> None:

@@ -136,12 +136,12 @@ class Request(SimpleNamespace):
     __hash__ = object.__hash__
 
 
-def told(oracle: Oracle) -> list[tuple[str, str]]:
+def told(oracle: Oracle) -> list[tuple[str, str | None]]:
     """(task id, reason) of everything in the journal."""
     lines = [
         json.loads(line) for path in segments(oracle.folder, TRANSITIONS) for line in path.read_text().splitlines()[1:]
     ]
-    return [(line["i"], line["e"]) for line in lines]
+    return [(line["i"], line.get("e")) for line in lines]
 
 
 def receive(oracle: Oracle, received: SimpleNamespace) -> None:
@@ -168,3 +168,46 @@ def test_receipt_is_told_at_once_where_it_says_more(oracle: Oracle) -> None:
     del strange.request_dict["oracle_sent"]
     receive(oracle, strange)
     assert told(oracle) == [("again", "redelivered"), ("strange", "received")]
+
+
+def pay_task(oracle: Oracle, received: SimpleNamespace | None = None) -> SimpleNamespace:
+    """The sender of its signals: with the request that runs, or with none any more."""
+    context = SimpleNamespace(id=None) if received is None else SimpleNamespace(**received.request_dict)
+    return SimpleNamespace(app=oracle.app, name="pay", request=context)
+
+
+def fail_outside(oracle: Oracle, received: SimpleNamespace) -> None:
+    """Celery fails around its code, as when its result cannot be stored."""
+    oracle.signals.on_internal_error(
+        pay_task(oracle), task_id=received.id, request=received.request_dict, exception=OSError("full")
+    )
+
+
+def test_a_header_that_fails_around_its_code_fails_the_body(oracle: Oracle) -> None:
+    """Once, although the failure's own signal comes after it, or never."""
+    header = request("header", started=True, chord={"task": "sum", "options": {"task_id": "body"}})
+    receive(oracle, header)
+    fail_outside(oracle, header)
+    oracle.signals.on_failed(pay_task(oracle), task_id="header", exception=OSError("full"))
+    assert told(oracle) == [("header", "internal_error"), ("body", "chord_header_failed")]
+
+
+def test_a_failure_around_the_code_is_told_once_though_others_start(oracle: Oracle) -> None:
+    """Where runs share a process, and the result backend is asked between the two signals."""
+    one, other = request("one", started=True), request("other", started=True)
+    receive(oracle, one)
+    receive(oracle, other)
+    fail_outside(oracle, one)
+    oracle.signals.on_started(pay_task(oracle, other), task_id="other")
+    oracle.signals.on_failed(pay_task(oracle), task_id="one", exception=OSError("full"))
+    assert told(oracle) == [("one", "internal_error"), ("other", "started")]
+
+
+def test_a_handler_that_fails_behind_a_success_does_not_take_it_back(oracle: Oracle) -> None:
+    """Also where others have succeeded meanwhile."""
+    runs = [request("one", started=True), request("other", started=True)]
+    for run in runs:
+        receive(oracle, run)
+        oracle.signals.on_succeeded(pay_task(oracle, run), result=1, runtime=0.1)
+    fail_outside(oracle, runs[0])
+    assert "internal_error" not in [reason for _, reason in told(oracle)]
