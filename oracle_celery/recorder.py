@@ -56,7 +56,7 @@ ADOPTION_INTERVAL = 1.0
 #: Seconds between two tries to reach PostgreSQL: the first, and the longest.
 BACKOFF_FIRST = 0.1
 BACKOFF_LONGEST = 5.0
-#: Seconds for which what was dropped is told.
+#: Seconds for which what was dropped, or not waited for, is told.
 DROPS_AGE = 24 * 3600.0
 #: Different complaints until PostgreSQL is back.
 COMPLAINTS_LIMIT = 5
@@ -432,7 +432,10 @@ class Recorder:
             if lock.is_held:
                 size += folder_size(folder)
                 with contextlib.suppress(OSError):
-                    unconfirmed += (folder / UNCONFIRMED).stat().st_size
+                    found = (folder / UNCONFIRMED).stat()
+                    unconfirmed += found.st_size
+                    if time.time() - found.st_mtime > DROPS_AGE:
+                        (folder / UNCONFIRMED).unlink()  # as with drops
                 with contextlib.suppress(OSError):
                     for path in folder.glob(f"*{DROPS_SUFFIX}"):
                         with contextlib.suppress(ValueError):

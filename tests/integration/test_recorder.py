@@ -22,7 +22,7 @@ from psycopg.conninfo import make_conninfo
 
 from oracle_celery import recorder as module
 from oracle_celery.database import schema
-from oracle_celery.journal import LOGS, Journal, segments
+from oracle_celery.journal import LOGS, UNCONFIRMED, Journal, segments
 from oracle_celery.recorder import Recorder, RecorderCounts
 from oracle_celery.records import LogLine, SegmentHeader, encode_line
 from oracle_celery.settings import Settings
@@ -244,6 +244,29 @@ def test_it_knows_how_far_it_is_behind(desk: Desk) -> None:
     assert 90 <= max(lag for lag, *_ in told) < 90 + DEADLINE
     assert all(size > 0 for *_, size in told)
     eventually(lambda: beats[-1][:2] == (0.0, 0), "an interval without facts has nothing to tell")
+
+
+def test_what_was_not_waited_for_is_told_for_a_day(desk: Desk) -> None:
+    """Then it is over: an outage of last week is nothing to look at."""
+    recorder = Recorder(desk.settings, desk.folder())
+    desk.recorders.append(recorder)
+    told: list[int] = []
+
+    class Beat:
+        def perform(self, store: Any, counts: RecorderCounts) -> None:
+            told.append(counts.unconfirmed)
+
+        def end(self, store: Any) -> None: ...
+
+    recorder.add_duty(0.05, Beat())
+    recorder.start()
+    path = desk.folder() / UNCONFIRMED
+    path.write_text("...")
+    eventually(lambda: told[-1:] == [3], "a beat has told of it")
+    long_ago = time.time() - module.DROPS_AGE - 60
+    os.utime(path, (long_ago, long_ago))
+    eventually(lambda: told[-1] == 0, "no beat tells of it any more")
+    assert not path.exists()
 
 
 def test_another_boots_facts_are_read_by_their_wall_clock(desk: Desk) -> None:
