@@ -21,7 +21,7 @@ from oracle_celery.database.pooler import (
     is_pooled_async,
     shares_sessions,
 )
-from oracle_celery.database.silence import KEEPALIVES, hurried_answers, impatient
+from oracle_celery.database.silence import KEEPALIVES, answers_within, impatient
 from oracle_celery.database.sql import statement
 from oracle_celery.database.untraced import untraced
 from oracle_celery.errors import ConfigurationError, DatabaseUnavailable
@@ -44,8 +44,6 @@ POOL_TIMEOUT_SECONDS = 5.0
 STATEMENT_TIMEOUT_MILLISECONDS = 5_000
 #: A connection that does not answer an empty question for so long is not handed out.
 CHECK_SECONDS = 2.0
-#: What some commands ask for instead (LONG_TIMEOUT in transactions.py).
-LONGEST_STATEMENT_MILLISECONDS = 120_000
 
 _OPTIONS: dict[str, Any] = {
     "autocommit": True,
@@ -117,7 +115,7 @@ def blocking_pool(url: str) -> ConnectionPool[BoundedConnection]:
         connection_class=BoundedConnection,
         kwargs={**_OPTIONS, "application_name": "oracle-app"},
         configure=_configure_blocking,
-        check=ConnectionPool.check_connection,
+        check=_check_blocking,
         reconnect_timeout=POOL_TIMEOUT_SECONDS,
         open=False,
         name="oracle-app",
@@ -133,7 +131,7 @@ def direct_connection(url: str) -> psycopg.Connection[Any]:
 
 
 def _configure_blocking(connection: BoundedConnection) -> None:
-    impatient(connection, LONGEST_STATEMENT_MILLISECONDS)
+    impatient(connection, STATEMENT_TIMEOUT_MILLISECONDS)
     if is_pooled(connection):
         connection.patience = STATEMENT_TIMEOUT_MILLISECONDS
     else:
@@ -142,8 +140,13 @@ def _configure_blocking(connection: BoundedConnection) -> None:
         connection.execute(statement("keepalives"))
 
 
+def _check_blocking(connection: BoundedConnection) -> None:
+    with answers_within(connection, CHECK_SECONDS):
+        ConnectionPool.check_connection(connection)
+
+
 async def _check(connection: AsyncBoundedConnection) -> None:
-    with hurried_answers(connection, CHECK_SECONDS):
+    with answers_within(connection, CHECK_SECONDS):
         await AsyncConnectionPool.check_connection(connection)
 
 

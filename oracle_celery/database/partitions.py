@@ -9,6 +9,7 @@ and are tried again later. History goes only when failures and durations have be
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
@@ -19,6 +20,7 @@ import psycopg
 from psycopg import errors, sql
 
 from oracle_celery.database.cursor import Cursor, CursorUnusable
+from oracle_celery.database.silence import answers_within
 from oracle_celery.database.sql import statement
 from oracle_celery.errors import OracleError
 
@@ -132,12 +134,10 @@ async def _settle(connection: Connection, table: str, default: str, start: datet
         await _run(connection, "unbound_partition", partition=partition)
         await _run(connection, "bound_partition", partition=partition, **until)
     try:
-        async with connection.transaction():
-            await connection.execute("SET LOCAL statement_timeout = 0")  # reads all of it, while others write
+        async with _unhurried(connection):
             await _run(connection, "check_bounds", partition=partition)
     except errors.CheckViolation:
-        async with connection.transaction():
-            await connection.execute("SET LOCAL statement_timeout = 0")
+        async with _unhurried(connection):
             await _run(connection, "unbound_partition", partition=partition)
             await _run(connection, "date_anew", partition=partition, **until)
             await _run(connection, "bound_partition", partition=partition, **until)
@@ -195,6 +195,15 @@ async def _alone(connection: Connection, table: str) -> AsyncIterator[None]:
             yield
     except (errors.LockNotAvailable, errors.DeadlockDetected) as error:
         raise TableBusy(table=table) from error
+
+
+@asynccontextmanager
+async def _unhurried(connection: Connection) -> AsyncIterator[None]:
+    """A transaction that reads all of a partition, while others write, however long that takes."""
+    with answers_within(connection, math.inf):
+        async with connection.transaction():
+            await connection.execute("SET LOCAL statement_timeout = 0")
+            yield
 
 
 def _name(table: str, start: datetime, end: datetime | None = None) -> str:

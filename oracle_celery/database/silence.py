@@ -16,7 +16,7 @@ from typing import Any, TypeVar, cast
 
 import psycopg
 
-__all__ = ["KEEPALIVES", "hurried_answers", "impatient"]
+__all__ = ["GRACE_SECONDS", "KEEPALIVES", "answers_within", "impatient"]
 
 #: libpq's, for all connections of ours: seconds until it asks and between two questions, and how many may be in vain.
 KEEPALIVES: dict[str, Any] = {
@@ -33,7 +33,7 @@ GRACE_SECONDS = 2.0
 Connection = TypeVar("Connection", psycopg.Connection[Any], psycopg.AsyncConnection[Any])
 
 
-def impatient(connection: Connection, statement_timeout: int) -> Connection:
+def impatient(connection: Connection, statement_timeout: float) -> Connection:
     """The same connection, which closes itself and raises OperationalError where an answer does not come.
 
     `statement_timeout`: milliseconds that the server gives the longest of its statements. It is a mark on the
@@ -50,10 +50,16 @@ def impatient(connection: Connection, statement_timeout: int) -> Connection:
 
 
 @contextmanager
-def hurried_answers(connection: psycopg.AsyncConnection[Any], seconds: float) -> Iterator[None]:
-    """Within it an impatient connection is given up sooner."""
+def answers_within(
+    connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any], seconds: float | None
+) -> Iterator[None]:
+    """Within it an impatient connection waits so long for each answer; None: as long as ever. Others do not change."""
     marked = cast("Any", connection)
-    usual, marked.answer_seconds = marked.answer_seconds, seconds
+    usual = getattr(marked, "answer_seconds", None)
+    if seconds is None or usual is None:
+        yield
+        return
+    marked.answer_seconds = seconds
     try:
         yield
     finally:

@@ -17,6 +17,7 @@ from psycopg_pool import PoolClosed
 
 from oracle_celery.database.opening import blocking_pool
 from oracle_celery.database.pooler import patience_of
+from oracle_celery.database.silence import GRACE_SECONDS, answers_within
 from oracle_celery.database.sql import statement
 from oracle_celery.database.visibility import controllable
 from oracle_celery.errors import AdminsOnly, BadQuery, DatabaseUnavailable, ReadOnly
@@ -90,7 +91,12 @@ class CommandStore:
         """`statement_timeout` is in milliseconds; None leaves the pool's."""
         with translated_errors():
             self._pool.open()
-            with self._pool.connection() as connection, connection.transaction():
+            seconds = None if statement_timeout is None else statement_timeout / 1000 + GRACE_SECONDS
+            with (
+                self._pool.connection() as connection,
+                answers_within(connection, seconds),
+                connection.transaction(),
+            ):
                 patience = patience_of(connection)
                 if patience is not None:  # a pooler's session is told nothing
                     bounds = {"statement_timeout": str(patience), "lock_timeout": "0"}

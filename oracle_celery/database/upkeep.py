@@ -21,7 +21,7 @@ from oracle_celery.database.failure_fold import fold_failures, trim_failures
 from oracle_celery.database.horizon import Marks
 from oracle_celery.database.partitions import TABLES, keep_partitions
 from oracle_celery.database.retention import Removed, Windows, sweep
-from oracle_celery.database.silence import KEEPALIVES
+from oracle_celery.database.silence import KEEPALIVES, impatient
 from oracle_celery.database.sql import statement
 from oracle_celery.database.untraced import untraced
 from oracle_celery.errors import DatabaseUnavailable
@@ -266,13 +266,14 @@ class Upkeep:
         async with self._translated():
             if self._connection is None or self._connection.closed:
                 self._leads = False
-                self._connection = await psycopg.AsyncConnection.connect(
+                connection = await psycopg.AsyncConnection.connect(
                     self._dsn,
                     autocommit=True,
                     connect_timeout=CONNECT_TIMEOUT,
                     application_name="oracle-upkeep",
                     **KEEPALIVES,
                 )
+                self._connection = impatient(connection, STATEMENT_TIMEOUT)
                 await untraced(self._connection).execute(f"SET statement_timeout = {STATEMENT_TIMEOUT}")
                 await self._connection.execute(statement("synchronous_commit"))
                 await self._connection.execute(statement("keepalives"))  # the lead is not to outlive the network

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import random
 import secrets
 import time
@@ -25,7 +26,7 @@ import psycopg
 from psycopg import sql
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from oracle_celery.database.silence import KEEPALIVES
+from oracle_celery.database.silence import KEEPALIVES, answers_within, impatient
 from oracle_celery.database.sql import statement
 
 __all__ = ["CHANNEL", "CONTROL_CHANNEL", "Hear", "Listener", "ListenerStatus"]
@@ -46,7 +47,7 @@ PING_PATIENCE_SECONDS = 2.0
 UNHEARD_PINGS_BEFORE_RECONNECT = 3
 #: Since the last ping that was heard: then a single unheard one is enough. Others may not have been sent at all.
 SILENCE_SECONDS = 10.0
-#: Until a new connection listens.
+#: For each answer to a new connection, until it listens.
 LISTEN_PATIENCE_SECONDS = 5.0
 BACKOFF_FIRST_SECONDS = 0.1
 BACKOFF_CAP_SECONDS = 5.0
@@ -131,8 +132,10 @@ class Listener:
 
     async def _connect(self) -> psycopg.AsyncConnection[Any]:
         connection = await psycopg.AsyncConnection.connect(self._dsn, autocommit=True, **_CONNECTION_OPTIONS)
+        impatient(connection, math.inf)  # later on no news is no silence: the pings tell
         try:
-            async with asyncio.timeout(LISTEN_PATIENCE_SECONDS):
+            # not asyncio's timeout: after its cancel psycopg waits for the answer again, for ever
+            with answers_within(connection, LISTEN_PATIENCE_SECONDS):
                 await connection.execute(statement("keepalives"))
                 for channel in (*self._hearers, PING_CHANNEL):
                     await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))

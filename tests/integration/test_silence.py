@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import threading
 from collections.abc import Iterator
 from typing import Any
 
 import psycopg
+import psycopg_pool
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from oracle_celery.database import silence
-from oracle_celery.database.opening import open_pool
+from oracle_celery.database.opening import blocking_pool, open_pool
+from oracle_celery.database.partitions import _unhurried
 from oracle_celery.database.silence import impatient
 from oracle_celery.database.sql import statement
 from oracle_celery.database.store import Store
+from oracle_celery.database.transactions import CommandStore
+from oracle_celery.database.upkeep import Upkeep
 from oracle_celery.errors import DatabaseUnavailable
+from oracle_celery.sidecar.listener import Listener
 
 #: Milliseconds.
 PATIENCE = 300
+#: Milliseconds, where many questions have to be answered first, on a busy machine.
+MORE_PATIENCE = 1_500
+#: Milliseconds, beyond all patience of a test's.
+LONG = 3_600_000
 
 
 class Wall:
@@ -120,10 +130,85 @@ async def test_a_pool_leaves_what_is_silent_for_what_is_not(
             async with pool.connection(timeout=PATIENCE / 1000 + 2) as connection:
                 await connection.execute("SELECT 1")
         wall.is_silent.clear()
-        async with pool.connection() as connection:
+        async with pool.connection(timeout=30) as connection:
             assert await (await connection.execute("SELECT 1")).fetchone() == (1,)
     finally:
         await pool.close()
+
+
+def test_an_application_s_command_does_not_wait_for_ever(dsn: str, wall: Wall, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As long as the server would take for what was asked, and no longer."""
+    monkeypatch.setattr("oracle_celery.database.opening.STATEMENT_TIMEOUT_MILLISECONDS", MORE_PATIENCE)
+    with CommandStore(dsn) as store:
+        with store._transaction(LONG) as transaction:
+            transaction._connection.execute("SELECT pg_sleep(%s)", (2 * MORE_PATIENCE / 1000,))  # it may take so long
+        monkeypatch.setattr(store._pool, "_check", None)  # silent from then on
+        wall.is_silent.set()
+        with pytest.raises(DatabaseUnavailable, match="no answer"), store._transaction():
+            pass
+
+
+def test_a_blocking_pool_leaves_what_is_silent(dsn: str, wall: Wall, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is looked at before it is handed out, however long a question may take."""
+    monkeypatch.setattr("oracle_celery.database.opening.STATEMENT_TIMEOUT_MILLISECONDS", LONG)
+    monkeypatch.setattr("oracle_celery.database.opening.CHECK_SECONDS", MORE_PATIENCE / 1000)
+    with blocking_pool(dsn) as pool:
+        with pool.connection() as connection:
+            connection.execute("SELECT 1")
+        wall.is_silent.set()
+        with pytest.raises(psycopg_pool.PoolTimeout), pool.connection(timeout=1):
+            pass
+        wall.is_silent.clear()
+        with pool.connection(timeout=30) as connection:
+            assert connection.execute("SELECT 1").fetchone() == (1,)
+
+
+async def test_a_lead_does_not_wait_for_ever(dsn: str, wall: Wall, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is given up, and taken again over a new connection."""
+    monkeypatch.setattr("oracle_celery.database.upkeep.STATEMENT_TIMEOUT", MORE_PATIENCE)
+    upkeep = Upkeep(dsn)
+    try:
+        assert await upkeep.try_lead()
+        wall.is_silent.set()
+        with pytest.raises(DatabaseUnavailable, match="no answer"):
+            await upkeep.silent_workers(1)
+        wall.is_silent.clear()
+        async with asyncio.timeout(60):
+            while not await upkeep.try_lead():  # the server has not noticed yet
+                await asyncio.sleep(0.02)
+    finally:
+        await upkeep.close()
+
+
+async def test_what_reads_a_whole_partition_may_take_its_time(dsn: str) -> None:
+    """There an answer may come as late as it likes."""
+    async with impatient(await psycopg.AsyncConnection.connect(dsn, autocommit=True), MORE_PATIENCE) as connection:
+        await connection.execute(f"SET statement_timeout = {MORE_PATIENCE}")
+        async with _unhurried(connection):
+            await connection.execute("SELECT pg_sleep(%s)", (2 * MORE_PATIENCE / 1000,))
+        with pytest.raises(psycopg.errors.QueryCanceled):
+            await connection.execute("SELECT pg_sleep(10)")
+
+
+async def test_a_listener_does_not_wait_for_ever_until_it_listens(
+    dsn: str, wall: Wall, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Afterwards it does: no news is no silence."""
+    monkeypatch.setattr("oracle_celery.sidecar.listener.LISTEN_PATIENCE_SECONDS", MORE_PATIENCE / 1000)
+    async with await open_pool(dsn) as pool:
+        listener = Listener(dsn, pool, {})
+        async with await listener._connect() as connection:
+            assert [news async for news in connection.notifies(timeout=2 * MORE_PATIENCE / 1000)] == []
+            await connection.execute("SELECT pg_notify('oracle_ping', 'here')")
+            assert [news.payload async for news in connection.notifies(timeout=30, stop_after=1)] == ["here"]
+
+        def fall_silent(name: str) -> str:
+            wall.is_silent.set()
+            return statement(name)
+
+        monkeypatch.setattr("oracle_celery.sidecar.listener.statement", fall_silent)
+        with pytest.raises(psycopg.OperationalError, match="no answer"):
+            await listener._connect()
 
 
 def test_the_server_asks_too(database: str) -> None:
