@@ -5,8 +5,9 @@ the numbers of the old server along; on a new one, which begins at a few hundred
 was restored would be told again and again, and what happens from then on never.
 
 Guarantee: after `settle` every row of the history, the log and progress is of the past, in the order that it had, so
-streams begin after it. Tasks, their histories and all counts are untouched. What bites: it writes every such row once,
-in one transaction, which takes about as long as restoring them did; workers may write meanwhile.
+streams begin after it. Tasks, their histories and all counts are untouched. What bites: where one row of a table is of
+the future it writes all of them once, in one transaction, which takes about as long as restoring them did; workers may
+write meanwhile.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _TABLES = {"task_transition": "is_listed = NULL,", "task_log": "", "task_progres
 
 
 def settle(connection: Connection[tuple[object, ...]]) -> int:
-    """How many rows were of the future. To be called inside a transaction, under the lock of migrations."""
+    """How many rows have another number now. To be called inside a transaction, under the lock of migrations."""
     row = connection.execute(statement("restored_transaction")).fetchone()
     if row is None:
         return 0
@@ -35,13 +36,8 @@ def settle(connection: Connection[tuple[object, ...]]) -> int:
     parameters = {"from": str(upcoming), "next": upcoming}
     settled = 0
     for table, unlisted in _TABLES.items():
-        names = {"table": table, "unlisted": unlisted}
-        found = connection.execute(statement("renumber_range").format(**names), parameters).fetchone()
-        assert found is not None
-        low, high = found
-        if low is not None:
-            query = statement("renumber_rows").format(**names)
-            settled += connection.execute(query, parameters | {"low": low, "high": high}).rowcount
+        query = statement("renumber_rows").format(table=table, unlisted=unlisted)
+        settled += connection.execute(query, parameters).rowcount
     connection.execute(statement("renumber_floor"), parameters)
     connection.execute(statement("renumber_marks"), parameters)
     return settled

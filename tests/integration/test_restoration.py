@@ -15,7 +15,8 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from oracle_celery.database import schema
+from oracle_celery.database import restoration, schema
+from oracle_celery.database.sql import statement
 from oracle_celery.settings import Settings
 from oracle_celery.sidecar.server import Sidecar
 from oracle_celery.states import Status
@@ -112,3 +113,58 @@ async def test_a_restored_database_is_settled_and_followed(restored: str, caplog
             assert event.data["task_id"] == "new-2"
         history = (await client.ok("/api/tasks/old-3"))["history"]
         assert [entry["status"] for entry in history] == ["pending", "failed"]
+
+
+#: What rows are numbered by, as distances from the new server's next number.
+SPREADS = {
+    "some are of its past already": [-500, -300, -100, 0, 2_000, 5_000],
+    "one is far older than the others": [0, *range(10**9, 10**9 + 50)],
+}
+
+
+@pytest.mark.parametrize("distances", SPREADS.values(), ids=SPREADS)
+def test_numbers_keep_their_order_and_stay_apart(database: str, distances: list[int]) -> None:
+    """Those of transitions and of lines alike: a page of lines goes by them, and a leader who folds the history takes
+    them one by one."""
+    with psycopg.connect(database, autocommit=True) as connection:
+        burn(database, 600)
+        [(upcoming,)] = connection.execute("SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint").fetchall()
+        numbers = [[str(upcoming + distance)] for distance in distances]
+        cursor = connection.cursor()
+        with connection.transaction():
+            cursor.executemany(
+                "INSERT INTO oracle.task_transition (txid, at, run_at, retries, status, rank, task_id)"
+                " VALUES (%s::text::xid8, now(), now(), 0, 0, 0, 't')",
+                numbers,
+            )
+            cursor.executemany(
+                "INSERT INTO oracle.task_log (txid, at, level, number, task_id)"
+                " VALUES (%s::text::xid8, now(), 20, 1, 't')",
+                numbers,
+            )
+        with connection.transaction():
+            assert restoration.settle(connection) == 2 * len(distances)
+        for table, key in (("task_transition", "history_id"), ("task_log", "line_id")):
+            query = f"SELECT txid::text::bigint FROM oracle.{table} ORDER BY {key}"
+            settled = [number for (number,) in connection.execute(query).fetchall()]
+            assert settled == sorted(set(settled))
+            assert settled[-1] < upcoming
+        with connection.transaction():
+            assert restoration.settle(connection) == 0
+
+
+def test_more_numbers_than_the_past_has_share_them_evenly(database: str) -> None:
+    """A new server's first hundreds, for a long history."""
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute(
+            "INSERT INTO oracle.task_transition (txid, at, run_at, retries, status, rank, task_id)"
+            " SELECT n::text::xid8, now(), now(), 0, 0, 0, n::text FROM generate_series(1000, 10999) AS n"
+        )
+        parameters = {"from": "1000", "next": 104}
+        query = statement("renumber_rows").format(table="task_transition", unlisted="")
+        connection.execute(query, parameters)
+        shares = connection.execute(
+            "SELECT txid::text::bigint, count(*), min(task_id::bigint) FROM oracle.task_transition"
+            " GROUP BY 1 ORDER BY 1"
+        ).fetchall()
+        assert shares == [(3 + place, 100, 1_000 + 100 * place) for place in range(100)]

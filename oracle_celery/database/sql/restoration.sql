@@ -13,16 +13,17 @@ FROM (SELECT pg_snapshot_xmax(pg_current_snapshot())::text::xid8) AS n (txid),
 WHERE r.txid >= n.txid LIMIT 1;
 
 -- name: renumber_rows
--- Brings numbers of the future into the past, in the order that they had; several may become one. A task's history is no
--- longer found by them: see is_listed in migration 0013.
-UPDATE oracle.{table} SET {unlisted} txid = (3 + trunc(
-    (txid::text::numeric - %(low)s) * (%(next)s - 4) / (%(high)s - %(low)s + 1)))::text::xid8
-WHERE txid >= %(from)s::text::xid8;
-
--- name: renumber_range
--- The numbers of the future in one table; null where it has none.
-SELECT (SELECT txid::text::bigint FROM oracle.{table} WHERE txid >= %(from)s::text::xid8 ORDER BY txid LIMIT 1),
-    (SELECT txid::text::bigint FROM oracle.{table} ORDER BY txid DESC LIMIT 1);
+-- Where one number of a table is of the future, brings all of its numbers into the past, evenly and in the order that they
+-- had; several become one only where there are more of them than the past has. By their places, not by their distances:
+-- else one old row makes all others one transaction, which no reader can take in parts. A task's history is no longer
+-- found by them: see is_listed in migration 0013.
+UPDATE oracle.{table} AS t SET {unlisted} txid = n.becomes
+FROM (
+    SELECT txid, (3 + div((row_number() OVER (ORDER BY txid) - 1)::numeric * (%(next)s - 4), count(*) OVER ()))
+        ::text::xid8 AS becomes
+    FROM (SELECT DISTINCT txid FROM oracle.{table}) AS known
+) AS n
+WHERE n.txid = t.txid AND EXISTS (SELECT FROM oracle.{table} WHERE txid >= %(from)s::text::xid8);
 
 -- name: renumber_floor
 -- Cursors of before mean another server; they are refused by its name.
