@@ -48,7 +48,9 @@ def database_findings(health: DatabaseHealth, settings: Settings) -> Iterator[Fi
         advice = f"Upgrade it to {OLDEST_SERVER // 10_000} or newer."
         yield wrong("database/too-old", f"{name} is too old.", advice)
     yield from _writing(health)
-    if health.schema_error is None:
+    if not health.is_schema_known:
+        yield fine("database/answers", f"{name} answers, but what its schema is cannot be read for a lock.")
+    elif health.schema_error is None:
         yield fine("database/answers", f"{name} answers, its schema is this version's.")
     else:
         code = "database/schema-old" if isinstance(health.schema_error, SchemaOutOfDate) else "database/schema-missing"

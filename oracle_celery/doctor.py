@@ -64,7 +64,7 @@ def examine(console: Console) -> Iterator[Finding]:
         yield unreachable(error)
         return
     yield from database_findings(health, settings)
-    if health.schema_error is not None:
+    if health.schema_error is not None or not health.is_schema_known:
         return
     if settings.read_url is not None:
         yield from _standby(url, settings.read_url)

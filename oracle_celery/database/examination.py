@@ -113,6 +113,7 @@ class DatabaseHealth(msgspec.Struct, frozen=True, kw_only=True):
     connections_left: int
     oldest_transaction: OldTransaction | None
     schema_error: SchemaMissing | SchemaOutOfDate | None
+    is_schema_known: bool  # else somebody's lock keeps it from being read, and no error was found
     hears: bool  # a notification sent over the one address arrives on the other
     listen_error: str | None  # why nobody could listen
     is_pooled: bool  # the one address shares its sessions with others, transaction by transaction, as pgbouncer does,
@@ -207,8 +208,8 @@ def _health(connection: psycopg.Connection[Any], url: str, listen_url: str | Non
         oldest = connection.execute(statement("examine_transactions")).fetchone()
         slots = connection.execute(statement("examine_slots")).fetchall()
         blockers = connection.execute(statement("examine_blockers")).fetchall()
-        schema_error = _schema_error(connection)
-    is_ours = schema_error is None and not is_standby
+    is_schema_known, schema_error = _schema_error(connection)
+    is_ours = is_schema_known and schema_error is None and not is_standby
     write_error = None if is_standby or is_read_only else _write_error(connection)
     listens_pooled, hears, listen_error = is_pooled, False, None
     try:
@@ -225,6 +226,7 @@ def _health(connection: psycopg.Connection[Any], url: str, listen_url: str | Non
         connections_left=left,
         oldest_transaction=None if oldest is None else OldTransaction(*oldest),
         schema_error=schema_error,
+        is_schema_known=is_schema_known,
         hears=hears,
         listen_error=listen_error,
         is_pooled=is_pooled,
@@ -274,8 +276,11 @@ def _default_rows(connection: psycopg.Connection[Any]) -> tuple[str, ...]:
 
 
 def _recorders(connection: psycopg.Connection[Any]) -> tuple[RecorderHealth, ...]:
-    rows = connection.execute(statement("examine_recorders")).fetchall()
-    return tuple(msgspec.convert({"node": node, **counts}, RecorderHealth, strict=False) for node, counts in rows)
+    """None where that cannot be told in time."""
+    with contextlib.suppress(errors.QueryCanceled, errors.LockNotAvailable), _bounded(connection):
+        rows = connection.execute(statement("examine_recorders")).fetchall()
+        return tuple(msgspec.convert({"node": node, **counts}, RecorderHealth, strict=False) for node, counts in rows)
+    return ()
 
 
 def _waits(connection: psycopg.Connection[Any]) -> Waits | None:
@@ -286,12 +291,16 @@ def _waits(connection: psycopg.Connection[Any]) -> Waits | None:
     return None
 
 
-def _schema_error(connection: psycopg.Connection[Any]) -> SchemaMissing | SchemaOutOfDate | None:
+def _schema_error(connection: psycopg.Connection[Any]) -> tuple[bool, SchemaMissing | SchemaOutOfDate | None]:
+    """Whether that can be told in time, and what."""
     try:
-        schema.require_current(connection)
+        with _bounded(connection):
+            schema.require_current(connection)
     except (SchemaMissing, SchemaOutOfDate) as error:
-        return error
-    return None
+        return True, error
+    except (errors.QueryCanceled, errors.LockNotAvailable):
+        return False, None
+    return True, None
 
 
 def _hears(sender: psycopg.Connection[Any], listen_url: str) -> bool:

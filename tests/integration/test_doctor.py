@@ -20,6 +20,8 @@ from kombu import Queue
 from psycopg.conninfo import make_conninfo
 
 from oracle_celery import __version__, cli
+from oracle_celery.database import schema
+from oracle_celery.database.examination import examine_database
 from oracle_celery.journal import FolderLock, Journal
 from oracle_celery.recorder import Recorder
 from oracle_celery.records import encode_line
@@ -31,6 +33,7 @@ from tests.ledger import sent
 from tests.local_processes import LocalWorker
 from tests.pgbouncer_fixtures import POOL_SIZE, Pgbouncer
 from tests.polling import eventually
+from tests.postgresql_fixtures import PostgresServer
 
 APP = "tests.acceptance.signal_app"
 NOBODY_LISTENS = "redis://127.0.0.1:1/0"
@@ -292,6 +295,55 @@ def test_a_transaction_that_has_been_open_for_long_is_found(app: Celery, monkeyp
         assert f"pg_terminate_backend({connection.info.backend_pid})" in finding["advice"]
 
 
+#: A table that autovacuum analyses for ever, with a lock on one of ours.
+ENDLESS = """
+CREATE FUNCTION public.linger() RETURNS void LANGUAGE plpgsql AS $$ BEGIN
+    IF (SELECT backend_type FROM pg_stat_activity WHERE pid = pg_backend_pid()) = 'autovacuum worker' THEN
+        LOCK TABLE oracle.task_log IN ACCESS EXCLUSIVE MODE;
+        PERFORM pg_sleep(600);
+    END IF;
+END $$;
+CREATE FUNCTION public.slowly(x integer) RETURNS integer LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN
+    PERFORM public.linger();
+    RETURN x;
+END $$;
+CREATE TABLE public.endless (x integer)
+    WITH (autovacuum_analyze_threshold = 0, autovacuum_analyze_scale_factor = 0);
+CREATE INDEX ON public.endless (public.slowly(x));
+INSERT INTO public.endless SELECT generate_series(1, 10);
+"""
+
+
+def test_an_autovacuum_at_work_is_nobody_to_be_ended(private_postgres: PostgresServer) -> None:
+    """However long it takes, and whatever it locks: it gives way by itself."""
+    private_postgres.configure(autovacuum_naptime="1s")
+    lingering = (
+        "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'autovacuum worker' AND wait_event = 'PgSleep'"
+    )
+    with psycopg.connect(private_postgres.dsn(), autocommit=True) as connection:
+        schema.migrate(connection)
+        connection.execute(ENDLESS)
+        eventually(lambda: connection.execute(lingering).fetchone() == (1,), "it is at work")
+        health = examine_database(private_postgres.dsn(), None)
+        assert connection.execute(lingering).fetchone() == (1,)
+        assert health.oldest_transaction is None
+        assert health.blockers == ()
+
+
+@pytest.mark.usefixtures("_hasty")
+@pytest.mark.parametrize("table", ["worker", "schema_version"])
+def test_a_lock_on_what_is_asked_is_said_and_not_waited_for(app: Celery, database: str, table: str) -> None:
+    """With who holds it; that PostgreSQL is silent would be wrong."""
+    with psycopg.connect(database, application_name="migration of mine") as connection:
+        connection.execute(f"LOCK TABLE oracle.{table} IN ACCESS EXCLUSIVE MODE")
+        health = examine_database(database, None)
+        assert [(blocker.table, blocker.application) for blocker in health.blockers] == [(table, "migration of mine")]
+        assert health.is_schema_known is (table != "schema_version")
+        found = _found(app)
+        assert _the(found, "migration of mine")["code"] == "database/blocked"
+        assert not {"database/away", "database/schema-missing"} & _codes(found)
+
+
 def test_what_is_found_has_a_code(app: Celery, database: str) -> None:
     """In JSON, the same in every version: programs ask for it."""
     found = _found(app)
@@ -344,6 +396,8 @@ def test_a_primary_that_is_a_standby_is_found(app: Celery, replicas: Replicas) -
     replicas.cut()
     replicas.primary.configure(synchronous_standby_names="'nobody'")
     eventually(lambda: _wrongs(_found(app)) == {"database/no-synchronous-standby"}, "it is found")
+    replicas.primary.configure(synchronous_commit="off")
+    eventually(lambda: _wrongs(_found(app)) == set(), "nobody waits for it")
 
 
 @pytest.mark.usefixtures("_hasty")

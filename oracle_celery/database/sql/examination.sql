@@ -8,15 +8,18 @@ SELECT current_setting('server_version_num')::int, extract(epoch FROM clock_time
         - (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend')::int,
     pg_is_in_recovery(),
     current_setting('transaction_read_only')::bool AND NOT pg_is_in_recovery(),
-    current_setting('synchronous_standby_names') <> '' AND current_setting('synchronous_commit') <> 'local'
+    current_setting('synchronous_standby_names') <> ''
+        AND current_setting('synchronous_commit') NOT IN ('local', 'off')
         AND NOT pg_is_in_recovery() AND NOT EXISTS (SELECT FROM pg_stat_replication),
     CASE WHEN pg_is_in_recovery() THEN 0.0 ELSE pg_notification_queue_usage() END
 
 -- name: examine_transactions
--- Seconds for which the oldest transaction of this database has been open, and whose it is: autovacuum waits for it.
+-- Seconds for which the oldest transaction of this database has been open, and whose it is: autovacuum waits for it. What
+-- belongs to no user is the server's own: autovacuum takes as long as it takes, and does not wait for itself.
 SELECT extract(epoch FROM clock_timestamp() - xact_start)::float8, coalesce(nullif(application_name, ''), usename, '?'), pid
 FROM pg_stat_activity
-WHERE datname = current_database() AND xact_start IS NOT NULL AND pid <> pg_backend_pid()
+WHERE datname = current_database() AND xact_start IS NOT NULL AND usesysid IS NOT NULL
+    AND pid <> pg_backend_pid()
 ORDER BY xact_start LIMIT 1
 
 -- name: examine_slots
@@ -27,7 +30,8 @@ FROM pg_replication_slots
 ORDER BY 3 DESC
 
 -- name: examine_blockers
--- Tables of ours on which somebody else holds a lock that keeps others from writing, and who that is.
+-- Tables of ours on which somebody else holds a lock that keeps others from writing, and who that is. Not the
+-- server itself, known by having no user: autovacuum gives way, and a standby locks what it replays.
 SELECT DISTINCT ON (l.pid) c.relname, coalesce(nullif(a.application_name, ''), a.usename, '?'), l.pid
 FROM pg_locks AS l
 JOIN pg_class AS c ON c.oid = l.relation
@@ -35,7 +39,7 @@ JOIN pg_stat_activity AS a ON a.pid = l.pid
 WHERE l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
     AND c.relnamespace = to_regnamespace('oracle') AND l.granted AND l.pid <> pg_backend_pid()
     AND l.mode IN ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
-    AND NOT starts_with(a.application_name, 'oracle-')
+    AND a.usesysid IS NOT NULL AND NOT starts_with(a.application_name, 'oracle-')
 ORDER BY l.pid
 
 -- name: examine_writing
