@@ -193,8 +193,9 @@ class Oracle(Console):
         """The recorder of this process; started once."""
         with self._lock:
             if self._recorder is None:
-                self._recorder = Recorder(self.settings, self.folder, before_flush=self.signals.tell_waiting)
-                self._recorder.start()
+                recorder = Recorder(self.settings, self.folder, before_flush=self.signals.tell_waiting)
+                recorder.start()
+                self._recorder = recorder
             return self._recorder
 
     def stop(self) -> None:

@@ -104,9 +104,11 @@ class Interruption:
         self._asked_run: str | None = None
 
     def install(self) -> None:
-        """In ``worker_process_init``: Celery has reset the signals that it resets."""
+        """In ``worker_process_init``: Celery has reset the signals that it resets. Also where there is no folder:
+        one that is mended later brings requests, and their signal would end a child that does not know it."""
         for path in (self._request_path, self._answer_path):
-            path.unlink(missing_ok=True)  # of an earlier process with this number
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)  # of an earlier process with this number
         signal.signal(INTERRUPT, self.on_signal)
 
     def is_asked(self, frame: FrameType | None) -> bool:

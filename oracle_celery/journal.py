@@ -47,6 +47,7 @@ __all__ = [
     "Segment",
     "UnsafeFolder",
     "boot_id",
+    "danger_of",
     "folder_size",
     "open_folder",
     "segments",
@@ -361,11 +362,19 @@ class FolderLock:
 def open_folder(folder: Path) -> None:
     """Makes the folder if need be, for its owner only. Raises `UnsafeFolder` where others could write into it."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    danger = danger_of(folder)
+    if danger is not None:
+        raise UnsafeFolder(path=folder, detail=danger)
+
+
+def danger_of(folder: Path) -> str | None:
+    """Why a folder that is there is not safe for a journal."""
     status = folder.stat()
     if status.st_uid != os.geteuid():
-        raise UnsafeFolder(path=folder, detail=f"it belongs to the user with id {status.st_uid}")
+        return f"it belongs to the user with id {status.st_uid}"
     if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise UnsafeFolder(path=folder, detail="others may write into it")
+        return "others may write into it"
+    return None
 
 
 def segments(folder: Path, *kinds: str, besides: Container[str] = ()) -> list[Path]:

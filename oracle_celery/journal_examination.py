@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from oracle_celery.finding import Finding, attention, fine, size, wrong
-from oracle_celery.journal import DROPS_SUFFIX, SEGMENT_SUFFIX, Segment, folder_size
+from oracle_celery.journal import DROPS_SUFFIX, SEGMENT_SUFFIX, Segment, danger_of, folder_size
 from oracle_celery.settings import Settings
 
 __all__ = ["examine_journal"]
@@ -23,17 +23,18 @@ DISK_LEAST = 16 * 2**20
 
 def examine_journal(settings: Settings) -> Iterator[Finding]:
     """Of this machine and OS user; a worker elsewhere has its own."""
-    folder = settings.state_path
-    problem = _unwritable(folder)
-    if problem is not None:
-        yield wrong(
-            "journal/unwritable",
-            f"{folder} cannot be written: {problem}",
-            "Give this user the right to write there, or set oracle_state_dir: without a journal, whatever happens "
-            "while PostgreSQL is away is forgotten.",
-        )
-        return
-    free = shutil.disk_usage(_existing(folder)).free
+    nodes = _nodes(settings)
+    for folder in (settings.state_path, settings.journal_path, *nodes):
+        problem = (danger_of(folder) if folder in nodes else None) or _unusable(folder)
+        if problem is not None:
+            yield wrong(
+                "journal/unwritable",
+                f"{folder} cannot be used: {problem}",
+                "Let this user alone write there, or set oracle_state_dir: without a journal, what happens on this "
+                "machine is forgotten. What runs here goes on with the folder as soon as it can be used.",
+            )
+            return
+    free = shutil.disk_usage(_existing(settings.state_path)).free
     if free < DISK_LEAST:
         yield wrong(
             "journal/disk-full",
@@ -46,7 +47,6 @@ def examine_journal(settings: Settings) -> Iterator[Finding]:
             f"Its disk has {size(free)} left, and oracle_journal_quota allows {size(settings.journal_quota)}.",
             "Make room, lower the quota, or set oracle_state_dir to another disk.",
         )
-    nodes = _nodes(settings)
     sizes = {node: folder_size(node) for node in nodes}
     full = [node.name for node, used in sizes.items() if used >= settings.journal_quota]
     if full:
@@ -132,7 +132,7 @@ def _existing(folder: Path) -> Path:
     return folder
 
 
-def _unwritable(folder: Path) -> str | None:
+def _unusable(folder: Path) -> str | None:
     """Tried, not asked: rights say little of a read-only disk."""
     try:
         with tempfile.TemporaryFile(dir=_existing(folder)):

@@ -34,6 +34,7 @@ from oracle_celery.journal import (
     UNCONFIRMED,
     FolderLock,
     Segment,
+    UnsafeFolder,
     boot_id,
     folder_size,
     open_folder,
@@ -135,6 +136,7 @@ class Recorder:
         self._locks: dict[Path, FolderLock] = {}
         self._segments: dict[Path, Segment] = {}
         self._next_adoption = 0.0
+        self._is_homeless = False
         self._offset_ns = 0
         self._run_offsets: dict[str, int] = {}
         self._next_clock = 0.0
@@ -156,10 +158,9 @@ class Recorder:
         return bool(self._complaints)
 
     def start(self) -> None:
+        """Also where the folder cannot be used: tasks go on without a journal, and the thread tries again."""
         if self._thread is None:
-            open_folder(self.folder)
-            # at once: a neighbour adopts what has no reader, and keeps it
-            self._locks.setdefault(self.folder, FolderLock(self.folder)).acquire()
+            self._take_own_folder()  # at once: a neighbour adopts what has no reader, and keeps it
             self._thread = threading.Thread(target=self._run, name="oracle-recorder", daemon=True)
             self._thread.start()
 
@@ -235,17 +236,38 @@ class Recorder:
         held = [folder for folder, lock in self._locks.items() if lock.is_held]
         return bool(self._duties) or any(map(segments, held))
 
+    def _take_own_folder(self) -> None:
+        lock = self._locks.setdefault(self.folder, FolderLock(self.folder))
+        if lock.is_held:
+            return
+        try:
+            open_folder(self.folder)
+        except (OSError, UnsafeFolder) as error:
+            if not self._is_homeless:
+                self._is_homeless = True
+                logger.warning(
+                    "Oracle cannot keep what happens here, tasks go on: its journal %s cannot be used (%s). Let this "
+                    "user alone write there, or set oracle_state_dir to another folder and restart.",
+                    *(self.folder, error),
+                )
+            return
+        if self._is_homeless:
+            self._is_homeless = False
+            logger.info("Oracle is well again: its journal %s can be used.", self.folder)
+        lock.acquire()
+
     def _take_folders(self) -> None:
         now = time.monotonic()
         if now < self._next_adoption and not self._stopping:
             return
         self._next_adoption = now + ADOPTION_INTERVAL
-        folders = {self.folder}
+        self._take_own_folder()
+        folders: set[Path] = set()
         with contextlib.suppress(OSError):
-            folders |= {path for path in self.folder.parent.iterdir() if path.is_dir()}
-        for folder in folders:
+            folders = {path for path in self.folder.parent.iterdir() if path.is_dir()}
+        for folder in folders - {self.folder}:
             lock = self._locks.setdefault(folder, FolderLock(folder))
-            if not lock.is_held and lock.acquire() and folder != self.folder:
+            if not lock.is_held and lock.acquire():
                 logger.debug("Oracle reads the journal %s, whose reader is gone.", folder.name)
 
     def _flush(self, store: Store) -> int:

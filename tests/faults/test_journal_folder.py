@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import psycopg
 import pytest
+from celery import Celery
 
 from oracle_celery.journal import QUOTA_CHECK_SIZE, Journal
+from oracle_celery.journal_examination import examine_journal
 from oracle_celery.recorder import Recorder
 from oracle_celery.records import encode_line
 from oracle_celery.settings import Settings
+from tests.acceptance.station import Station
 from tests.ledger import sent
-from tests.polling import eventually
+from tests.polling import DEADLINE, eventually
 
 QUOTA = 64 * 1024 * 1024
 FACTS = 50
@@ -104,6 +110,45 @@ def test_its_file_system_becomes_read_only(post: Post, tmp_path: Path) -> None:
         post.recorder.stop(10)
         post.journal.close()
         subprocess.run(["umount", "--lazy", str(post.root)], check=True)
+
+
+@pytest.mark.parametrize("trouble", ["a file in its place", "others may write into it"])
+def test_a_worker_starts_without_it(rabbitmq_url: str, database: str, tmp_path: Path, trouble: str) -> None:
+    """Its tasks run, it tells the trouble once, the doctor agrees; once the folder is mended facts are kept in it."""
+    station = Station(rabbitmq_url, database, tmp_path)
+    settings = station.app.oracle.settings
+    name = f"homeless-{os.getpid()}"
+    folder = settings.journal_path / f"worker-{name}@{socket.gethostname()}"
+    if trouble == "a file in its place":
+        station.state.write_text("not a folder")
+        mend = station.state.unlink
+    else:
+        folder.mkdir(parents=True)
+        folder.chmod(0o2770)  # as kubelet makes it for an fsGroup
+        mend = partial(folder.chmod, 0o700)
+    stranger = Celery(broker=rabbitmq_url, backend=station.results.as_uri(), set_as_current=False)  # has no recorder
+
+    def run() -> str:
+        sent = stranger.send_task("signals.succeed", ["ok"], queue="signals")
+        assert sent.get(timeout=DEADLINE) == "ok"
+        return str(sent.id)
+
+    try:
+        worker = station.start_worker(name=name, concurrency=1)
+        run()
+        assert [found.code for found in examine_journal(settings)] == ["journal/unwritable"]
+        mend()
+        task_id = run()
+        with psycopg.connect(database, autocommit=True) as connection:
+            query = "SELECT oracle.status_word(status) FROM oracle.task_transition WHERE task_id = %s"
+            eventually(lambda: ("completed",) in connection.execute(query, [task_id]), "the fact has arrived")
+        assert sum(int(path.read_text()) for path in folder.glob("*.drops")) > 0
+        assert worker.log.count("cannot be used") == 1
+        assert "Traceback" not in worker.log
+        assert "journal/unwritable" not in {found.code for found in examine_journal(settings)}
+    finally:
+        stranger.close()
+        station.stop()
 
 
 def _mount(*arguments: str) -> None:

@@ -250,6 +250,16 @@ def test_a_journal_that_cannot_be_written_is_found(app: Celery, tmp_path: Path) 
     assert _grades(_found(app), "journal") == ["wrong"]
 
 
+def test_a_journal_that_others_may_write_to_is_found(app: Celery) -> None:
+    """No process journals there, though it could."""
+    node = _journal_of(app) / "worker-1"
+    node.mkdir(parents=True)
+    node.chmod(0o2770)
+    found = _found(app)
+    assert "journal/unwritable" in _wrongs(found)
+    assert "others may write" in _the(found, "worker-1")["found"]
+
+
 def test_facts_that_were_dropped_are_counted(app: Celery, tmp_path: Path) -> None:
     """By whichever process of this machine dropped them."""
     node = _journal_of(app) / "celery@one"

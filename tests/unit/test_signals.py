@@ -15,6 +15,7 @@ from celery import Celery
 
 from oracle_celery import Oracle
 from oracle_celery.journal import TRANSITIONS, segments
+from oracle_celery.recorder import Recorder
 
 
 @pytest.fixture
@@ -146,6 +147,23 @@ def told(oracle: Oracle) -> list[tuple[str, str | None]]:
 
 def receive(oracle: Oracle, received: SimpleNamespace) -> None:
     oracle.signals.on_received(SimpleNamespace(app=oracle.app), request=received)
+
+
+def test_a_recorder_that_did_not_start_is_not_kept(oracle: Oracle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks next gets one that has started, or the reason why there is none."""
+    started: list[Recorder] = []
+
+    def start(recorder: Recorder) -> None:
+        if not started:
+            started.append(recorder)
+            raise RuntimeError("can't start new thread")
+        started.append(recorder)
+
+    monkeypatch.setattr(Recorder, "start", start)
+    with pytest.raises(RuntimeError, match="new thread"):
+        oracle.start_recorder()
+    assert oracle.start_recorder() is oracle.start_recorder() is started[-1]
+    assert len(started) == 2
 
 
 def test_receipt_is_told_of_what_still_waits(oracle: Oracle, monkeypatch: pytest.MonkeyPatch) -> None:
