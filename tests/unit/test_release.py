@@ -67,3 +67,19 @@ def test_the_forge_runs_what_developers_run(job: str, target: str) -> None:
         if line.startswith("make "):
             assert re.search(rf"^{line.split()[1]}:", makefile, re.MULTILINE)
     assert not [line for line in lines if "pytest" in line]
+
+
+@pytest.mark.parametrize("job", sorted(JOBS))
+def test_the_forge_has_what_the_tests_demand(job: str) -> None:
+    """Every package that tests/servers.sh misses where it is not there; the browser is the forge's own."""
+    demanded = re.findall(
+        r"^    has_\w+ \|\| .*echo ([\w-]+)$", (REPOSITORY / "tests" / "servers.sh").read_text(), re.MULTILINE
+    )
+    assert {"postgresql", "nginx", "caddy"} <= set(demanded)
+    installed = {
+        word.strip('"').removesuffix("-$PG_MAJOR")
+        for line in "\n".join(_command_lines(job)).replace("\\\n", " ").splitlines()
+        if "apt-get install" in line
+        for word in line.split()
+    }
+    assert set(demanded) - {"chromium"} <= installed
