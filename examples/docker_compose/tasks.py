@@ -1,4 +1,4 @@
-"""The Celery app of this example: what differs from place to place stands in the environment, secrets in files."""
+"""The Celery app of this example: what differs from place to place stands in the environment, keys in files."""
 
 import os
 import time

@@ -120,6 +120,8 @@ def test_probes_and_ports_are_the_sidecars() -> None:
         asked = sidecar[probe]["httpGet"]
         assert asked["path"] in routes & {"/healthz", "/readyz"}
         assert asked["port"] == port["name"]
+        is_of_life = probe != "readinessProbe"  # what ends it asks for nothing that a long migration keeps back
+        assert asked["path"] == ("/healthz" if is_of_life else "/readyz")
     [hosts] = [each for each in sidecar["env"] if each["name"] == "ORACLE_HOSTS"]
     assert hosts["valueFrom"]["fieldRef"]["fieldPath"] == "status.podIP"
     public_url = _object("ConfigMap", "oracle")["data"]["ORACLE_PUBLIC_URL"]
@@ -143,6 +145,8 @@ def test_what_is_mounted_is_there() -> None:
         assert spec["selector"]["matchLabels"].items() <= spec["template"]["metadata"]["labels"].items()
         pod = spec["template"]["spec"]
         assert pod["securityContext"]["runAsNonRoot"]
+        # Always, which it is else, lets the group write to every folder of the volume: no journal is kept there
+        assert pod["securityContext"]["fsGroupChangePolicy"] == "OnRootMismatch"
         volumes = {each["name"] for each in pod["volumes"]}
         volumes |= {each["metadata"]["name"] for each in spec.get("volumeClaimTemplates", ())}
         for container in pod["containers"]:
