@@ -23,7 +23,6 @@ __all__ = ["bulk"]
 POLL_SECONDS = 0.5
 #: Seconds without a step after which it is said who does the work.
 PATIENCE_SECONDS = 10.0
-WAITS_FOR_SIDECAR = "Is a sidecar running? It does the work: celery -A <your app> oracle"
 
 
 @command
@@ -44,14 +43,14 @@ def bulk(
     """
     options = {name: value for name, value in options.items() if value}
     preview = terminal.bulk(action, dry_run=True, **options)
-    if dry_run and as_json:
+    is_told = dry_run or preview.eligible == 0  # all there is to say: a bulk action of nothing is not begun
+    if as_json and is_told:
         print_json(preview)
-        return
     if not as_json:
         click.echo(f"{preview.total:,} tasks, of which {preview.eligible:,} can be told to {action}.")
         for reason in preview.ineligible:
             click.echo(f"  {reason.count:,} not: {reason.message}")
-    if dry_run or (preview.eligible == 0 and not as_json):
+    if is_told:
         return
     if not yes:
         if as_json or not sys.stdin.isatty():

@@ -211,8 +211,17 @@ def test_many_tasks_are_cancelled_when_somebody_agrees(
     assert done.exit_code == 0, done.output
     assert done.stdout.splitlines()[1:] == ["OUTCOME    TASKS", "cancelled  3"]
     assert {archive.task(f"p{number}")[0] for number in range(3)} == {"cancelled"}
-    begun = _json(oracle("bulk", "cancel", "--query", "status:completed", "--yes", "--no-wait", "--json"))
+    feeder.tell(transition("late", name="shop.pay"))
+    begun = _json(oracle("bulk", "cancel", "--name", "shop.*", "--yes", "--no-wait", "--json"))
     assert begun["action"] == "cancel"  # type: ignore[index]
+
+
+def test_a_bulk_of_nothing_is_not_begun(oracle: Oracle, feeder: Feeder, archive: Archive) -> None:
+    """With no sidecar to end it, a script would wait for ever: it is told the preview."""
+    feeder.tell(transition("c", Status.COMPLETED))
+    told = _json(oracle("bulk", "cancel", "--query", "status:completed", "--yes", "--json"))
+    assert (told["total"], told["eligible"]) == (1, 0)  # type: ignore[index]
+    assert archive.counts("audit_entry", "bulk") == (0, 0)
 
 
 def test_migrations_are_listed_for_scripts(redis_url: str, empty_database: str) -> None:
