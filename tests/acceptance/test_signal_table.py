@@ -81,8 +81,9 @@ def test_a_result_that_cannot_be_stored(station: Station) -> None:
     finally:
         station.results.with_name(f"{station.results.name}-gone").rename(station.results)
     assert detail["task"]["error_type"] == "FileNotFoundError"
-    after = station.wait_for(station.send("succeed"), "completed")
-    assert reasons(station.detail(task_id))[1:] == ["started", "internal_error"], after
+    station.wait_for(station.send("succeed"), "completed")
+    detail = station.detail(task_id)
+    assert reasons(detail)[1:] == ["started", "internal_error"], detail
 
 
 @pytest.mark.skipif(

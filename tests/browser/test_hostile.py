@@ -128,6 +128,14 @@ ROWS = """
   worker: row.querySelector(".column-worker").textContent,
 }))
 """
+#: A screen further, and from the end to the top again.
+SCROLL_ON = """
+() => {
+  const list = document.querySelector(".task-list__scroll");
+  const isAtEnd = list.scrollTop + list.clientHeight >= list.scrollHeight - 1;
+  list.scrollTo(0, isAtEnd ? 0 : list.scrollTop + 600);
+}
+"""
 #: Opens each task in turn, by its address, and reads what the panel says.
 OPEN_EACH = """
 async (ids) => {
@@ -402,12 +410,12 @@ def _live(narrator: Narrator, number: int) -> Transition:
 
 
 def _scrolled_through(page: Page) -> dict[str, Any]:
-    """All rows by id: only those in sight are in the document."""
+    """All rows by id: only those in sight are in the document, and more may come in above."""
     rows: dict[str, Any] = {}
 
     def is_whole() -> bool:
         rows.update((row["id"], row) for row in page.evaluate(ROWS))
-        page.evaluate("document.querySelector('.task-list__scroll').scrollBy(0, 600)")
+        page.evaluate(SCROLL_ON)
         return len(rows) >= len(HOSTILE)
 
     eventually(is_whole, "every row has been seen")

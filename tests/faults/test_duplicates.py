@@ -16,7 +16,7 @@ from tests.faults.stamps import Stamps
 
 #: Seconds that a run takes on either broker, and after which Redis gives a message to somebody else: its client looks
 #: after every tenth poll, which is every ten seconds without an event loop and much later with one.
-RUNS = {"rabbitmq": 6.0, "redis": 30.0}
+RUNS = {"rabbitmq": 12.0, "redis": 30.0}
 POOLS = {"rabbitmq": "prefork", "redis": "gevent"}
 VISIBILITY = 1
 BROKERS = ["rabbitmq", "redis"] if is_full() else ["rabbitmq"]

@@ -151,7 +151,7 @@ async def test_a_signal_ends_it_cleanly_with_streams_open(tmp_path: Path, databa
 async def test_without_a_schema_the_command_fails_in_words(tmp_path: Path, empty_database: str) -> None:
     """Exit code 1 and what to run, no traceback; after running it, it starts."""
     _, refused = await _finished(tmp_path, empty_database, "--no-migrate")
-    assert "celery -A <your app> oracle migrate" in refused
+    assert "celery -A shop oracle migrate" in refused
     assert "Traceback" not in refused
     planned, _ = await _finished(tmp_path, empty_database, "migrate", "--dry-run", code=0)
     assert "Would apply migration 1" in planned
