@@ -101,12 +101,14 @@ def test_retry(station: Station) -> None:
     task_id = station.send("retry_once", station.witness("retry"))
     station.wait_for(task_id, "completed")
     detail = station.wait_for_reason(task_id, "sent")
-    assert statuses(detail) == ["pending", "in_progress", "pending", "in_progress", "completed"]
-    assert "retry_scheduled" in reasons(detail)
+    runs: dict[str, list[str]] = {}
+    for entry in detail["history"]:  # the second run may start before the first has said that it gives its task back
+        if entry["run_id"] and entry["reason"] != "received":
+            runs.setdefault(entry["run_id"], []).append(entry["reason"] or entry["status"])
+    assert list(runs.values()) == [["started", "retry_scheduled"], ["started", "completed"]]
     assert detail["task"]["retries"] == 1
     assert detail["task"]["error_message"] is None
     assert detail["task"]["parent_id"] is None  # Celery says that the task is its own
-    assert len({entry["run_id"] for entry in detail["history"] if entry["run_id"]}) == 2
 
 
 def test_retries_exhausted(station: Station) -> None:
