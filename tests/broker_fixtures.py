@@ -217,13 +217,13 @@ class RedisServer:
 @pytest.fixture(scope="session")
 def rabbitmq_server() -> Iterator[RabbitServer]:
     """The session's RabbitMQ, running. Tests that kill a broker start a `RabbitServer` of their own."""
-    yield from _served(RabbitServer())
+    yield from served(RabbitServer())
 
 
 @pytest.fixture(scope="session")
 def redis_server() -> Iterator[RedisServer]:
     """The session's Redis, running."""
-    yield from _served(RedisServer())
+    yield from served(RedisServer())
 
 
 @pytest.fixture
@@ -268,7 +268,8 @@ def pytest_report_header() -> list[str]:
     ]
 
 
-def _served(server: Any) -> Iterator[Any]:
+def served(server: Any) -> Iterator[Any]:
+    """For a fixture: a server that runs until the test is over."""
     try:
         server.start()
         yield server

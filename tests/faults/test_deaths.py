@@ -28,7 +28,7 @@ import pytest
 from oracle_celery.database import schema
 from oracle_celery.states import Rank
 from tests.acceptance.station import Station
-from tests.broker_fixtures import RabbitServer, RedisServer
+from tests.broker_fixtures import RabbitServer, RedisServer, served
 from tests.faults.observers import Reader, Watcher, backwards, told
 from tests.faults.reaper import Reaper
 from tests.faults.scale import is_full, scaled
@@ -108,21 +108,13 @@ class Witness:
 @pytest.fixture(params=BROKERS)
 def broker(request: pytest.FixtureRequest) -> Iterator[RabbitServer | RedisServer]:
     server: RabbitServer | RedisServer = RabbitServer() if request.param == "rabbitmq" else RedisServer(durable=True)
-    yield from _served(server)
+    yield from served(server)
 
 
 @pytest.fixture
 def backend() -> Iterator[RedisServer]:
     """Of results."""
-    yield from _served(RedisServer(durable=True))
-
-
-def _served(server: Any) -> Iterator[Any]:
-    try:
-        server.start()
-        yield server
-    finally:
-        server.dispose()
+    yield from served(RedisServer(durable=True))
 
 
 # Celery's own client, which sends the tasks here, leaves a connection that a death has cut to the garbage collector.
