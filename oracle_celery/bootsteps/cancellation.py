@@ -11,6 +11,7 @@ from typing import Any
 from celery import bootsteps
 from celery.worker.control import control_command
 
+from oracle_celery.acceptances import hear_before_forgetting
 from oracle_celery.bootsteps.queue_pause import QueuePauses
 from oracle_celery.canceller import Canceller, forget_answers
 from oracle_celery.database.store import Store
@@ -65,6 +66,7 @@ class CancellationStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery
         forget_answers(oracle)
         if is_interruptible(worker):
             desired.watch(Canceller(oracle, worker, oracle.gate).look)
+            hear_before_forgetting(worker, oracle.guest)
         worker.timer.call_repeatedly(TICK_INTERVAL, self._tick)  # not the consumer's: those end with a connection
         oracle.start_recorder().add_duty(LOOK_INTERVAL, Looking(oracle))
 

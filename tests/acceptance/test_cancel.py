@@ -11,6 +11,7 @@ import pytest
 
 from oracle_celery import embedded_broker
 from tests.acceptance.desk import Desk
+from tests.local_processes import LocalWorker
 
 QUEUE = "signals"
 
@@ -206,4 +207,19 @@ def test_worker_stopped_meanwhile(rabbit_desk: Desk) -> None:
     os.kill(worker.pid, signal.SIGTERM)
     desk.cancel(task_id, ring=False)
     desk.wait_for_row(task_id, "cancelled", "cancelled")
+    worker.wait()
+
+
+def test_worker_stopped_before_it_heard(rabbit_desk: Desk) -> None:
+    """The same where the worker has not read yet that its child has accepted the task."""
+    desk = rabbit_desk
+    options = {"env": desk.station.environment, "concurrency": 1}
+    worker = LocalWorker("tests.acceptance.deaf_app", desk.station.folder / "deaf.log", **options)
+    desk.station.workers.append(worker)
+    worker.start()
+    task_id = desk.send("clean_up")
+    desk.wait_for_line(f"began {task_id}")
+    os.kill(worker.pid, signal.SIGTERM)
+    desk.cancel(task_id, ring=False)
+    desk.wait_for_row(task_id, "cancelled", "cancelled", timeout=30)  # it would take 60 s to its end
     worker.wait()
