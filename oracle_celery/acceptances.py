@@ -38,16 +38,22 @@ def hear_before_forgetting(worker: Any, guest: Guest) -> None:
 
 def _hear(pool: Any, hub: Any) -> None:
     """As the event loop would in its next round: the messages that lie ready."""
+    read = getattr(pool, "handle_result_event", None)
+    if read is None:
+        return  # it never came to its event loop, and no child got a task
     children = pool._fileno_to_outq  # noqa: SLF001
     for descriptor in list(children):
         while descriptor in children and _is_readable(descriptor):
-            reader, arguments = hub.readers.get(descriptor, (pool.handle_result_event, (descriptor,)))
-            if inspect.isgenerator(reader):  # in the middle of a message
-                next(reader, None)
-            else:
-                reader(*arguments)
+            reader, arguments = hub.readers.get(descriptor, (read, (descriptor,)))
+            try:
+                if inspect.isgenerator(reader):  # in the middle of a message
+                    next(reader, None)
+                else:
+                    reader(*arguments)
+            except (OSError, EOFError):
+                break  # the child is gone, or the broker is
             if descriptor not in hub.readers:
-                break  # the child is gone
+                break
 
 
 def _is_readable(descriptor: int) -> bool:
