@@ -338,9 +338,12 @@ def owners(scene: Scene) -> None:
 
 
 def audit(scene: Scene) -> None:
-    entries = scene.admin.get("/api/admin/audit").raise_for_status().json()
-    assert "ann" in str(entries)
-    print("  ✓ Oracle: ann's cancels and pauses are there")
+    task_id = scene.send("work", countdown=600)
+    seen("Oracle knows it", lambda: scene.by_oracle(task_id) == "pending")
+    assert scene.admin.delete(f"/api/tasks/{task_id}").status_code in (200, 202)
+    entries = scene.admin.get("/api/admin/audit").raise_for_status().json()["entries"]
+    assert [entry["actor"] for entry in entries if task_id in str(entry)] == ["ann"], entries
+    print("  ✓ Oracle: ann's cancel is there")
     assert not [route for route in flower_routes() if "audit" in route]
     print("  ✓ Flower's routes have none")
 
