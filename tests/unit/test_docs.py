@@ -68,6 +68,13 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert fragment in anchors(target), link
 
 
+def test_no_link_is_written_in_another_way() -> None:
+    """By reference, with a title or in HTML: it would not be followed above."""
+    for page in PAGES:
+        text = re.sub(r"`[^`]*`", "code", prose(page))
+        assert not re.search(r"\]\[|^\[[^\]]+\]:|<(?:a|img|source)\b|\]\([^)]*\s", text, re.MULTILINE), page
+
+
 def test_every_page_is_in_the_index() -> None:
     """Whoever comes to docs/ finds all of it."""
     index = set(links(DOCS / "README.md"))
