@@ -1,4 +1,5 @@
-"""The programs of docs/ are run: those of the event stream, the channel, HTTP and the app object, as they are printed.
+"""The programs of docs/ are run: those of the event stream, the channel, HTTP and the app object, as they are printed,
+and the commands of the pages that operators read.
 
 The page's address becomes the test's own sidecar, and TOKEN is an admin's; nothing else is changed.
 """
@@ -7,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
+import shlex
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -16,20 +19,33 @@ from pathlib import Path
 import psycopg
 import pytest
 from celery import Celery
+from celery.bin.base import CLIContext
+from click.testing import CliRunner
 from psycopg.conninfo import conninfo_to_dict
 
-from oracle_celery import Oracle
+from oracle_celery import Oracle, cli
 from oracle_celery.sidecar.server import Sidecar
 from oracle_celery.states import Status
 from tests.browser.narrator import Narrator
 from tests.factories import Feeder, transition
-from tests.pages import block, every_block
+from tests.pages import PAGES, block, blocks, every_block
 from tests.sidecar_fixtures import DEADLINE_SECONDS, Client
 from tests.tokens import token
 
 #: Ends a line for Python's splitlines, and for no stream of ours.
 ODD_NAME = "shop.pay\u2028twice"
 PAGE_ADDRESS = "http://127.0.0.1:5556"
+#: What blocks say to type, but for the dashboard itself.
+COMMANDS = sorted(
+    {
+        tuple(shlex.split(found[1], comments=True))
+        for page in PAGES
+        for each in blocks(page)
+        if each.language in ("", "sh")
+        for line in each.text.splitlines()
+        if (found := re.match(r"celery -A shop oracle ([a-z].*)", line))
+    }
+)
 
 
 @pytest.fixture
@@ -186,3 +202,18 @@ def test_the_app_object(database: str, redis_url: str, tmp_path: Path, narrator:
     assert statuses["waiting-1"] == statuses["waiting-2"] == "cancelled"
     with psycopg.connect(database) as connection:
         assert connection.execute("SELECT count(*) FROM oracle.retry").fetchone() == (2,)
+
+
+def test_commands(database: str, redis_url: str, feeder: Feeder) -> None:
+    """Each does what it says, and finds nothing wrong."""
+    feeder.tell(transition("one", Status.FAILED, name="billing.charge"))
+    assert {name for name, *_ in COMMANDS} >= {"tasks", "doctor", "retention", "migrate"}
+    app = Celery("shop", broker=redis_url, set_as_current=False)
+    app.conf.oracle_url = database
+    context = CLIContext(app=app, no_color=True, workdir=None)
+    try:
+        for command in COMMANDS:
+            done = CliRunner().invoke(cli.oracle, command, obj=context, catch_exceptions=False)
+            assert done.exit_code == 0, f"{command}\n{done.output}"
+    finally:
+        app.close()
