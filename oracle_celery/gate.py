@@ -71,6 +71,8 @@ class Gate:
         self.on_late_start: Callable[[Any], None] = _ignore
         #: Called in the event loop with the name of a paused queue that still delivers.
         self.on_unwanted_delivery: Callable[[str], None] = _ignore
+        #: Called in the event loop before the first message of a connection.
+        self.on_connection: Callable[[], None] = _ignore
         self._process = worker._process_task  # noqa: SLF001  # what Celery itself calls for each request
         self._apply_async = worker.pool.apply_async
 
@@ -233,9 +235,10 @@ class Gate:
                 self._keep(request)
             ended(outcome, **kwargs)
 
-        def on_failure(*args: Any, **kwargs: Any) -> None:
+        def on_failure(einfo: Any, *args: Any, **kwargs: Any) -> None:
             self._keep(request)
-            failed(*args, **kwargs)
+            with self.oracle.signals.speaking_of(request, einfo):
+                failed(einfo, *args, **kwargs)
 
         def on_timeout(soft: Any, *args: Any, **kwargs: Any) -> None:
             if not soft:
@@ -294,7 +297,7 @@ def _active() -> list[Any]:
             return list(state.active_requests)
 
 
-def _ignore(_: object) -> None:
+def _ignore(*_: object) -> None:
     """Nobody wants to know."""
 
 

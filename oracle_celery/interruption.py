@@ -211,7 +211,7 @@ def is_interruptible(worker: Any) -> bool:
     """Whether a task that this worker runs can be interrupted."""
     return (
         worker.pool_cls.__module__ == "celery.concurrency.prefork"
-        and worker.pool_start_method == "fork"  # else children know nothing of this
+        and getattr(worker, "pool_start_method", "fork") == "fork"  # else children know nothing of this
         and INTERRUPT > 0
         and BODY_LINE > 0
     )

@@ -3,8 +3,8 @@
 Celery's prefork pool with an event loop has a semaphore for that. Threads, greenlets, and prefork on a transport
 without an event loop queue inside the pool, where nobody could give a message back to its queue.
 
-What will bite: an end that goes unnoticed must not cost a slot for ever. Only requests that Celery itself still holds
-for reserved count, and `recheck` looks again now and then. A greenlet that ends still has its place in the pool: the
+What will bite: an end that goes unnoticed must not cost a slot for ever. Only requests that Celery itself still has in
+its books count, and `recheck` looks again now and then. A greenlet that ends still has its place in the pool: the
 next one is handed over by another greenlet.
 """
 
@@ -84,7 +84,7 @@ class PoolSlots:
         """Hands it to the pool, or keeps it for its turn."""
         job = Job(request, target, args, kwargs, options)
         with self._lock:
-            if self._waiting or len(self._taken) >= self.worker.pool.num_processes:
+            if self._waiting or len(self._taken) >= self._size():
                 self._waiting.append(job)
                 return None
             self._taken.add(request)
@@ -107,7 +107,7 @@ class PoolSlots:
     def recheck(self) -> None:
         """Frees the slots of requests whose end nobody told of."""
         with self._lock:
-            for request in [taken for taken in self._taken if taken not in state.reserved_requests]:
+            for request in [taken for taken in self._taken if not _is_held(taken)]:
                 self._taken.discard(request)
         self._fill()
 
@@ -116,12 +116,18 @@ class PoolSlots:
         with self._lock:
             self._waiting.clear()
 
+    def _size(self) -> int:
+        """How many the pool runs at once. One of greenlets says how many it has just now, before Celery 5.7."""
+        pool = self.worker.pool
+        size: int = pool.num_processes if self._later is None else pool._pool.size  # noqa: SLF001
+        return size
+
     def _fill(self) -> None:
         while True:
             with self._lock:
                 if not self._waiting or self.worker.blueprint.state != RUN:
                     return
-                if len(self._taken) >= self.worker.pool.num_processes:
+                if len(self._taken) >= self._size():
                     return
                 job = self._waiting.popleft()
                 if job.request not in state.reserved_requests:
@@ -174,3 +180,8 @@ class PoolSlots:
     def _leave(self, request: Any) -> None:
         with self._lock:
             self._taken.discard(request)
+
+
+def _is_held(request: Any) -> bool:
+    """Whether Celery still has it in its books; with a lost connection, versions before 5.7 let go of what runs."""
+    return request in state.reserved_requests or request in state.active_requests

@@ -6,10 +6,11 @@ appends it to the journal. Which signal fires where, in which process and in whi
 - A run gets its id in ``task_received``, written into ``request.request_dict``, which travels to the pool child; eager
   tasks get theirs in ``task_prerun``. The same task id may run twice at once after a broker reconnect, so nothing is
   keyed by the task id alone.
-- The worker's main process reports lost children, hard time limits and revocations; Celery makes the run's request the
-  current one for that, except for the first of the two ``task_failure`` signals of a hard time limit.
+- The worker's main process reports lost children, hard time limits and revocations. Of which run, the gate tells
+  (`speaking_of`); nobody does for the first of the two ``task_failure`` signals of a hard time limit.
 - A run that Celery itself fails around, because its result cannot be stored, may have ``task_internal_error`` only;
-  one whose child was lost behind its stored result has no signal at all (`stored_success`).
+  one whose child was lost behind its stored result has no signal at all (`stored_success`). Before 5.7 that signal, and
+  ``task_failure`` behind it, also come when a task's own ``after_return`` fails, whose run has told its end by then.
 - ``task_retry`` may come without a reason, ``task_revoked`` without a ``task_received`` before it, and the body of a
   chord whose header failed has no signal at all.
 """
@@ -17,14 +18,17 @@ appends it to the journal. Which signal fires where, in which process and in whi
 from __future__ import annotations
 
 import collections
+import contextlib
 import sys
+import threading
 import time
 import weakref
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from billiard.einfo import ExceptionInfo
-from billiard.exceptions import TimeLimitExceeded, WorkerLostError
+from billiard.einfo import ExceptionInfo, ExceptionWithTraceback
+from billiard.exceptions import Terminated, TimeLimitExceeded, WorkerLostError
 from celery import signals
 from celery.exceptions import Reject, SoftTimeLimitExceeded
 from celery.states import IGNORED, REJECTED, SUCCESS
@@ -64,8 +68,8 @@ _NOTHING: dict[str, Any] = {}
 #: Received tasks whose receipt may wait to be told; beyond it is told at once.
 WAITING_LIMIT = 10_000
 
-#: Runs that have succeeded last: a handler of their end may fail after as many others have succeeded meanwhile.
-SUCCEEDED_LIMIT = 1_000
+#: Runs that have told their end last: a handler of it may fail after as many others have ended meanwhile.
+ENDED_LIMIT = 1_000
 
 #: In a second.
 NANOSECONDS = 1e9
@@ -85,9 +89,11 @@ class TaskSignals:
         self._runs: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
         self._waiting: collections.deque[tuple[int, Any]] = collections.deque()
         self._mint = RunMint()
-        #: The runs that have succeeded last, and the task that Celery itself failed around last.
-        self._succeeded: collections.deque[str | None] = collections.deque(maxlen=SUCCEEDED_LIMIT)
+        #: The runs that have told their own end last, and the task that Celery itself failed around last.
+        self._ended: collections.deque[str | None] = collections.deque(maxlen=ENDED_LIMIT)
         self._failed_outside: str | None = None
+        #: What a main process' Celery says the failure of just now, by thread.
+        self._spoken_of = threading.local()
 
     def connect(self) -> None:
         for signal, handler in (
@@ -287,14 +293,16 @@ class TaskSignals:
     def tell_success(
         self, fields: dict[str, Any], task_id: Any, result: Any, runtime: Any, more: dict[str, Any] = _NOTHING
     ) -> None:
-        """A run has come to its good end."""
-        settings = self.oracle.settings
-        self._succeeded.append(fields.get(RUN_ID))
+        """A run has come to its good end. Celery tells its `runtime` from 5.7 on."""
+        settings, now = self.oracle.settings, time.monotonic_ns()
+        if runtime is None and STARTED_AT in fields:
+            runtime = (now - fields[STARTED_AT]) / NANOSECONDS
+        self._ended.append(fields.get(RUN_ID))
         record = Transition(
             task_id=identifier(task_id) or "",
             status=COMPLETED,
             rank=REPORTED,
-            at=time.monotonic_ns(),
+            at=now,
             reason="cancel_too_late" if CANCEL_RAISED in fields else None,
             retries=fields.get("retries") or 0,
             run_id=fields.get(RUN_ID),
@@ -335,8 +343,8 @@ class TaskSignals:
         is_inferred = is_main = self.has_main_process and not self.is_pool_child
         error = self._describe_error(exception, einfo)
         reason = None
-        if isinstance(exception, WorkerLostError):
-            reason, is_inferred = "process_lost", True
+        if isinstance(exception, WorkerLostError) or (is_main and isinstance(exception, SystemExit)):
+            reason, is_inferred = "process_lost", True  # older versions say so of one that has left by itself
         elif isinstance(exception, TimeLimitExceeded):
             reason, is_inferred = "time_limit", True
             error["error_message"] = "The hard time limit was exceeded; the process that ran the task was killed."
@@ -350,6 +358,10 @@ class TaskSignals:
             reason = "cancel_too_late"
         if request is None and is_main:
             return  # of a hard time limit: it is told again, with its request, unless the message goes back
+        if is_main:
+            self._spoken_of.request = None  # it is told
+        if not is_inferred:
+            self._ended.append(run_fields(request).get(RUN_ID))
         self._end(
             request,
             Status.FAILED,
@@ -372,9 +384,14 @@ class TaskSignals:
         fields = request if isinstance(request, dict) else run_fields(request)
         if sender.app is not self.app or sender.name in HIDDEN_TASKS or RUN_ID not in fields:
             return
-        if FAILED_OUTSIDE in fields or fields[RUN_ID] in self._succeeded:
-            return  # known; or its result is stored, and a handler of its end has failed
+        if FAILED_OUTSIDE in fields:
+            return
         fields[FAILED_OUTSIDE], self._failed_outside = True, task_id
+        if fields[RUN_ID] in self._ended:
+            return  # it has told its end, and a handler of that has failed
+        if isinstance(exception, Reject):
+            self.tell_rejected(fields, task_id, exception)  # before 5.7; its message goes where it says
+            return
         is_written = self._record(
             task_id,
             status=Status.FAILED,
@@ -392,8 +409,9 @@ class TaskSignals:
     def tell_rejected(self, fields: dict[str, Any], task_id: Any, rejection: Reject) -> None:
         """A Reject has left Celery's tracer: one from ``on_success``, behind which no signal of a success comes, or
         one of a message whose task had succeeded before."""
-        if fields.get(RUN_ID) in self._succeeded:
+        if fields.get(RUN_ID) in self._ended:
             return
+        self._ended.append(fields.get(RUN_ID))
         settings, now = self.oracle.settings, time.monotonic_ns()
         is_requeued = bool(rejection.requeue)
         is_written = self._record(
@@ -539,10 +557,34 @@ class TaskSignals:
 
     # -- whose signal, which run ---------------------------------------------------------------------------------
 
+    @contextlib.contextmanager
+    def speaking_of(self, request: Any, einfo: Any) -> Iterator[None]:
+        """While a worker's main process lets Celery fail this one: from 5.7 on Celery says itself which it is. Where it
+        cannot store the failure there is no signal, and the run has failed all the same."""
+        self._spoken_of.request = request
+        try:
+            yield
+        except Exception:
+            if self._spoken_of.request is not None:
+                self.oracle.guest.guarded(self._tell_unstored)(request.task, request=request, einfo=einfo)
+            raise
+        finally:
+            self._spoken_of.request = None
+
+    def _tell_unstored(self, sender: Any, *, request: Any, einfo: Any) -> None:
+        error = einfo.exception
+        error = error.exc if isinstance(error, ExceptionWithTraceback) else error
+        if not isinstance(error, Terminated):
+            self.on_failed(sender, task_id=request.id, exception=error, einfo=einfo)
+
     def _request_of(self, task: Any, task_id: str) -> Any:
-        """The run that `task_failure` speaks of: the one under way here, else the one this process has received."""
+        """The run that `task_failure` speaks of: the one under way here, that the main process has just lost, or else
+        the one that this process has received."""
         request = task.request
         if request.id == task_id and RUN_ID in request.__dict__:
+            return request
+        request = getattr(self._spoken_of, "request", None)
+        if request is not None and request.id == task_id:
             return request
         return self._runs.get(task_id)
 

@@ -6,7 +6,6 @@ import sys
 from typing import Any
 
 from celery import current_task
-from celery.app.task import get_actual_ignore_result
 from celery.exceptions import Ignore
 
 from oracle_celery.run import CANCEL_RAISED
@@ -45,5 +44,7 @@ def raise_if_cancelled() -> None:
 def revoke_result(task: Any, request: Any) -> None:
     """Whoever waits for the result of a cancelled run is told, and its chord: Celery stores nothing of its own."""
     if not request.is_eager:
-        is_stored = not get_actual_ignore_result(task, request) or task.store_errors_even_if_ignored
+        own = request.__dict__.get("ignore_result")  # of this one message
+        is_ignored = task.ignore_result if own is None else own
+        is_stored = not is_ignored or task.store_errors_even_if_ignored
         task.backend.mark_as_revoked(request.id, "cancelled", request=request, store_result=is_stored)

@@ -6,6 +6,7 @@ up while the worker's parts are created, long before anything is started.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from celery import bootsteps
@@ -46,6 +47,7 @@ class CancellationStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery
     def __init__(self, worker: Any, **options: Any) -> None:
         self.oracle = find(worker.app)
         self.enabled = self.oracle is not None and self.oracle.settings.enabled
+        self._ticks: Any = None
         super().__init__(worker, **options)
 
     def include_if(self, worker: Any) -> bool:
@@ -67,8 +69,18 @@ class CancellationStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery
         if is_interruptible(worker):
             desired.watch(Canceller(oracle, worker, oracle.gate).look)
             hear_before_forgetting(worker, oracle.guest)
-        worker.timer.call_repeatedly(TICK_INTERVAL, self._tick)  # not the consumer's: those end with a connection
+        self._keep_ticking(worker.timer)
+        oracle.gate.on_connection = functools.partial(self._keep_ticking, worker.timer)
         oracle.start_recorder().add_duty(LOOK_INTERVAL, Looking(oracle))
+
+    def _keep_ticking(self, timer: Any) -> None:
+        """Whoever loses the broker ends all timers, in versions before 5.7; later ones those of the connection only."""
+        if self._ticks is not None:
+            if any(planned.entry is self._ticks for planned in list(timer.queue)):
+                return
+            self._ticks.cancel()  # should it run just now
+        planned = timer.call_repeatedly(TICK_INTERVAL, self._tick)
+        self._ticks = getattr(planned, "entry", planned)  # of a greenlet
 
     def _tick(self) -> None:
         assert self.oracle is not None

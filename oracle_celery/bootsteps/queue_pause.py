@@ -93,6 +93,7 @@ class QueuePauses:
         if self._gate.slots is not None:
             self._gate.slots.forget_waiting()
         self._is_sweep_due = True
+        self._gate.on_connection()
         tag_messages(self.consumer.task_consumer)
         self._act()
 

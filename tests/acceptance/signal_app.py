@@ -173,6 +173,20 @@ def lose_the_results(folder: str) -> str:
     return "never stored"
 
 
+class FailingAfterwards(Task):
+    """As people write it: what tidies up behind a task may fail too."""
+
+    def after_return(self, *_: Any) -> None:
+        raise KeyError("in after_return")
+
+
+@task(base=FailingAfterwards)
+def stumble_afterwards(is_good: bool) -> str:
+    if not is_good:
+        raise ValueError("the real one")
+    return "good"
+
+
 @task()
 def leave() -> None:
     sys.exit(3)

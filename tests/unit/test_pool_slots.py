@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from celery.bootsteps import RUN
 from celery.worker import state
 
-from oracle_celery.pool_slots import PoolSlots
+from oracle_celery.pool_slots import GEVENT, PoolSlots
 
 
 class PretendedRequest:
@@ -24,7 +25,8 @@ class PretendedWorker:
         self.pool = self
         self.hub = hub
         self.pool_putlocks = putlocks
-        self.num_processes = size
+        self.num_processes = 0 if module == GEVENT else size  # of greenlets older versions count those that run
+        self._pool = SimpleNamespace(size=size)
         self.blueprint = self
         self.state = RUN
         self.given: list[Any] = []
@@ -51,6 +53,7 @@ class PretendedWorker:
 def _tidy_state() -> Iterator[None]:
     yield
     state.reserved_requests.clear()
+    state.active_requests.clear()
 
 
 def threads(size: int = 2) -> PretendedWorker:
@@ -114,6 +117,26 @@ def test_an_end_that_nobody_told_of() -> None:
     assert worker.slots is not None
     worker.slots.recheck()
     assert worker.slots._taken == {waiting}
+
+
+def test_what_runs_keeps_its_slot() -> None:
+    """With a lost connection older versions let go of all that they hold for reserved, what runs too."""
+    worker = threads(1)
+    running, waiting = worker.send(), worker.send()
+    state.active_requests.add(running)
+    state.reserved_requests.discard(running)
+    assert worker.slots is not None
+    worker.slots.recheck()
+    assert worker.slots._taken == {running}
+    assert waiting
+
+
+def test_a_pool_of_greenlets_is_as_large_as_it_was_made() -> None:
+    """Not as what it says of itself before it runs anything."""
+    worker = PretendedWorker(GEVENT, size=2)
+    held = [worker.send() for _ in range(3)]
+    assert len(worker.given) == 2
+    assert held
 
 
 def test_connection_lost() -> None:

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 from celery import Celery
 
 from oracle_celery import Oracle
@@ -221,6 +222,49 @@ def test_a_failure_around_the_code_is_told_once_though_others_start(oracle: Orac
     assert told(oracle) == [("one", "internal_error"), ("other", "started")]
 
 
+def test_of_which_run_a_lost_child_was_is_known(oracle: Oracle) -> None:
+    """The gate says so where Celery does not; without either nothing is told: a hard time limit is told again."""
+    oracle.signals.has_main_process = True
+    lost = request("lost", started=True)
+    receive(oracle, lost)
+    oracle.signals.on_failed(pay_task(oracle), task_id="lost", exception=TimeLimitExceeded(1))
+    assert told(oracle) == []
+    with oracle.signals.speaking_of(lost, None):
+        oracle.signals.on_failed(pay_task(oracle), task_id="lost", exception=WorkerLostError("killed"))
+    oracle.signals.on_failed(pay_task(oracle), task_id="lost", exception=WorkerLostError("killed"))
+    assert told(oracle) == [("lost", "process_lost")]
+
+
+@pytest.mark.parametrize("error", [WorkerLostError("killed"), SystemExit(3)])
+def test_a_lost_child_is_told_though_its_failure_cannot_be_stored(oracle: Oracle, error: BaseException) -> None:
+    """The result backend is away, or does not take such an error: Celery raises, and sends no signal."""
+    oracle.signals.has_main_process = True
+    lost = request("lost", started=True)
+    lost.task = pay_task(oracle)
+    receive(oracle, lost)
+    with pytest.raises(OSError, match="full"), oracle.signals.speaking_of(lost, SimpleNamespace(exception=error)):
+        raise OSError("full")
+    assert told(oracle) == [("lost", "process_lost")]
+
+    def fail_late() -> None:
+        oracle.signals.on_failed(pay_task(oracle), task_id="lost", exception=error)
+        raise OSError("late")
+
+    with pytest.raises(OSError, match="late"), oracle.signals.speaking_of(lost, SimpleNamespace(exception=error)):
+        fail_late()
+    assert told(oracle) == [("lost", "process_lost")] * 2
+
+
+def test_a_handler_that_fails_behind_a_failure_is_not_the_error(oracle: Oracle) -> None:
+    """Celery before 5.7 fails such a run a second time, with the handler's own error."""
+    run = request("one", started=True)
+    receive(oracle, run)
+    oracle.signals.on_failed(pay_task(oracle, run), task_id="one", exception=ValueError("the real one"))
+    fail_outside(oracle, run)
+    oracle.signals.on_failed(pay_task(oracle), task_id="one", exception=OSError("full"))
+    assert told(oracle) == [("one", None)]
+
+
 def test_a_handler_that_fails_behind_a_success_does_not_take_it_back(oracle: Oracle) -> None:
     """Also where others have succeeded meanwhile."""
     runs = [request("one", started=True), request("other", started=True)]
@@ -228,4 +272,5 @@ def test_a_handler_that_fails_behind_a_success_does_not_take_it_back(oracle: Ora
         receive(oracle, run)
         oracle.signals.on_succeeded(pay_task(oracle, run), result=1, runtime=0.1)
     fail_outside(oracle, runs[0])
-    assert "internal_error" not in [reason for _, reason in told(oracle)]
+    oracle.signals.on_failed(pay_task(oracle), task_id="one", exception=OSError("full"))
+    assert [reason for _, reason in told(oracle)] == [None, None]
