@@ -16,8 +16,15 @@ DEV_READY := $(VENV)/.ready-dev
 BENCH_READY := $(VENV)/.ready-bench
 RELEASE_READY := $(VENV)/.ready-release
 SERVERS_READY := $(VENV)/.ready-servers
+# A second environment, with the oldest Celery that is supported.
+OLDEST := $(VENV)/oldest
+OLDEST_READY := $(OLDEST)/.ready
+# What leans on Celery's insides.
+OLDEST_TESTS := tests/unit tests/acceptance/test_signal_table.py tests/acceptance/test_cancel.py \
+	tests/acceptance/test_pause.py tests/acceptance/test_pools.py tests/acceptance/test_retry.py \
+	tests/faults/test_guarantees.py tests/faults/test_duplicates.py
 
-.PHONY: help demo screenshots diagrams docs setup test test-full faults faults-full soak lint format release-check bench bench-page bench-size bench-soak bench-full comparison clean distclean
+.PHONY: help demo screenshots diagrams docs setup test test-full test-oldest faults faults-full soak lint format release-check bench bench-page bench-size bench-soak bench-full comparison clean distclean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +50,9 @@ test: lint $(SERVERS_READY) ## Lint, then run all tests on real servers
 
 test-full: lint $(SERVERS_READY) ## The same in the long forms: storms at full size, the page's walk in both languages (an hour)
 	PYTHONDONTWRITEBYTECODE= ORACLE_FAULTS=full $(BIN)/python -m pytest -n 3 --dist loadfile --durations 15 $(ARGS)
+
+test-oldest: $(OLDEST_READY) $(SERVERS_READY) ## What leans on Celery's insides, on the oldest one that is supported (ARGS="tests/..." chooses)
+	$(OLDEST)/bin/python -m pytest $(if $(filter tests/%,$(ARGS)),,$(OLDEST_TESTS)) $(ARGS)
 
 faults: $(DEV_READY) $(SERVERS_READY) ## Kill and restart everything under load, in a few minutes
 	$(BIN)/python -m pytest tests/faults $(ARGS)
@@ -115,6 +125,14 @@ $(DEV_READY): $(VENV_READY) pyproject.toml
 	@echo "Installing what developers need into $(VENV) ..."
 	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --editable '.[embedded,otel]' --group dev
 	@touch $@ $(DEMO_READY)
+
+$(OLDEST_READY): $(VENV_READY) pyproject.toml tests/oldest.txt
+	@echo "Installing the oldest Celery that is supported into $(OLDEST) ..."
+	@[ -x $(OLDEST)/bin/python ] || $(BIN)/python -m venv $(OLDEST)
+	@$(OLDEST)/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
+	@PYTHONWARNINGS=ignore $(OLDEST)/bin/python -m pip install --quiet --editable '.[embedded,otel]' --group dev \
+		--constraint tests/oldest.txt
+	@touch $@
 
 $(BENCH_READY): $(DEV_READY)
 	@$(BIN)/python -m pip install --quiet --group bench

@@ -17,6 +17,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 PYPROJECT: dict[str, Any] = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
 PROJECT = PYPROJECT["project"]
 CHANGELOG = (REPOSITORY / "CHANGELOG.md").read_text()
+OLDEST = [line for line in (REPOSITORY / "tests" / "oldest.txt").read_text().splitlines() if line[0] != "#"]
 JOBS: dict[str, Any] = yaml.safe_load((REPOSITORY / ".github" / "workflows" / "test.yml").read_text())["jobs"]
 MATRIX: list[dict[str, str]] = JOBS["test"]["strategy"]["matrix"]["include"]
 PYTHONS = re.findall(r"Programming Language :: Python :: (3\.\d+)", "\n".join(PROJECT["classifiers"]))
@@ -52,6 +53,9 @@ def test_it_is_tested_on_what_it_is_for() -> None:
     assert {row["celery"] for row in MATRIX} == {oldest["celery"], "newest"}
     assert f"{oldest['celery']}.0".startswith(f"{_lower_bound('celery')}.")
     assert (oldest["python"], oldest["postgresql"]) == (PYTHONS[0], str(OLDEST_SERVER // 10_000))
+    for line in OLDEST:
+        name, _, version = line.partition("==")
+        assert _lower_bound(name) == version
     servers = sorted({int(row["postgresql"]) for row in MATRIX})
     assert servers == list(range(OLDEST_SERVER // 10_000, servers[-1] + 1))
     assert newest == {"python": PYTHONS[-1], "celery": "newest", "postgresql": str(servers[-1])}
