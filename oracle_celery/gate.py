@@ -243,7 +243,11 @@ class Gate:
         def on_timeout(soft: Any, *args: Any, **kwargs: Any) -> None:
             if not soft:
                 self._keep(request)
-            timed_out(soft, *args, **kwargs)
+            try:
+                timed_out(soft, *args, **kwargs)
+            finally:
+                if not soft:
+                    self.oracle.signals.tell_time_limit(request)
 
         options.update(
             accept_callback=on_accepted, callback=on_end, error_callback=on_failure, timeout_callback=on_timeout

@@ -360,7 +360,7 @@ class TaskSignals:
             return  # of a hard time limit: it is told again, with its request, unless the message goes back
         if is_main:
             self._spoken_of.request = None  # it is told
-        if not is_inferred:
+        else:
             self._ended.append(run_fields(request).get(RUN_ID))
         self._end(
             request,
@@ -428,6 +428,13 @@ class TaskSignals:
         )
         if is_written and not is_requeued:
             self.oracle.wait_until_committed()
+
+    def tell_time_limit(self, request: Any) -> None:
+        """A hard one was exceeded. In a pool of greenlets that is all, and before 5.7 there is no signal; a prefork
+        pool's main process is told of the loss of the child."""
+        if not self.has_main_process and run_fields(request).get(RUN_ID) not in self._ended:
+            tell = self.oracle.guest.guarded(self.on_failed)
+            tell(request.task, task_id=request.id, exception=TimeLimitExceeded(), einfo=None)
 
     def tell_stored_success(self, request: Any, result: Any) -> None:
         """The main process has found the result of a task whose child was lost before it could say that it succeeded:

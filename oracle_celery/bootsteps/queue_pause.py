@@ -112,9 +112,12 @@ class QueuePauses:
     def add_task_queue(self, queue: str, *args: Any, **options: Any) -> Any:
         """Celery's ``add_consumer``: a paused queue is noted, and consumed when it is resumed."""
         if not self.desired.is_paused(queue):
-            return self._add_task_queue(queue, *args, **options)
+            added = self._add_task_queue(queue, *args, **options)
+            self._select(queue)
+            return added
         with _Withholding(self.consumer, queue):
             self._add_task_queue(queue, *args, **options)
+        self._select(queue)
         self._withheld.add(queue)
         logger.info("Queue %s is paused by Oracle: it is consumed once it is resumed.", queue)
         return None
@@ -224,6 +227,13 @@ class QueuePauses:
             ((moment := accepted_at(request)) is None or now - moment < START_SECONDS) and queue_of(request) == queue
             for request in _reserved()
         )
+
+    def _select(self, queue: str) -> None:
+        """Celery before 5.7 consumes an added queue that it knew by name, and forgets it with the connection: it could
+        be neither paused nor resumed."""
+        queues = self.consumer.app.amqp.queues
+        if queue in queues and queue not in queues.consume_from:
+            queues.select_add(queues[queue])
 
     def _configured(self) -> list[Any]:
         return list(self.consumer.app.amqp.queues.consume_from.values())

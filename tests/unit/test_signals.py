@@ -255,6 +255,18 @@ def test_a_lost_child_is_told_though_its_failure_cannot_be_stored(oracle: Oracle
     assert told(oracle) == [("lost", "process_lost")] * 2
 
 
+def test_a_greenlets_hard_time_limit_is_told_once(oracle: Oracle) -> None:
+    """By the gate where Celery sends no signal, which it does from 5.7 on."""
+    runs = [request("old", started=True), request("new", started=True)]
+    for run in runs:
+        run.task = pay_task(oracle)
+        receive(oracle, run)
+    oracle.signals.on_failed(pay_task(oracle), task_id="new", exception=TimeLimitExceeded(1))
+    for run in runs:
+        oracle.signals.tell_time_limit(run)
+    assert told(oracle) == [("new", "time_limit"), ("old", "time_limit")]
+
+
 def test_a_handler_that_fails_behind_a_failure_is_not_the_error(oracle: Oracle) -> None:
     """Celery before 5.7 fails such a run a second time, with the handler's own error."""
     run = request("one", started=True)
