@@ -41,10 +41,10 @@ CELLS = (
 )
 #: Tasks of each kind in a round.
 CROWD = scaled(3, 10)
-#: Seconds for which a worker holds a task before its time has come.
-COUNTDOWN = 2.0
+#: Seconds for which a worker holds a task before its time has come. A busy machine takes some to cancel twenty of them.
+COUNTDOWN = scaled(2, 8)
 #: Seconds after which Redis gives a message to somebody else.
-VISIBILITY = 6
+VISIBILITY = scaled(6, 12)
 #: Seconds until everything works again, and until all is told.
 HEALED, SETTLED = 60.0, 90.0
 
