@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, expect
 
+from oracle_celery.embedded import EmbeddedPostgres
 from tests.browser.complaints import note_complaints
 from tests.browser.conftest import browser
 from tests.distributions import REPOSITORY, Built, build, run
@@ -133,6 +134,7 @@ def test_it_works_with_its_extras(environment: Environment, built: Built, tmp_pa
         assert sidecar.terminate() == 0, sidecar.log
     finally:
         shop.stop()
+        EmbeddedPostgres(tmp_path / "files" / "shop").remove()  # root's is not below the test's folder
 
 
 def _link(sidecar: LocalSidecar) -> str:
