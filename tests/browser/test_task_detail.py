@@ -14,8 +14,9 @@ from tests.local_processes import LocalSidecar
 
 
 def test_the_state_history_tells_every_step_and_how_long_it_took(page: Page, narrator: Narrator) -> None:
-    """One line a state: the next one, the time between, who worked."""
-    narrator.sent("h-1", ago=10)
+    """One line a state: the next one, the time between, who worked; and a bar that fills its place, however short the
+    task was."""
+    narrator.sent("h-1", ago=10, reason="sent")
     narrator.started("h-1", ago=8.8)
     narrator.completed("h-1", ago=5.4, runtime=3.4)
     page.locator('[data-task-id="h-1"] td.column-user').click()
@@ -23,12 +24,21 @@ def test_the_state_history_tells_every_step_and_how_long_it_took(page: Page, nar
     expect(lines).to_have_count(3)
     expect(lines.nth(0)).to_contain_text("Pending → In progress")
     expect(lines.nth(0).locator(".state-line__duration")).to_have_text("1.20\u00a0s")
+    expect(lines.nth(0).locator(".state-line__note")).to_have_text("sent by 7@shop-web")
     expect(lines.nth(1)).to_contain_text("In progress → Completed")
     expect(lines.nth(1).locator(".state-line__duration")).to_have_text("3.40\u00a0s")
     expect(lines.nth(1)).to_contain_text("celery@shop-1")
     expect(lines.nth(2).locator(".state-line__word")).to_have_text("Completed")
     expect(page.locator(".task-detail h2")).to_have_text("shop.orders.charge_card")
     assert page.url.endswith("#/tasks/h-1")
+    narrator.sent("h-2", ago=0.3)
+    narrator.started("h-2", ago=0.2)
+    narrator.completed("h-2", ago=0.1, runtime=0.1)
+    open_task(page, "h-2")
+    parts = page.locator(".state-history__part")
+    expect(parts).to_have_count(2)
+    shares = parts.evaluate_all("all => all.map((part) => part.offsetWidth / part.parentElement.offsetWidth)")
+    assert min(shares) > 0.4, shares
 
 
 def test_a_history_that_was_deleted_does_not_pretend_to_be_whole(page: Page, narrator: Narrator, database: str) -> None:

@@ -10,6 +10,8 @@ import { showStatus } from "./glyph.js";
 const OPEN_STATUSES = new Set(["pending", "in_progress"]);
 /** What a state says by itself already. */
 const USUAL_REASONS = Object.freeze({ in_progress: "started" });
+/** What somebody did: a sentence with a name. The others are words that can be looked for, as they are. */
+const TOLD_REASONS = new Set(["sent", "received", "retry_scheduled"]);
 const LABEL_SHARE = 0.13; // of the bar's width that a duration needs to be written into its part
 
 /** @param {HTMLElement} element */
@@ -44,7 +46,7 @@ export function StateHistory(element) {
         block.className = "state-history__part";
         block.dataset.status = part.status;
         block.classList.toggle("is-open", part.isOpen);
-        block.style.flexGrow = String(Math.max(part.seconds, total / 100, 0.001));
+        block.style.flexGrow = String(growth(part.seconds, total));
         if (part.seconds >= total * LABEL_SHARE) block.textContent = told(part);
         return block;
       }),
@@ -100,6 +102,11 @@ export function measured(entries, now) {
   });
 }
 
+/** Of the bar's width, in hundredths and at least one: a sum below 1 would leave the bar unfilled, however short the task. */
+function growth(seconds, total) {
+  return total > 0 ? Math.max(1, (seconds / total) * 100) : 1;
+}
+
 /** Neighbours of one status are one part of the bar; an end takes no time. */
 function joined(spans) {
   const parts = [];
@@ -120,11 +127,13 @@ function told({ seconds, isOpen }) {
 function note(span) {
   const attempt = span.status === "in_progress" && span.retries > 0;
   const isUsual = span.reason === USUAL_REASONS[span.status];
+  const who = OPEN_STATUSES.has(span.status) ? (span.worker ?? span.origin) : null;
+  const isTold = TOLD_REASONS.has(span.reason) && who;
   return [
     attempt ? t("task.attempt", { formatted: formatCount(span.retries + 1) }) : null,
-    isUsual ? null : span.reason,
+    isTold ? t(`history.${span.reason}`, { who }) : isUsual ? null : span.reason,
     span.error_type && span.error_type !== span.reason ? span.error_type : null,
-    span.status === "pending" || span.status === "in_progress" ? (span.worker ?? span.origin) : null,
+    isTold ? null : who,
   ]
     .filter(Boolean)
     .join(" · ");
