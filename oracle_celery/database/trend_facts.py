@@ -49,7 +49,7 @@ class Statistics(msgspec.Struct, frozen=True, kw_only=True):
 
 class QueueSeries(msgspec.Struct, frozen=True, kw_only=True):
     queue: str
-    waiting: list[int | None]  # the most that was seen in the bucket
+    waiting: list[int | None]  # the most that was seen in the bucket; null where nobody looked
     active: list[int | None]
 
 

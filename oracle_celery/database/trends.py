@@ -105,18 +105,17 @@ class Trends:
         span = RANGES[wanted]
         parameters = {"width": float(span.seconds), "count": span.buckets}
         rows = await self._fetch(statement("queue_history").format(start=statement("range_start")), parameters)
-        [(start_at,)] = await self._fetch(f"SELECT ({statement('range_start')}) AT TIME ZONE 'UTC'", parameters)
+        watched_query = statement("watched_buckets").format(start=statement("range_start"))
+        [(start_at, watched)] = await self._fetch(watched_query, parameters)
+        empty: dict[int, tuple[int | None, int | None]] = dict.fromkeys(watched, (0, 0))
         found: dict[str, dict[int, tuple[int, int]]] = {}
         for queue, bucket, queued, active in rows:
             found.setdefault(queue, {})[bucket] = (queued, active)
-        series = [
-            QueueSeries(
-                queue=queue,
-                waiting=[buckets[number][0] if number in buckets else None for number in range(span.buckets)],
-                active=[buckets[number][1] if number in buckets else None for number in range(span.buckets)],
-            )
-            for queue, buckets in found.items()
-        ]
+        series = []
+        for queue, buckets in found.items():
+            known = [(empty | buckets).get(number, (None, None)) for number in range(span.buckets)]
+            waiting, active = map(list, zip(*known, strict=True))
+            series.append(QueueSeries(queue=queue, waiting=waiting, active=active))
         return QueueTrends(range=wanted, start=_time(start_at), seconds=span.seconds, queues=series)
 
     async def task_types(self, viewer: Viewer) -> TaskTypes:

@@ -140,7 +140,8 @@ async def test_a_correction_moves_what_it_corrects(
 async def test_gauges_are_written_down(
     database: str, feeder: Feeder, upkeep: Upkeep, trends: Trends, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of everybody, of each queue, and of users: one without tasks had none; one beyond the limit is not known."""
+    """Of everybody, of each queue, and of users: one without tasks had none; one beyond the limit is not known. A queue
+    that is not among the samples of a minute was empty in it."""
     feeder.tell(
         *(transition(f"a{number}", user_id="ann", queue="mail") for number in range(3)),
         transition("b", Status.IN_PROGRESS, user_id="bob", queue="mail"),
@@ -161,6 +162,10 @@ async def test_gauges_are_written_down(
     queues = {series.queue: series for series in (await trends.queues("1h")).queues}
     assert {name: max(filter(None, one.waiting), default=0) for name, one in queues.items()} == {"mail": 3, "other": 1}
     assert max(filter(None, queues["mail"].active)) == 1
+    execute(database, "UPDATE oracle.queue_sample SET at = at - interval '10 minutes' WHERE queue = 'other'")
+    [seen] = [series.waiting for series in (await trends.queues("1h")).queues if series.queue == "other"]
+    known = [value for value in seen if value is not None]
+    assert (known[0], set(known[1:])) == (1, {0})  # the minutes between are not known
     monkeypatch.setattr(upkeep_module, "SAMPLED_USERS", 1)
     execute(database, "DELETE FROM oracle.gauge_sample")
     await upkeep.sample_gauges()

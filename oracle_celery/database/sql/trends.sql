@@ -86,6 +86,15 @@ FROM (
     FROM oracle.queue_sample WHERE at >= {start} GROUP BY 1, 2
 ) AS s ORDER BY 1, 2;
 
+-- name: watched_buckets
+-- The range's start, and its buckets in which everything that waits and runs was sampled: a queue without a row was
+-- empty then.
+SELECT ({start}) AT TIME ZONE 'UTC', array(
+    SELECT DISTINCT floor(extract(epoch FROM date_bin(make_interval(secs => %(width)s), at, 'epoch') - {start})
+        / %(width)s)::integer
+    FROM oracle.gauge_sample WHERE everyone AND user_id = '' AND at >= {start}
+);
+
 -- name: type_counts
 -- Finished tasks by name and half-hour, the commonest names first, with what finished in the last ten whole minutes.
 WITH counted AS (
