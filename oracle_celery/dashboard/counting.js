@@ -1,28 +1,39 @@
 /**
- * Asks the server for the counts on the status tabs: soon after the query has changed, then from time to time, less
- * often the longer the answer took.
+ * Asks the server for the counts on the status tabs: soon after the query has changed or somebody comes back to them,
+ * then from time to time, less often the longer the answer took.
  */
 
 import { getCounts } from "./api.js";
 import { restOf } from "./counts.js";
 
 const SOON = 300; // ms after the last change of the query
-const INTERVAL = 15_000; // ms
-const PATIENCE = 100; // how many times the length of an answer to wait until the next one
+const INTERVAL = 5_000; // ms
+const PATIENCE = 50; // how many times the length of an answer to wait until the next one
 
 /** @param {{dispatch: (action: object) => void, state: () => object, isWanted: () => boolean}} page */
 export function Counting({ dispatch, state, isWanted }) {
   let asked = null;
   let timer = null;
   let abort = null;
+  let isOutdated = false; // nobody looked when it was time
 
   /** To be called whenever something was drawn. */
   function update({ state: shown }) {
     const rest = restOf(shown.query);
+    if (isOutdated) {
+      if (!isLookedAt()) return;
+      isOutdated = false;
+      asked = rest;
+      return plan(0);
+    }
     if (rest === asked && shown.counts.rest !== null) return;
     if (rest === asked && (timer !== null || abort !== null)) return;
     asked = rest;
     plan(SOON);
+  }
+
+  function isLookedAt() {
+    return !document.hidden && isWanted();
   }
 
   function plan(delay) {
@@ -32,7 +43,10 @@ export function Counting({ dispatch, state, isWanted }) {
 
   async function ask() {
     timer = null;
-    if (document.hidden || !isWanted()) return plan(INTERVAL);
+    if (!isLookedAt()) {
+      isOutdated = true;
+      return;
+    }
     abort?.abort();
     const mine = new AbortController();
     abort = mine;

@@ -111,5 +111,34 @@ def test_counts_are_of_the_query_they_were_asked_for(modules: Page) -> None:
     assert evaluate(modules, script) == [{"count": 17, "is_more": True}, few, None, None, None, "x"]
 
 
+def test_counts_are_asked_for_again_as_soon_as_somebody_looks(fresh_modules: Page) -> None:
+    """Nobody who comes back finds those of long ago; while nobody looks, nothing is asked."""
+    script = """
+    const { Counting } = await import("/counting.js");
+    const state = { query: queryOf(""), counts: { rest: "" } };
+    const seen = globalThis.seen = { isWanted: true, asked: 0 };
+    globalThis.fetch = async () => {
+      seen.asked += 1;
+      return new Response("{}", { headers: { "content-type": "application/json" } });
+    };
+    seen.counting = Counting({ dispatch() {}, state: () => state, isWanted: () => seen.isWanted });
+    seen.look = () => seen.counting.update({ state });
+    state.counts.rest = null;
+    seen.look();
+    state.counts.rest = "";
+    """
+    minute = 60_000  # ms
+    fresh_modules.clock.install()
+    evaluate(fresh_modules, script)
+    fresh_modules.clock.run_for(1_000)
+    assert fresh_modules.evaluate("seen.asked") == 1
+    fresh_modules.evaluate("seen.isWanted = false; seen.look()")
+    fresh_modules.clock.run_for(minute)
+    assert fresh_modules.evaluate("seen.asked") == 1
+    fresh_modules.evaluate("seen.isWanted = true; seen.look()")
+    fresh_modules.clock.run_for(100)
+    assert fresh_modules.evaluate("seen.asked") == 2
+
+
 def evaluate(page: Page, script: str, given: Any = None) -> Any:
     return page.evaluate(f"async (given) => {{ {PRELUDE} {script} }}", given)

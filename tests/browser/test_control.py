@@ -246,7 +246,7 @@ def test_many_tasks_are_cancelled_by_the_lists_filter(page: Page, narrator: Narr
     narrator.tell(*(narrator.sending(f"m-{number:04}", ago=1 + number / 1000) for number in range(MANY)))
     narrator.sent("other", "shop.images.resize")
     page.goto(f"{sidecar.url}/?name=charge")
-    expect(page.locator(".task-list__count")).to_have_text("100 tasks, newest first")
+    expect(page.locator(".task-list__count")).to_have_text("100 tasks loaded, newest first")
     page.locator("th .tick").click()
     bar = page.locator("#selection-bar")
     bar.get_by_role("button", name="All matching").click()

@@ -176,7 +176,8 @@ export function TaskList(element) {
   function updateFoot(state) {
     const { list, query } = state;
     const values = { count: state.rows.length, formatted: formatCount(state.rows.length) };
-    const loaded = t(query.sort === NEWEST_FIRST ? "list.loaded.newest" : "list.loaded.sorted", values);
+    const inOrder = list.nextPage === null ? "list.loaded.newest" : "list.loaded.part";
+    const loaded = t(query.sort === NEWEST_FIRST ? inOrder : "list.loaded.sorted", values);
     if (list.older === "failed") say(count, t("list.older.failed"));
     else if (list.isAtReach) say(count, t("list.reach", values));
     else say(count, list.phase === "loading" && state.rows.length === 0 ? t("list.loading") : loaded);
