@@ -99,6 +99,9 @@ def test_queues_that_begin_alike_are_a_group(crew: Crew, database: str, page: Pa
     expect(head).to_have_count(1)
     expect(head.locator("h3")).to_have_text("mail:*")
     expect(head.locator("p")).to_have_text("2 queues, 3 waiting")
+    names = page.locator("#queues-page").get_by_role("heading", level=4)
+    expect(names).to_have_text(["mail:fast", "mail:slow"])  # below the group's head, one level deeper
+    expect(page.locator("#queues-page").get_by_role("heading", level=3)).to_have_text(["orders", "mail:*"])
     head.get_by_role("button", name="Pause group: mail:*").click()
     dialog = page.locator("dialog[open]")
     expect(dialog.get_by_role("heading")).to_have_text("Pause mail:*?")

@@ -304,7 +304,7 @@ def test_the_other_pages(sidecar: LocalSidecar, planted: Planted, watched: Page,
     plant_running(database)
     watched.goto(f"{sidecar.url}/#/queues")
     expect(watched.locator(".queue-card")).to_have_count(len(HOSTILE))
-    names = watched.locator(".queue-card h3").evaluate_all("all => all.map((one) => one.textContent)")
+    names = watched.locator(".queue-card__name").evaluate_all("all => all.map((one) => one.textContent)")
     assert set(names) == {planted.queue(number) for number in everything}
     notes = "\n".join(watched.locator(".queue-card__note").evaluate_all("all => all.map((one) => one.textContent)"))
     assert [number for number in everything if HOSTILE[number][:REASON_LIMIT] not in notes] == []

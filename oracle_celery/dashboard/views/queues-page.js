@@ -54,7 +54,7 @@ function QueueGroup() {
   const element = copyOf("queue-group");
   const head = element.querySelector("header");
   const button = head.querySelector("button");
-  const cards = KeyedList(element.querySelector(".queue-cards"), QueueCard);
+  const cards = KeyedList(element.querySelector(".queue-cards"), () => QueueCard({ isBelowHead: group.prefix !== null }));
   let group = null;
 
   button.addEventListener("click", () => {
@@ -90,12 +90,14 @@ function isHeld({ queues }) {
   return queues.every((queue) => queue.paused);
 }
 
-function QueueCard() {
+function QueueCard({ isBelowHead }) {
   const element = copyOf("queue-card");
+  if (isBelowHead) lowerHeading(element.querySelector(".queue-card__name"));
   const button = element.querySelector("header > .button");
   const title = element.querySelector(".queue-card__tasks");
   const note = element.querySelector(".queue-card__note");
-  const line = Sparkline(element.querySelector("svg.queue-card__line"));
+  const picture = element.querySelector("svg.queue-card__line");
+  const line = Sparkline(picture);
   const stranded = element.querySelector(".queue-card__stranded");
   const workers = KeyedList(element.querySelector(".queue-card__workers"), QueueWorker);
   let queue = null;
@@ -122,6 +124,7 @@ function QueueCard() {
     button.querySelector("span").textContent = t(queue.paused ? "queue.resume" : "queue.pause");
     button.setAttribute("aria-label", `${button.textContent.trim()}: ${queue.name}`);
     showFigures(now);
+    picture.toggleAttribute("hidden", !seesAll); // nobody else is told
     line.update(waited);
     note.hidden = !queue.paused;
     if (queue.paused) showPause();
@@ -167,6 +170,14 @@ function QueueCard() {
   }
 
   return { element, update };
+}
+
+/** A name below the head of its group is one level deeper in the page's outline. */
+function lowerHeading(heading) {
+  const lower = document.createElement("h4");
+  lower.className = heading.className;
+  lower.append(...heading.childNodes);
+  heading.replaceWith(lower);
 }
 
 function flowText({ arrived, finished }) {
