@@ -210,6 +210,11 @@ def test_a_queue_is_paused_and_resumed(page: Page, narrator: Narrator) -> None:
     expect(rail.locator('[data-state="paused"]')).to_contain_text("paused by local")
     expect(rail.locator('[data-state="paused"]')).to_contain_text("“provider is down”")
     expect(rail.get_by_role("status")).to_contain_text("No worker consumes it now")
+    page.set_viewport_size({"width": 1024, "height": 768})  # only the reason gives way
+    for part in ("a", ".rail-queue__backlog", ".button"):
+        cut = rail.locator(f'[data-state="paused"] {part}').evaluate("part => part.scrollWidth - part.clientWidth")
+        assert cut <= 2, part
+    page.set_viewport_size({"width": 1440, "height": 900})
     expect(page.locator(".waiting-reasons")).to_contain_text("The queue emails is paused by local")
     page.goto(page.url.split("#")[0] + "#/audit")
     expect(rail.locator('[data-state="paused"]')).to_be_visible()

@@ -66,6 +66,7 @@ def test_every_number_leads_to_its_tasks(page: Page, narrator: Narrator, shop: N
     expect(back.locator(".failure__seen .tag")).to_have_text("came back")
     expect(bank.locator("th p")).to_have_text("order … of … was not captured")
     expect(back.locator("th p")).to_have_text("(no message)")
+    expect(bank.locator("th p")).to_have_attribute("title", "order … of … was not captured")
     assert [counts(row) for row in (bank, disk, back)] == [
         ["2", "3", "3", "3", "3"],
         ["0", "0", "1", "2", "3"],

@@ -118,8 +118,10 @@ function Group() {
     opener.querySelector("code").textContent = group.error_type ?? t("failure.untyped");
     const message = what.querySelector("p");
     message.textContent = how.isWithheld ? t("failure.withheld") : group.message || t("failure.silent");
+    message.title = message.textContent;
     message.classList.toggle("is-unknown", how.isWithheld || !group.message);
     showName(task, group.name);
+    task.title = group.name ?? "";
     showMarks(group, timing, most);
     SPANS.forEach((span, at) => showCount(row.cells[3 + at].firstElementChild, group, span, timing.starts[span]));
     row.querySelector(".failure__users").textContent = formatCount(group.users);

@@ -38,7 +38,9 @@ export function WorkerRow() {
     life.querySelector("span").textContent = lifeText(worker, now);
     drawSlots(slots.firstElementChild, worker, now, runtimes);
     showLongest(longest, worker, now, runtimes);
-    queues.textContent = queueText(worker);
+    const consumed = queueText(worker);
+    queues.firstElementChild.textContent = consumed;
+    queues.title = consumed;
     pool.textContent = worker.pool ?? UNKNOWN;
     showLoad(worker);
     const isHere = worker.state === "alive" || worker.state === "silent";
@@ -126,11 +128,11 @@ function elapsedText(task, now) {
   return seconds === null ? UNKNOWN : formatElapsed(seconds);
 }
 
-/** What it consumes; a queue that it is to consume and does not is said so. */
+/** What it consumes; a queue that it is to consume and does not is said so, and before the others. */
 function queueText({ queues, consuming }) {
   if (consuming === null || consuming === undefined) return (queues ?? []).join(", ") || UNKNOWN;
   const idle = (queues ?? []).filter((queue) => !consuming.includes(queue));
-  const told = [...consuming, ...idle.map((queue) => t("worker.not_consuming", { queue }))];
+  const told = [...idle.map((queue) => t("worker.not_consuming", { queue })), ...consuming];
   return told.join(", ") || UNKNOWN;
 }
 
