@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 
+import msgspec
 import pytest
 from playwright.sync_api import Page, expect
 
@@ -26,6 +27,7 @@ WITHOUT_NAME = """
 """
 
 
+FINGER_PX = 44
 WIDTHS = (1440, 1000, 390, 320)
 LOCALES = ("en-GB", "ru-RU")
 
@@ -77,7 +79,8 @@ def test_on_a_phone_the_task_is_a_page_of_its_own(
     sidecar: LocalSidecar, narrator: Narrator, open_page: Callable[..., Page]
 ) -> None:
     """It covers the list, takes the focus, and gives it back to the row."""
-    narrator.sent("p-1")
+    payload = msgspec.Raw(msgspec.json.encode({"args": list(range(60)), "kwargs": {}}))
+    narrator.sent("p-1", arguments=payload)  # more than a screen holds
     page = open_page(sidecar.url, viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
     page.locator(".task-row").tap()
     expect(page.locator(".task-detail h2")).to_be_focused()
@@ -85,6 +88,10 @@ def test_on_a_phone_the_task_is_a_page_of_its_own(
     assert box is not None
     assert (box["x"], box["y"], box["width"]) == (0, 0, 390)
     assert page.evaluate("document.querySelector('#task-list').inert") is True
+    expect(page.locator(".json-tree")).to_be_visible()
+    jumps = page.locator(".task-detail__jumps").bounding_box()
+    assert jumps is not None
+    assert jumps["height"] >= FINGER_PX
     page.locator(".task-detail__close").tap()
     expect(page.locator(".task-detail")).to_be_hidden()
     expect(page.locator('[data-task-id="p-1"] a')).to_be_focused()
