@@ -170,7 +170,7 @@ def _source(viewer: Viewer, ids: Sequence[str] | None, wanted: TaskFilter | None
 
 def _ineligible(code: str, status: int | None, missing: str | None, count: int) -> Ineligible:
     refusal = Refusal(code=code, status=None if status is None else status_word(status), missing=missing)
-    return Ineligible(code=code, message=refusal.explanation, count=count)
+    return Ineligible(code=code, message=refusal.explanation, count=count, missing=missing)
 
 
 def _told(wanted: TaskFilter) -> dict[str, list[str] | str]:

@@ -175,6 +175,7 @@ class Ineligible(msgspec.Struct, frozen=True, kw_only=True):
     code: str
     message: str
     count: int
+    missing: str | None = None  # why there is no message, where that is what keeps them back
 
 
 class BulkPreview(msgspec.Struct, frozen=True, kw_only=True):

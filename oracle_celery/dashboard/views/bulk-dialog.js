@@ -72,10 +72,7 @@ export function BulkDialog(dialog, { preview, confirm, fallback }) {
 
   function lines({ eligible, ineligible }) {
     const will = { icon: "status-completed", count: eligible, text: t(`bulk.${action}.will`, { count: eligible }) };
-    const others = ineligible.map(({ code, message, count }, at) => [
-      `${code} ${at}`,
-      { icon: "icon-close", count, text: t(`ineligible.${code}`, { count, message }, message), kind: "not" },
-    ]);
+    const others = ineligible.map((left, at) => [`${left.code} ${at}`, { icon: "icon-close", count: left.count, text: whyNot(left), kind: "not" }]);
     return [["will", will], ...others];
   }
 
@@ -90,4 +87,10 @@ export function BulkDialog(dialog, { preview, confirm, fallback }) {
   }
 
   return { open };
+}
+
+/** In the reader's language where the cause is known, and else in the server's words. */
+function whyNot({ code, message, count, missing = null }) {
+  const cause = missing === null ? message : t(`missing.${missing}`, {}, message);
+  return t(`ineligible.${code}`, { count, message: cause }, message);
 }
