@@ -60,6 +60,10 @@ def test_everything_missed_while_the_sidecar_was_dead_is_shown_once(
     page.evaluate("window.isSameDocument = true")
     sidecar.kill()
     expect(page.locator(".connection__word")).to_have_text("Reconnecting")
+    page.evaluate("location.hash = '#/audit'")
+    problem = page.locator("#audit-page .page__problem")
+    expect(problem).to_have_text("This could not be loaded: the server does not answer")
+    page.evaluate("location.hash = '#/tasks'")
     narrator.completed("before")
     missed = [f"missed-{number}" for number in range(20)]
     narrator.tell(*(narrator.sending(task_id) for task_id in missed))

@@ -7,6 +7,7 @@ import { AUDIT_ACTIONS, AUDIT_FILTERS, auditFilter, auditTarget, newestOutcomes 
 import { UNKNOWN, formatCount, formatExactTime, formatFullTime, formatTime, shortId } from "../format.js";
 import { currentLanguage, t } from "../locale.js";
 import { hashOf } from "../route.js";
+import { seesEverything } from "../session.js";
 import { actionWord, actorNote, outcomeWord } from "./audit-words.js";
 import { KeyedList, copyOf } from "./keyed-list.js";
 import { Page } from "./page.js";
@@ -44,6 +45,7 @@ export function AuditPage(element) {
     const { entries, next, isReading, error } = state.audit;
     const isShown = state.route.page === "audit";
     if (!page.update({ isShown, error, isEmpty: entries?.length === 0, connection: state.connection })) return;
+    form.hidden = !seesEverything(state);
     updateFilter(auditFilter(state.route.parameters));
     element.querySelector(".page__table").hidden = !entries?.length;
     rows.update((entries ?? []).map((entry) => [String(entry.audit_id), entry]));

@@ -6,3 +6,8 @@ import { t } from "../locale.js";
 export function errorText(error) {
   return t(`error.${error.code}`, { message: error.message }, error.message);
 }
+
+/** The same of what was only read: of a server that does not answer there is nothing else to be told. */
+export function readErrorText(error) {
+  return error.code === "unreachable" ? t("server.unreachable") : errorText(error);
+}

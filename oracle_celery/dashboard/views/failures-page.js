@@ -8,7 +8,7 @@ import { formatClock, formatCount, formatFullTime, formatTime, shortId } from ".
 import { t } from "../locale.js";
 import { hashOf } from "../route.js";
 import { mayControl, seesEverything } from "../session.js";
-import { errorText } from "./error-text.js";
+import { readErrorText } from "./error-text.js";
 import { showStatus } from "./glyph.js";
 import { KeyedList, copyOf } from "./keyed-list.js";
 import { Page } from "./page.js";
@@ -153,7 +153,7 @@ function Group() {
   function showMore(group, detail, error, how) {
     const problem = more.querySelector(".failure__problem");
     problem.hidden = error === null;
-    problem.textContent = error === null ? "" : errorText(error);
+    problem.textContent = error === null ? "" : t("page.failed", { message: readErrorText(error) });
     const [first, last] = more.querySelectorAll("dd time");
     for (const [place, iso] of [[first, group.first_seen], [last, group.last_seen]]) {
       place.textContent = formatTime(iso);

@@ -2,7 +2,7 @@
 
 import { t } from "../locale.js";
 import { hide } from "./drawing.js";
-import { errorText } from "./error-text.js";
+import { readErrorText } from "./error-text.js";
 
 /** @param {HTMLElement} element */
 export function Page(element) {
@@ -17,7 +17,7 @@ export function Page(element) {
     if (!isShown) return false;
     element.dataset.connection = connection;
     problem.hidden = error === null;
-    const text = error === null ? "" : t("page.failed", { message: errorText(error) });
+    const text = error === null ? "" : t("page.failed", { message: readErrorText(error) });
     if (problem.textContent !== text) problem.textContent = text;
     if (empty) empty.hidden = !isEmpty;
     return true;
