@@ -29,10 +29,15 @@ def sidecar(database: str, tmp_path: Path, start_sidecar: Callable[..., LocalSid
 
 
 def test_the_environment_and_failures_are_told(page: Page, narrator: Narrator) -> None:
-    """By a badge, the title and the icon; failures count until somebody looks; a logout leaves nothing."""
+    """By a badge, which leaves room for the buttons on a narrow phone, the title and the icon; failures count until
+    somebody looks; a logout leaves nothing."""
     badge = page.locator(".bar__environment")
     expect(badge).to_have_text("production")
     expect(badge).to_have_css("background-color", "rgb(185, 49, 9)")
+    page.set_viewport_size({"width": 320, "height": 640})
+    assert page.evaluate("document.documentElement.scrollWidth") == 320
+    assert (badge.bounding_box() or {})["width"] > 40
+    page.set_viewport_size({"width": 1440, "height": 900})
     expect(page).to_have_title("production – Oracle")
     calm = _icon(page)
     page.evaluate(HIDE, True)
