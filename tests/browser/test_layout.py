@@ -88,7 +88,7 @@ def test_on_a_phone_the_task_is_a_page_of_its_own(
     assert box is not None
     assert (box["x"], box["y"], box["width"]) == (0, 0, 390)
     assert page.evaluate("document.querySelector('#task-list').inert") is True
-    expect(page.locator(".json-tree")).to_be_visible()
+    expect(page.get_by_role("tree", name="Arguments")).to_be_visible()
     jumps = page.locator(".task-detail__jumps").bounding_box()
     assert jumps is not None
     assert jumps["height"] >= FINGER_PX
