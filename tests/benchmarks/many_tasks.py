@@ -24,6 +24,8 @@ __all__ = ["NAMES", "QUEUES", "WORKERS", "facts", "feed", "fill"]
 
 #: Days over which the past is spread.
 DAYS = 7
+#: Over which the past's facts are spread: who reads on never cuts one, so a single one would be read as a whole.
+TRANSACTIONS = 20_000
 #: Seconds between two batches of the feeder, as a recorder that keeps up.
 BATCH_SECONDS = 0.05
 #: Tasks that are under way at once in what is fed: a started one ends this many tasks later.
@@ -59,11 +61,16 @@ FROM (
 """
 _TRANSITIONS = """
 INSERT INTO oracle.task_transition (txid, at, run_at, runtime, retries, status, rank, task_id, run_id, worker, origin)
-SELECT pg_current_xact_id(), f.at, CASE WHEN f.rank > 0 THEN t.run_at ELSE 'epoch' END,
+SELECT (%(first)s + row_number() OVER () * %(transactions)s / (3 * %(tasks)s + 1))::text::xid8, f.at,
+    CASE WHEN f.rank > 0 THEN t.run_at ELSE 'epoch' END,
     CASE WHEN f.rank = 80 THEN t.runtime END, t.retries, f.status, f.rank, t.task_id,
     CASE WHEN f.rank > 0 THEN t.run_id END, CASE WHEN f.rank > 0 THEN t.worker END, t.origin
-FROM oracle.task_state_record AS t, LATERAL (VALUES (t.created_at, 0::smallint, 0::smallint),
+FROM (SELECT * FROM oracle.task_state_record ORDER BY created_at) AS t,
+    LATERAL (VALUES (t.created_at, 0::smallint, 0::smallint),
     (t.started_at, 1::smallint, 20::smallint), (t.finished_at, t.status, 80::smallint)) AS f (at, status, rank)
+"""
+_TRANSACTIONS = """
+DO $$BEGIN FOR i IN 1..{} LOOP PERFORM pg_current_xact_id(); COMMIT; END LOOP; END$$
 """
 _STATISTICS = """
 INSERT INTO oracle.statistic_minute (minute, runtime, tasks, timed, status, everyone, user_id, name, queue)
@@ -94,7 +101,10 @@ def fill(database: str, tasks: int) -> float:
         for name, _ in indexes:
             connection.execute(f"DROP INDEX {name}")
         connection.execute(_TASKS, values)
-        connection.execute(_TRANSITIONS)
+        connection.execute("SET client_min_messages = warning")
+        [(first,)] = connection.execute("SELECT pg_current_xact_id()::text::bigint").fetchall()
+        connection.execute(_TRANSACTIONS.format(TRANSACTIONS))
+        connection.execute(_TRANSITIONS, {"first": first, "tasks": tasks, "transactions": TRANSACTIONS})
         connection.execute(_STATISTICS)
         for _, definition in indexes:
             connection.execute(definition)
