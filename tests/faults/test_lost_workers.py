@@ -229,7 +229,8 @@ class Disturbance(threading.Thread):
     def run(self) -> None:
         try:
             while self.count == 0 or time.monotonic() < self._until:
-                time.sleep(random.uniform(0, self._pause))  # any moment between two beats
+                left = max(self._until - time.monotonic(), SPREAD)
+                time.sleep(random.uniform(0, min(self._pause, left)))  # any moment between two beats
                 self._act()
                 self.count += 1
         except BaseException as error:
