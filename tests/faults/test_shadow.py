@@ -114,6 +114,8 @@ class Run:
         self.order: list[tuple[str, str]] = []
         self.seen: dict[str, list[Any]] = collections.defaultdict(list)
         self.events: dict[str, list[Any]] = collections.defaultdict(list)
+        #: Tasks whose last event says that they are over. The listener's thread replaces it: others look at any time.
+        self.ended: frozenset[str] = frozenset()
         self.results: dict[str, Any] = {}
         self.log: list[str] = []
         self.sender_said = ""
@@ -203,6 +205,8 @@ def _events(app: Celery, run: Run) -> Iterator[None]:
                 if name not in VARYING_FIELDS
             }
             run.events[event["uuid"]].append(said)
+            task_id = {event["uuid"]}
+            run.ended = run.ended | task_id if said["type"] in ENDS else run.ended - task_id
 
     listening, is_over = threading.Event(), threading.Event()
 
@@ -230,8 +234,7 @@ def _events(app: Celery, run: Run) -> Iterator[None]:
 
 def _unended(run: Run, ids: list[str], witness: Path) -> set[str]:
     """By their events; of an ignored and a replaced one there is none, and its own process says that it is over."""
-    ended = {task_id for task_id, said in list(run.events.items()) if said[-1]["type"] in ENDS}
     silent = {task_id for task_id in ids if task_id.startswith(("ignore-", "replace-"))}
     told = witness.read_text().rpartition("\n")[0].splitlines() if silent and witness.exists() else ()
     over = {said[0] for said in map(json.loads, told) if said[1] == "task_postrun"}
-    return set(ids) - ended - (silent & over)
+    return set(ids) - run.ended - (silent & over)
