@@ -18,7 +18,6 @@ which after a failover may hold what never happened, and one of another server. 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator
@@ -33,6 +32,7 @@ from oracle_celery.database.cursor import Snapshot
 from oracle_celery.database.fetching import Fetch, Rows, hurried, over, translated
 from oracle_celery.database.marks import Mark
 from oracle_celery.database.sql import statement
+from oracle_celery.ending import end
 from oracle_celery.errors import DatabaseUnavailable
 
 __all__ = ["Standby", "StandbyStatus"]
@@ -89,10 +89,7 @@ class Standby:
             self._task = asyncio.create_task(self._run(), name="oracle-standby")
 
     async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        await end(self._task)
 
     async def fetch(self, query: str, parameters: dict[str, Any]) -> Rows:
         """A `Fetch`."""

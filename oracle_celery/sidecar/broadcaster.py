@@ -22,6 +22,7 @@ from typing import NamedTuple, Protocol
 
 from oracle_celery.database.cursor import Cursor, CursorUnusable
 from oracle_celery.database.queries import Changes
+from oracle_celery.ending import end
 from oracle_celery.errors import DatabaseUnavailable
 from oracle_celery.sidecar import events
 from oracle_celery.sidecar.ring import Event, Ring, includes, sees
@@ -94,10 +95,7 @@ class Broadcaster:
 
     async def stop(self) -> None:
         """Closes every stream; may be called twice."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        await end(self._task)
         for subscription in self._everybody():
             subscription.close()
 

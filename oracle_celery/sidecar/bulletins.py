@@ -15,6 +15,7 @@ import msgspec
 
 from oracle_celery.database.control import ControlStore
 from oracle_celery.database.control_facts import Bulk
+from oracle_celery.ending import end
 from oracle_celery.errors import DatabaseUnavailable
 from oracle_celery.sidecar import events
 from oracle_celery.sidecar.broadcaster import Broadcaster
@@ -51,10 +52,7 @@ class Bulletins:
             self._task = asyncio.create_task(self._run(), name="oracle-bulletins")
 
     async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        await end(self._task)
 
     def hear(self, payload: str) -> None:
         """An empty payload: something may have been missed."""

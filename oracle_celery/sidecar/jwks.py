@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
+from oracle_celery.ending import end
 from oracle_celery.errors import KeysUnavailable
 
 __all__ = ["PublishedKeys"]
@@ -80,9 +81,7 @@ class PublishedKeys(Generic[K]):
         return key
 
     async def close(self) -> None:
-        if self._fetching is not None:
-            self._fetching.cancel()
-            await asyncio.gather(self._fetching, return_exceptions=True)
+        await end(self._fetching)
 
     def _known(self, key_id: str | None) -> K | None:
         """A token without an id is checked by the only key, where there is only one."""

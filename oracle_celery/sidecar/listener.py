@@ -12,7 +12,6 @@ connection, as a worker's notification would be, and must come back on the liste
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import math
 import random
@@ -28,6 +27,7 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from oracle_celery.database.silence import KEEPALIVES, answers_within, impatient
 from oracle_celery.database.sql import statement
+from oracle_celery.ending import end
 
 __all__ = ["CHANNEL", "CONTROL_CHANNEL", "Hear", "Listener", "ListenerStatus"]
 
@@ -105,10 +105,7 @@ class Listener:
         await self._started.wait()
 
     async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        await end(self._task)
         self._become(ListenerStatus.DOWN)
 
     async def _run(self) -> None:
@@ -154,9 +151,7 @@ class Listener:
             for task in done:
                 task.result()
         finally:
-            for task in (hearing, pinging):
-                task.cancel()
-            await asyncio.gather(hearing, pinging, return_exceptions=True)
+            await end(hearing, pinging)
 
     async def _hear(self, connection: psycopg.AsyncConnection[Any]) -> None:
         async for notification in connection.notifies():

@@ -23,6 +23,7 @@ from aiohttp_sse import EventSourceResponse
 from oracle_celery.database.cursor import Cursor, CursorUnusable
 from oracle_celery.database.facts import LogLines
 from oracle_celery.database.logs import END, Following, LogQueries, News
+from oracle_celery.ending import end
 from oracle_celery.errors import DatabaseUnavailable
 from oracle_celery.sidecar import events
 from oracle_celery.sidecar.auth import viewer_of
@@ -127,10 +128,7 @@ class LogStreams:
 
     async def stop(self) -> None:
         """Closes every stream; may be called twice."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        await end(self._task)
         for follower in list(self._followers):
             follower.close()
 

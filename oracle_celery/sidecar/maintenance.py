@@ -18,7 +18,6 @@ registered, an answer says nothing about the older one, so it is not asked for; 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import math
 import time
@@ -33,6 +32,7 @@ from oracle_celery.database.upkeep import (
     SilentWorker,
     Upkeep,
 )
+from oracle_celery.ending import end
 from oracle_celery.errors import DatabaseUnavailable
 
 __all__ = ["Maintenance"]
@@ -109,10 +109,7 @@ class Maintenance:
 
     async def stop(self) -> None:
         """Gives the lead up."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        await end(self._task)
         await self._upkeep.close()
 
     async def _run(self) -> None:

@@ -25,6 +25,7 @@ from oracle_celery.database.fleet_facts import QueueFacts
 from oracle_celery.database.metrics import Durations, Finished, RecorderFigures, Standing
 from oracle_celery.database.standby import StandbyStatus
 from oracle_celery.database.upkeep import LABEL_LENGTH, METRIC_LABELS, OTHERS
+from oracle_celery.ending import end
 from oracle_celery.errors import DatabaseUnavailable, QueryTooBroad
 from oracle_celery.sidecar.backend import Backend
 from oracle_celery.sidecar.connections import Connections
@@ -69,9 +70,7 @@ class Meter:
         return {**self._of_this_process(), **self._outside}
 
     async def stop(self) -> None:
-        if self._reading is not None:
-            self._reading.cancel()
-            await asyncio.gather(self._reading, return_exceptions=True)
+        await end(self._reading)
 
     async def _read_outside(self) -> None:
         started = time.monotonic()

@@ -12,7 +12,6 @@ one that takes too little for too long is cut off.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import random
 import time
@@ -20,6 +19,7 @@ from collections.abc import Callable
 
 from aiohttp import web
 
+from oracle_celery.ending import end
 from oracle_celery.sidecar import events
 from oracle_celery.sidecar.access_log import log_stream
 from oracle_celery.sidecar.connections import (
@@ -215,10 +215,7 @@ class Outlets:
 
     async def stop(self) -> None:
         """Cuts off who has not ended by itself; may be called twice."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        await end(self._task)
         for outlet in list(self._all):
             outlet.cut_off()
 

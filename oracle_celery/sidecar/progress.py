@@ -16,6 +16,7 @@ from aiohttp import web
 
 from oracle_celery.database.cursor import Cursor, CursorUnusable
 from oracle_celery.database.progress import ProgressQueries
+from oracle_celery.ending import end
 from oracle_celery.errors import DatabaseUnavailable
 from oracle_celery.sidecar import events
 from oracle_celery.sidecar.answers import success
@@ -50,10 +51,7 @@ class ProgressBulletins:
             self._task = asyncio.create_task(self._run(), name="oracle-progress")
 
     async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        await end(self._task)
 
     def wake(self) -> None:
         self._woken.set()

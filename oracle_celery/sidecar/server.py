@@ -17,6 +17,7 @@ from typing import Any
 
 from aiohttp import web
 
+from oracle_celery.ending import end
 from oracle_celery.errors import ConfigurationError, DatabaseUnavailable
 from oracle_celery.settings import Settings, is_loopback
 from oracle_celery.sidecar.access_log import ACCESS_LOGGER, AccessLog
@@ -148,9 +149,7 @@ class Sidecar:
         await asyncio.Event().wait()
 
     async def stop(self) -> None:
-        if self._opening is not None:
-            self._opening.cancel()
-            await asyncio.gather(self._opening, return_exceptions=True)
+        await end(self._opening)
         for runner in (self._metrics_runner, self._runner):
             if runner is not None:
                 await runner.cleanup()
@@ -268,9 +267,7 @@ async def _run(sidecar: Sidecar) -> None:
         if working.done():
             working.result()
     finally:
-        for task in (working, stopping):
-            task.cancel()
-        await asyncio.gather(working, stopping, return_exceptions=True)
+        await end(working, stopping)
         await sidecar.stop()
 
 

@@ -12,6 +12,7 @@ import time
 
 from oracle_celery.control import Control
 from oracle_celery.database.control import ControlStore
+from oracle_celery.ending import end
 from oracle_celery.errors import DatabaseUnavailable
 
 __all__ = ["Settlement"]
@@ -43,9 +44,7 @@ class Settlement:
             logger.exception("Settling commands failed")
 
     async def stop(self) -> None:
-        if self._revoking is not None:
-            self._revoking.cancel()
-            await asyncio.gather(self._revoking, return_exceptions=True)
+        await end(self._revoking)
 
     async def _round(self) -> None:
         while await asyncio.to_thread(self._store.settle, SETTLE_LIMIT) >= SETTLE_LIMIT:

@@ -21,6 +21,7 @@ from operator import itemgetter
 import msgspec
 
 from oracle_celery.database.queries import Queries, Summary
+from oracle_celery.ending import end
 from oracle_celery.errors import DatabaseUnavailable
 from oracle_celery.sidecar import events
 from oracle_celery.sidecar.broadcaster import Broadcaster
@@ -88,10 +89,7 @@ class Summaries:
             self._task = asyncio.create_task(self._run(), name="oracle-summaries")
 
     async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        await end(self._task)
 
     def greet(self, subscription: Subscription) -> None:
         """Somebody has come, and is told at once what is fresh, else as soon as it has been read."""

@@ -22,6 +22,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from oracle_celery import __version__
+from oracle_celery.ending import end
 from oracle_celery.sidecar.meter import Meter, Readings
 from oracle_celery.sidecar.metric_families import BOUNDS, FAMILIES, Family, Histogram, Sample
 
@@ -83,8 +84,7 @@ class Telemetry:
 
     async def stop(self) -> None:
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await end(self._task)
             await asyncio.to_thread(self._exporter.shutdown)
             self._task = None
 
