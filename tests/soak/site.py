@@ -18,6 +18,7 @@ from typing import Any, Self
 import msgspec
 import psycopg
 
+from oracle_celery.database.opening import BLOCKING_POOL_SIZE
 from tests.benchmarks.figure import Comparison, Figure
 from tests.local_processes import LocalSidecar, LocalWorker
 from tests.soak import census
@@ -264,7 +265,11 @@ class Site:
             at_most = then.threads + (MOST_IDLE_THREADS if kind == "sidecar" else 0)
             if now.threads > at_most:
                 threads.append(f"{kind}: {now.threads}, had {then.threads}")
-        most = {"oracle-sidecar": MOST_CONNECTIONS, "oracle-recorder": len(self.workers) + 1}
+        most = {
+            "oracle-sidecar": MOST_CONNECTIONS,
+            "oracle-app": BLOCKING_POOL_SIZE,
+            "oracle-recorder": len(self.workers) + 1,
+        }
         connections = [
             f"{count} of {name}, were {before.connections.get(name, 0)}"
             for name, count in after.connections.items()
