@@ -72,6 +72,7 @@ const TICK = 1_000; // ms: running tasks count their seconds
 const READINESS_INTERVAL = 20_000; // ms: the sidecar is asked whether it hears PostgreSQL
 const DETAIL_PAUSE = 150; // ms: transitions of one burst lead to one reading of the opened task
 const LIST_RETRY = 3_000; // ms
+const WORDS_RETRY = 1_000; // ms
 const JUDGING_INTERVAL = 15_000; // ms
 const DEAF_LISTENER = new Set(["deaf", "down"]); // what the sidecar says of its own ear
 const ONE_COLUMN = matchMedia("(max-width: 720px)");
@@ -174,7 +175,7 @@ async function start() {
   const query = queryFromAddress(location.search);
   const session = loginToken === null ? early(getSession()) : null;
   if (session !== null) firstPage = { address: addressFromQuery(query), answer: early(getTasks(query)) };
-  await speak(preferredLanguage(preference("language"), navigator.languages));
+  await speakAtLast(preferredLanguage(preference("language"), navigator.languages));
   dispatch({ type: "columnsChosen", columns: columnsFromText(preference("columns")) });
   takeQuery(query);
   dispatch({ type: "routeChanged", route: routeFromHash(location.hash) });
@@ -598,6 +599,16 @@ async function speak(language) {
   await loadLanguage(language);
   document.documentElement.lang = currentLanguage();
   translate(document);
+}
+
+/** Nothing can be shown without words: they are asked for until they come. */
+async function speakAtLast(language) {
+  try {
+    await speak(language);
+  } catch {
+    await new Promise((resolve) => setTimeout(resolve, WORDS_RETRY));
+    await speakAtLast(language);
+  }
 }
 
 /** Light becomes dark and back; where the choice is the system's own, the page follows the system again. */

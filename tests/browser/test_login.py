@@ -234,6 +234,15 @@ def test_a_page_that_opens_while_nobody_answers_waits(sidecar: LocalSidecar, ope
     expect(page.locator('.connection[data-connection="live"]')).to_be_visible()
 
 
+def test_a_page_whose_words_do_not_come_asks_for_them_again(sidecar: LocalSidecar, open_page: OpenPage) -> None:
+    """It had been blank for good."""
+    page = open_page("about:blank", user="anna", role=None)
+    page.route("**/locales/*.json", lambda route: route.abort(), times=2)
+    page.goto(sidecar.url)
+    expect(page.locator(".who__user")).to_have_text("anna", timeout=20_000)
+    expect(page.get_by_role("button", name="Log out (anna)")).to_be_visible()
+
+
 @pytest.mark.usefixtures("two_tasks")
 def test_a_reader_sees_everything_and_no_button_that_changes_anything(
     sidecar: LocalSidecar, narrator: Narrator, open_page: OpenPage
