@@ -50,6 +50,8 @@ MOST_OF_POSTGRESQL = {"sidecar": MOST_CONNECTIONS, "producer": 1}
 MOST_IDLE_THREADS = min(32, (os.cpu_count() or 1) + 4)
 #: A process opens its connection to the broker when it first sends.
 LAZY_BROKER_CONNECTIONS = 1
+#: A pool takes a moment to watch a child that it has just begun.
+LATE_PIPES = 1
 POLL_SECONDS = 0.5
 TOKEN_SECONDS = 86_400.0
 
@@ -260,6 +262,7 @@ class Site:
                 lazily = MOST_OF_POSTGRESQL.get(kind, 0) if name == "postgresql" else 0
                 at_most = max(then.descriptors.get(name, 0), lazily)
                 at_most += LAZY_BROKER_CONNECTIONS if name == "broker" else 0
+                at_most += LATE_PIPES if name == "pipe" else 0
                 if name != "journal" and count > at_most:
                     descriptors.append(f"{kind}: {count} {name}, had {then.descriptors.get(name, 0)}")
             at_most = then.threads + (MOST_IDLE_THREADS if kind == "sidecar" else 0)
