@@ -28,6 +28,7 @@ import psycopg
 import pytest
 
 from tests.acceptance.station import MODULE, Station
+from tests.broker_fixtures import RabbitServer
 from tests.faults.scale import is_full, scaled
 from tests.faults.stamps import Stamps
 from tests.local_processes import LocalWorker
@@ -53,7 +54,9 @@ pytestmark = pytest.mark.timeout(4_000)
 
 
 @pytest.fixture
-def fleet(station: Station) -> Iterator[Fleet]:
+def fleet(station: Station, rabbitmq_server: RabbitServer) -> Iterator[Fleet]:
+    # else the broker takes the consumer from whoever has not acknowledged a task for half an hour
+    rabbitmq_server.control("eval", f"application:set_env(rabbit, consumer_timeout, {FOR_EVER * 1000:.0f}).")
     fleet = Fleet(station)
     yield fleet
     fleet.stop()
