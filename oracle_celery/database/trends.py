@@ -113,7 +113,8 @@ class Trends:
             found.setdefault(queue, {})[bucket] = (queued, active)
         series = []
         for queue, buckets in found.items():
-            known = [(empty | buckets).get(number, (None, None)) for number in range(span.buckets)]
+            counted = empty | buckets
+            known = [counted.get(number, (None, None)) for number in range(span.buckets)]
             waiting, active = map(list, zip(*known, strict=True))
             series.append(QueueSeries(queue=queue, waiting=waiting, active=active))
         return QueueTrends(range=wanted, start=_time(start_at), seconds=span.seconds, queues=series)
