@@ -1,7 +1,8 @@
 """Arguments, results and errors as bounded JSON.
 
 Guarantee: encoding costs time and bytes in proportion to the limit, never to the value, and runs no code of the value:
-only objects of exactly the types named here are opened, anything else becomes a marker ``{"$type": "module.Class"}``.
+only objects of exactly the types named here are opened, anything else becomes a marker ``{"$type": "module.Class"}``,
+and so does what cannot be read because another thread changes it meanwhile: a value never costs the fact it belongs to.
 No ``__repr__`` or ``__str__`` of a user's class is called, no query set is iterated, no property is read. Secrets, as
 far as `redaction` knows them, are masked.
 """
@@ -48,7 +49,7 @@ def encode_value(value: Any, limit: int, redaction: Redaction = USUAL) -> msgspe
     """`value` as JSON of about `limit` bytes at most."""
     if value is None:
         return _NULL
-    return msgspec.Raw(_encode(_Reduction(limit, redaction).reduce(value, 0)))
+    return msgspec.Raw(_encode(_Reduction(limit, redaction).whole(value)))
 
 
 def encode_arguments(args: Any, kwargs: Any, limit: int, redaction: Redaction = USUAL) -> msgspec.Raw | None:
@@ -56,9 +57,7 @@ def encode_arguments(args: Any, kwargs: Any, limit: int, redaction: Redaction = 
     if not args and not kwargs:
         return None
     reduction = _Reduction(limit, redaction)
-    return msgspec.Raw(
-        _encode({"args": reduction.reduce(_plain(args), 0), "kwargs": reduction.reduce(_plain(kwargs), 0)})
-    )
+    return msgspec.Raw(_encode({"args": reduction.whole(_plain(args)), "kwargs": reduction.whole(_plain(kwargs))}))
 
 
 _NULL = msgspec.Raw(b"null")
@@ -161,6 +160,13 @@ class _Reduction:
         self.hides = redaction.hides
         self.masked = redaction.text
 
+    def whole(self, value: Any) -> Any:
+        """An end without its result is an end; one that is not told would be shown as none."""
+        try:
+            return self.reduce(value, 0)
+        except Exception:  # noqa: BLE001  # "dictionary changed size during iteration", and whatever else
+            return {"$type": type_name(type(value))}
+
     def reduce(self, value: Any, depth: int) -> Any:
         cls = type(value)
         if cls is str:
@@ -181,7 +187,7 @@ class _Reduction:
         if cls is bytes or cls is bytearray:
             return {"$type": cls.__name__, "length": len(value)}
         if cls is set or cls is frozenset:
-            return {"$type": cls.__name__, "items": self.sequence(value, depth)}
+            return {"$type": cls.__name__, "items": self.items(value, depth)}
         if cls in _WRITTEN_OUT:
             return {"$type": type_name(cls), "value": _WRITTEN_OUT[cls](value)}
         return {"$type": type_name(cls)}
@@ -205,11 +211,15 @@ class _Reduction:
         return {"$type": "int", "bits": value.bit_length()}
 
     def sequence(self, value: Any, depth: int) -> Any:
+        if len(value) == 2 and depth < DEPTH_LIMIT and self.is_hidden(value[0], value[1]):  # one of a list of headers
+            self.left -= 2
+            return [self.key(value[0]), MASK]
+        return self.items(value, depth)
+
+    def items(self, value: Any, depth: int) -> Any:
         self.left -= 2
         if depth >= DEPTH_LIMIT:
             return {"$type": type(value).__name__, "length": len(value)}
-        if len(value) == 2 and self.is_hidden(value[0], value[1]):  # a header, in a list of them
-            return [self.key(value[0]), MASK]
         items: list[Any] = []
         for item in value:
             if self.left <= 0:

@@ -90,9 +90,31 @@ def test_deep_values_are_cut() -> None:
     assert b'"$type":"list"' in bytes(encode_value(loop, 4096))
 
 
+@pytest.mark.parametrize("kind", [set, frozenset])
+def test_sets_are_written_out_whatever_their_size(kind: type) -> None:
+    """Also of two items, which in a list may be a header and its value."""
+    for items in ([], ["password"], ["password", "hunter2"], [1, 2, 3]):
+        told = decode(encode_value({"found": kind(items)}, 4096))["found"]
+        assert (told["$type"], sorted(told["items"])) == (kind.__name__, sorted(items))
+
+
+def test_a_value_that_changes_while_it_is_read_costs_only_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another thread of the task may write to it: the end of the run is told all the same."""
+
+    def changed(*_: Any) -> Any:
+        raise RuntimeError("dictionary changed size during iteration")
+
+    monkeypatch.setattr("oracle_celery.payload._Reduction.mapping", changed)
+    assert decode(encode_value({"a": 1}, 4096)) == {"$type": "dict"}
+    assert decode(encode_arguments((1,), {"b": 2}, 4096)) == {"args": [1], "kwargs": {"$type": "dict"}}
+
+
+HASHABLE = st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()) | st.binary()
+
+
 @given(
     st.recursive(
-        st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()) | st.binary(),
+        HASHABLE | st.sets(HASHABLE) | st.frozensets(HASHABLE),
         lambda inner: st.lists(inner) | st.dictionaries(st.text(st.characters()), inner),
         max_leaves=30,
     )
