@@ -15,6 +15,8 @@ from oracle_celery.errors import BadQuery, TaskNotFound
 __all__ = ["ECHO_LIMIT", "LAST_BIGINT", "Parameters", "bad", "task_id_of"]
 
 VALUE_LIMIT = 2048
+#: Digits of a number: as many as the largest of 64 bits has. Zeros in front count.
+DIGITS_LIMIT = 20
 #: Alternatives of one parameter.
 ALTERNATIVES_LIMIT = 50
 #: Characters of a refused value that are told back.
@@ -61,7 +63,7 @@ class Parameters:
         text = self.one(name)
         if text is None:
             return default
-        if not text.isascii() or not text.isdigit() or not low <= int(text[:20]) <= high:
+        if not text.isascii() or not text.isdigit() or len(text) > DIGITS_LIMIT or not low <= int(text) <= high:
             raise bad(name, text, f"a whole number from {low} to {high}")
         return int(text)
 

@@ -133,6 +133,7 @@ async def test_pages_have_no_gap_while_tasks_come_in(feeder: Feeder, client: Cli
         ("/api/tasks", "limit", "ten", "from 1 to 200"),
         ("/api/tasks", "limit", "१", "from 1 to 200"),
         ("/api/tasks", "limit", "9" * 100, "from 1 to 200"),
+        ("/api/tasks", "limit", "1".zfill(20) + "000000", "from 1 to 200"),
         ("/api/tasks", "page", "3", ""),
         ("/api/tasks", "page", "eyJ4IjoxfQ", ""),
         ("/api/tasks", "name", "a\0b", "NUL"),
