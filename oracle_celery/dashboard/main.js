@@ -597,18 +597,23 @@ function offers() {
 
 async function speak(language) {
   await loadLanguage(language);
-  document.documentElement.lang = currentLanguage();
-  translate(document);
+  showLanguage();
 }
 
 /** Nothing can be shown without words: they are asked for until they come. */
 async function speakAtLast(language) {
   try {
-    await speak(language);
+    await loadLanguage(language);
   } catch {
     await new Promise((resolve) => setTimeout(resolve, WORDS_RETRY));
-    await speakAtLast(language);
+    return speakAtLast(language);
   }
+  showLanguage();
+}
+
+function showLanguage() {
+  document.documentElement.lang = currentLanguage();
+  translate(document);
 }
 
 /** Light becomes dark and back; where the choice is the system's own, the page follows the system again. */
