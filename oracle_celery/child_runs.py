@@ -86,11 +86,20 @@ class ChildRuns:
     def _told(self, task: Any, tracer: Callable[..., Any]) -> Callable[..., Any]:
         facts, guest, modules, clock = self.oracle.signals, self.oracle.guest, sys.modules, time.monotonic_ns
 
+        def tell_not_run(outcome: Any, request: Any, uuid: Any) -> None:
+            if outcome[1] is None and outcome[2] is None:  # Celery has not run it: there is no runtime
+                try:
+                    facts.tell_not_run(request, uuid, outcome[0])
+                except Exception:  # noqa: BLE001
+                    guest.count_failure()
+
         def trace_told(uuid: Any, args: Any, kwargs: Any, request: Any = None) -> Any:
             if TRACING in modules:
                 self.withdraw()
             if not self._is_watching:
-                return tracer(uuid, args, kwargs, request)
+                outcome = tracer(uuid, args, kwargs, request)
+                tell_not_run(outcome, request, uuid)
+                return outcome
             try:
                 if RUN_ID not in request:  # its receipt could not be told
                     facts.mint(request, uuid, task.name)
@@ -111,11 +120,7 @@ class ChildRuns:
             finally:
                 if self._is_handed_over:
                     self._take_back()
-            if outcome[1] is None and outcome[2] is None:  # Celery has not run it: there is no runtime
-                try:
-                    facts.tell_not_run(request, uuid, outcome[0])
-                except Exception:  # noqa: BLE001
-                    guest.count_failure()
+            tell_not_run(outcome, request, uuid)
             return outcome
 
         return trace_told

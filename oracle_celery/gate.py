@@ -98,6 +98,23 @@ class Gate:
             return on_task_received
 
         consumer.create_task_handler = create_guarded_handler
+        if hasattr(consumer, "cancel_active_requests"):  # before 5.6, all of them have a signal
+            consumer.cancel_active_requests = self._telling_who_goes_back(consumer.cancel_active_requests)
+
+    def _telling_who_goes_back(self, cancel: Callable[[], None]) -> Callable[[], None]:
+        """A cold shutdown lets go of what runs. Of those whose messages the broker delivers again, no signal tells."""
+
+        def cancel_active_requests() -> None:
+            unacknowledged = [request for request in _active() if request.task.acks_late and not request.acknowledged]
+            cancel()
+            for request in unacknowledged:
+                if request._already_cancelled:  # noqa: SLF001
+                    try:
+                        self.oracle.signals.tell_given_back(request, "worker_stopped")
+                    except Exception:  # noqa: BLE001
+                        self.oracle.guest.count_failure()
+
+        return cancel_active_requests
 
     # -- the two questions ---------------------------------------------------------------------------------------
 
@@ -165,7 +182,7 @@ class Gate:
             return False
         request.reject(requeue=True)
         state.task_ready(request)
-        self.oracle.signals.tell_given_back(request)
+        self.oracle.signals.tell_given_back(request, "queue_paused")
         return True
 
     # -- what waits ----------------------------------------------------------------------------------------------
@@ -233,6 +250,8 @@ class Gate:
         def on_end(outcome: Any, **kwargs: Any) -> None:
             if _is_failure(outcome):
                 self._keep(request)
+            elif outcome[1] is outcome[2] is None:  # a run, however short, has a time that it took
+                self.oracle.signals.tell_passed_over(request)
             ended(outcome, **kwargs)
 
         def on_failure(einfo: Any, *args: Any, **kwargs: Any) -> None:

@@ -11,8 +11,10 @@ appends it to the journal. Which signal fires where, in which process and in whi
 - A run that Celery itself fails around, because its result cannot be stored, may have ``task_internal_error`` only;
   one whose child was lost behind its stored result has no signal at all (`stored_success`). Before 5.7 that signal, and
   ``task_failure`` behind it, also come when a task's own ``after_return`` fails, whose run has told its end by then.
-- ``task_retry`` may come without a reason, ``task_revoked`` without a ``task_received`` before it, and the body of a
-  chord whose header failed has no signal at all.
+- ``task_retry`` may come without a reason: the worker lets go of the run. Its message goes back where it was not yet
+  acknowledged; else that is the task's end, whatever the word.
+- ``task_revoked`` may come without a ``task_received`` before it. No signal at all has the body of a chord whose header
+  failed, nor a message whose task had succeeded before (``worker_deduplicate_successful_tasks``).
 """
 
 from __future__ import annotations
@@ -73,6 +75,9 @@ ENDED_LIMIT = 1_000
 
 #: In a second.
 NANOSECONDS = 1e9
+
+#: Attribute of a request that this process has received and has begun to run.
+BEGUN = "oracle_begun"
 
 
 class TaskSignals:
@@ -198,10 +203,10 @@ class TaskSignals:
             return "cancelled"
         return "terminated" if terminated else "revoked"
 
-    def tell_given_back(self, request: Any) -> None:
-        """A message that waited here goes back into its queue, which is paused."""
+    def tell_given_back(self, request: Any, reason: str) -> None:
+        """A message goes back into its queue: which is paused, or its worker stops."""
         if request.name not in HIDDEN_TASKS:
-            self._end(request, Status.PENDING, Rank.GIVEN_BACK, reason="queue_paused")
+            self._end(request, Status.PENDING, Rank.GIVEN_BACK, reason=reason)
 
     def on_unknown(
         self,
@@ -255,6 +260,8 @@ class TaskSignals:
         else:
             forget_correlation()
         now = fields[STARTED_AT] = time.monotonic_ns()
+        if not self.has_main_process and run_fields(received := self._runs.get(task_id)).get(RUN_ID) == fields[RUN_ID]:
+            setattr(received, BEGUN, True)
         more = self.oracle.instrumentation.of_run(fields)
         self.tell_started(fields, task_id, sender.name, now, description | more if description else more)
 
@@ -434,7 +441,17 @@ class TaskSignals:
         pool's main process is told of the loss of the child."""
         if not self.has_main_process and run_fields(request).get(RUN_ID) not in self._ended:
             tell = self.oracle.guest.guarded(self.on_failed)
+            self._spoken_of.request = request  # others may have received the same task since
             tell(request.task, task_id=request.id, exception=TimeLimitExceeded(), einfo=None)
+            self._spoken_of.request = None
+
+    def tell_passed_over(self, request: Any) -> None:
+        """A pool without processes has an outcome of this one that is none: Celery has not called the task."""
+        if not self.has_main_process and not getattr(request, BEGUN, False) and request.name not in HIDDEN_TASKS:
+            self.oracle.guest.guarded(self._tell_passed_over)(request.task, request=request)
+
+    def _tell_passed_over(self, sender: Any, *, request: Any) -> None:
+        self.tell_not_run(request.request_dict, request.id, None)
 
     def tell_stored_success(self, request: Any, result: Any) -> None:
         """The main process has found the result of a task whose child was lost before it could say that it succeeded:
@@ -454,6 +471,17 @@ class TaskSignals:
         if sender.app is not self.app or sender.name in HIDDEN_TASKS:
             return
         exception = getattr(reason, "exc", None)
+        if reason is None and not sender.acks_late:
+            self._end(
+                request,
+                Status.FAILED,
+                Rank.INFERRED,
+                reason="interrupted",
+                error_type="Terminated",
+                error_message="The worker was shut down while it ran. Its message was acknowledged: it is not run again.",
+            )
+            self._fail_chord_body(run_fields(request), request.id, None)
+            return
         self._end(
             request,
             Status.PENDING,

@@ -17,7 +17,7 @@ another language. Points in time are ISO-8601 texts in UTC, durations seconds.
     rate_limited     name, rate_limit, worker (that holds it; null: every worker that consumes the queue has it)
     slots_busy       queue, workers [nodes], slots, ahead, at_least, of (all, own), holder, free_workers [nodes]
     in_line          queue, ahead, at_least, of: there are free slots, and others before it
-    given_back       worker, why (requeued, connection_lost, queue_paused)
+    given_back       worker, why (requeued, connection_lost, queue_paused, worker_stopped)
     held             worker: it has a free slot
     unknown          queue, seconds (since it was sent), workers [nodes with a free slot]
 
@@ -36,7 +36,7 @@ __all__ = ["Reason", "Waiting", "explain"]
 #: Workers of one reason that are named.
 NAMED_LIMIT = 20
 #: Reasons of the record of a task whose message a worker gave back to the broker.
-GIVEN_BACK = frozenset({"requeued", "connection_lost", "queue_paused"})
+GIVEN_BACK = frozenset({"requeued", "connection_lost", "queue_paused", "worker_stopped"})
 
 MINUTE = 60  # seconds
 HOUR = 60 * MINUTE

@@ -92,6 +92,9 @@ class CancellationStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery
     def stop(self, worker: Any) -> None:
         """The recorder ends its duties when it stops."""
 
+    def terminate(self, worker: Any) -> None:
+        """The same."""
+
 
 class Looking:
     """The recorder's duty: asks what is new, and reports what has been done about it."""

@@ -4,11 +4,13 @@ Before the pool forks, what the process has loaded is taken out of the garbage c
 it begins, and would get a copy of every page of it. That is more than Oracle itself adds to a child.
 
 What will bite: this step stops before the pool does, while tasks of a warm shutdown still run. So it does not stop
-the recorder; ``worker_shutdown`` does, which fires when the pool is gone.
+the recorder; ``worker_shutdown`` does, which fires when the pool is gone. A cold shutdown has no such signal: then the
+end of the process does.
 """
 
 from __future__ import annotations
 
+import atexit
 import gc
 from typing import Any
 
@@ -41,6 +43,7 @@ class RecorderStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery shi
                 stored_success.watch()
                 _share_with_children()
             signals.worker_shutdown.connect(self._on_shutdown, weak=False, dispatch_uid=f"oracle-{id(oracle)}-shutdown")
+            atexit.register(self._on_shutdown)
         super().__init__(worker, **options)
 
     def include_if(self, worker: Any) -> bool:
@@ -57,6 +60,7 @@ class RecorderStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery shi
         """The same."""
 
     def _on_shutdown(self, **_: Any) -> None:
+        atexit.unregister(self._on_shutdown)
         assert self.oracle is not None
         self.oracle.stop()
 

@@ -8,7 +8,7 @@
 const FINAL = new Set(["completed", "failed", "cancelled"]);
 
 /** Reasons for which a run gives its message back; everything else that is pending comes before the start. */
-const GIVEN_BACK = new Set(["retry_scheduled", "requeued", "connection_lost", "replaced", "queue_paused"]);
+const GIVEN_BACK = new Set(["retry_scheduled", "requeued", "connection_lost", "replaced", "queue_paused", "worker_stopped"]);
 
 /**
  * Newest first: `{key, number, worker, origin, receivedAt, startedAt, endedAt, seconds, outcome, reason, errorType,

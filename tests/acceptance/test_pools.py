@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import signal
 from typing import Any
 
 import pytest
 
-from tests.acceptance.station import Station
+from tests.acceptance.station import DEADLINE, Station
 
 POOLS = ["threads", "gevent", "solo"]
 
@@ -77,3 +79,46 @@ def test_warm_shutdown_tells_everything(rabbitmq_station: Station) -> None:
     station.wait_for(task_id, "in_progress")
     worker.terminate()
     assert station.detail(task_id)["task"]["status"] == "completed"
+
+
+def test_cold_shutdown_tells_what_becomes_of_each(rabbitmq_station: Station) -> None:
+    """SIGQUIT while tasks run: one whose message was acknowledged has failed, nobody runs it again; the other one's
+    goes back, and the next worker has it. The worker has said goodbye: nobody waits until it is taken for lost."""
+    station = rabbitmq_station
+    station.start_sidecar()
+    worker = station.start_worker(concurrency=2)
+    early, late = station.send("sleep", 60), station.send("sleep_late", 2)
+    station.wait_for(early, "in_progress")
+    station.wait_for(late, "in_progress")
+    worker.send_signal(signal.SIGQUIT)
+    worker.wait()
+    assert station.wait_for(early, "failed")["task"]["reason"] == "interrupted"
+    assert station.wait_for(late, "pending")["task"]["reason"] in ("worker_stopped", "connection_lost")
+    assert [one["state"] for one in station.get("/api/workers")["workers"]] == ["stopped"]
+    assert "Error on terminating" not in worker.log
+    assert "Oracle could not record" not in worker.log
+    worker.start()
+    assert station.wait_for(late, "completed")["task"]["retries"] == 0
+    assert station.detail(early)["task"]["status"] == "failed"
+
+
+@pytest.mark.parametrize("pool", ["threads", "prefork"])
+def test_a_success_that_is_delivered_again_stays_one(rabbitmq_station: Station, pool: str) -> None:
+    """With ``worker_deduplicate_successful_tasks`` Celery passes its message over, without a signal."""
+    station = rabbitmq_station
+    station.environment["SIGNALS_SETTINGS"] = json.dumps({"worker_deduplicate_successful_tasks": True})
+    station.start_sidecar()
+    worker = station.start_worker(pool=pool)
+    task_id = station.send("sleep_late", 0)
+    station.wait_for(task_id, "completed")
+    worker.terminate()
+    station.app.tasks["signals.sleep_late"].apply_async((0,), task_id=task_id)
+    with station.app.connection_for_read() as connection:
+        queue = connection.SimpleQueue(station.app.conf.task_default_queue, no_ack=False)
+        queue.get(timeout=DEADLINE).requeue()
+        queue.close()
+    worker.start()
+    station.wait_for_reason(task_id, "redelivered")
+    detail = station.wait_for(task_id, "completed")
+    assert detail["history"][-1]["status"] == "completed"
+    assert len({entry["run_id"] for entry in detail["history"] if entry["status"] == "completed"}) == 2

@@ -20,7 +20,7 @@ from celery.app import trace
 from celery.exceptions import Ignore, Reject
 
 from oracle_celery import Oracle
-from oracle_celery.child_runs import TRACING
+from oracle_celery.child_runs import TRACING, ChildRuns
 from oracle_celery.journal import LOGS, TRANSITIONS, segments
 from oracle_celery.task_logs import TaskLogHandler
 
@@ -278,6 +278,20 @@ def test_a_run_that_celery_does_not_run_is_no_success(oracle: Oracle) -> None:
     with pytest.warns(RuntimeWarning):
         oracle.app.tasks["pay"].__trace__("t", [], [], request)
     assert told(oracle) == [("t", 1, "started"), ("t", 3, "internal_error")]
+
+
+@pytest.mark.parametrize("is_traced", [False, True])
+def test_a_message_whose_task_had_succeeded_before_is_told(
+    oracle: Oracle, monkeypatch: pytest.MonkeyPatch, is_traced: bool
+) -> None:
+    """No signal tells that Celery passes it over (``worker_deduplicate_successful_tasks``), traced or not."""
+    monkeypatch.setattr(oracle.app.tasks["pay"], "__trace__", lambda *_: trace.trace_ok_t(None, None, None, None))
+    oracle.child_runs = ChildRuns(oracle)
+    oracle.child_runs.watch()
+    if is_traced:
+        monkeypatch.setitem(sys.modules, TRACING, ModuleType(TRACING))
+    run(oracle, "pay")
+    assert told(oracle)[-1] == ("t", 2, None)
 
 
 def test_a_tracer_of_somebody_else_stays(oracle: Oracle) -> None:
