@@ -478,7 +478,7 @@ class TaskSignals:
                 Rank.INFERRED,
                 reason="interrupted",
                 error_type="Terminated",
-                error_message="The worker was shut down while it ran. Its message was acknowledged: it is not run again.",
+                error_message="Its worker was shut down while it ran, its message acknowledged: nobody runs it again.",
             )
             self._fail_chord_body(run_fields(request), request.id, None)
             return
