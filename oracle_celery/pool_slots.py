@@ -3,9 +3,10 @@
 Celery's prefork pool with an event loop has a semaphore for that. Threads, greenlets, and prefork on a transport
 without an event loop queue inside the pool, where nobody could give a message back to its queue.
 
-What will bite: an end that goes unnoticed must not cost a slot for ever. Only requests that Celery itself still has in
-its books count, and `recheck` looks again now and then. A greenlet that ends still has its place in the pool: the
-next one is handed over by another greenlet.
+What will bite: a task's end is told in threads that must not wait: of prefork's own, one is about to kill the task's
+process. So its pool's own lock is off, and a slot does the same. An end that goes unnoticed must not cost a slot for
+ever: only requests that Celery itself still has in its books count, and `recheck` looks again now and then. A greenlet
+that ends still has its place in the pool: the next one is handed over by another greenlet.
 """
 
 from __future__ import annotations
@@ -69,6 +70,7 @@ class PoolSlots:
         """None for pools that need none: prefork with an event loop, and whatever runs a task in place."""
         kind = worker.pool_cls.__module__
         if kind == PREFORK and (worker.hub is None or not worker.pool_putlocks):
+            worker.pool.putlocks = False
             return cls(worker, turns_away, apply_async, watches_target=False, later=None)
         if kind == THREADS:
             return cls(worker, turns_away, apply_async, watches_target=True, later=None)

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import json
 import signal
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from oracle_celery import embedded_broker
+from tests.acceptance.desk import Desk
 from tests.acceptance.station import DEADLINE, Station
 
 POOLS = ["threads", "gevent", "solo"]
+
+
+@pytest.fixture
+def file_desk(database: str, tmp_path: Path) -> Iterator[Desk]:
+    """On the embedded broker, whose workers have no event loop, and with Celery's own settings."""
+    desk = Desk(embedded_broker.address(tmp_path / "broker"), database, tmp_path)
+    yield desk
+    desk.stop()
 
 
 def reasons(detail: Any) -> list[str | None]:
@@ -122,3 +134,14 @@ def test_a_success_that_is_delivered_again_stays_one(rabbitmq_station: Station, 
     detail = station.wait_for(task_id, "completed")
     assert detail["history"][-1]["status"] == "completed"
     assert len({entry["run_id"] for entry in detail["history"] if entry["status"] == "completed"}) == 2
+
+
+def test_hard_time_limit_without_an_event_loop(file_desk: Desk) -> None:
+    """Prefork: the thread that is to kill the task's process gives the next one its turn, and does not wait for it."""
+    desk = file_desk
+    desk.start_worker(concurrency=1)
+    limited = desk.station.send("overrun")
+    held = [desk.send("quick") for _ in range(3)]
+    for task_id in held:
+        desk.wait_for_line(f"ran {task_id}")
+    desk.wait_for_row(limited, "failed", "time_limit")

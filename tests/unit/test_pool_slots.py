@@ -25,6 +25,7 @@ class PretendedWorker:
         self.pool = self
         self.hub = hub
         self.pool_putlocks = putlocks
+        self.putlocks = True
         self.num_processes = 0 if module == GEVENT else size  # of greenlets older versions count those that run
         self._pool = SimpleNamespace(size=size)
         self.blueprint = self
@@ -176,6 +177,11 @@ def test_prefork_tells_by_its_callbacks() -> None:
     options["error_callback"](None)
     assert len(worker.given) == 1
     assert requests
+
+
+def test_prefork_waits_for_no_lock_of_its_own() -> None:
+    """It would be for one that another thread frees, and maybe for one that the waiting thread itself is to free."""
+    assert PretendedWorker("celery.concurrency.prefork").putlocks is False
 
 
 @pytest.mark.parametrize(
