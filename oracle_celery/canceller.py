@@ -3,7 +3,8 @@
 Guarantee: no other task is hit. A child is killed once it has answered that it still runs that very run and stays in
 it; a child that answers anything else is left alone. A child that does not answer at all has not run a single step of
 Python since the signal: it is stuck in C code, in the same run. It is killed where the pool gives a child no next task
-before its last one's end is known here; elsewhere only if it has answered before, which shows that it can hear.
+before its last one's end is known here; elsewhere only if its last answer came from that run, which shows that it can
+hear. And not where Celery has lost sight of what its children do (`_has_lost_sight`).
 
 One thread, alive only while there is something to end. Killing is done in the worker's event loop, where nobody else
 hands over tasks or hears of their ends meanwhile.
@@ -21,11 +22,12 @@ from collections.abc import Set
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from celery.concurrency.asynpool import SCHED_STRATEGY_FAIR
+from celery.concurrency.asynpool import SCHED_STRATEGY_FAIR, AsynPool
 from celery.worker import state
 
 from oracle_celery.gate import Gate, queue_of
 from oracle_celery.interruption import (
+    FOREIGN,
     INTERRUPT,
     PARK,
     PARKED,
@@ -53,6 +55,11 @@ REPEAT_SECONDS = 0.1
 SILENCE_SECONDS = 5.0
 #: Seconds that the event loop gets to kill a parked child before this thread does.
 KILL_PATIENCE = 5.0
+#: Seconds in which a child says nothing but that it runs something else: the run has ended, and Celery may not know.
+ABSENCE_SECONDS = 5.0
+
+#: Celery before 5.7 forgets with a lost connection which children are busy, and 5.5 what they run.
+FORGETS_CHILDREN = "intersection_update" not in getattr(getattr(AsynPool.flush, "__code__", None), "co_names", ())
 
 
 class Canceller:
@@ -122,6 +129,7 @@ class Pursuit:
         self._sent: InterruptRequest | None = None
         self._sent_at = 0.0
         self._has_answered = False
+        self._absent_since: float | None = None
         self._is_raised = False
         self._dying_since: float | None = None
         self._is_given_up = False
@@ -139,8 +147,15 @@ class Pursuit:
         answer = self._answer()
         is_hard = now >= self._kill_at
         if answer is not None:
-            self._has_answered = True
+            self._has_answered = answer != FOREIGN
             self._is_raised = self._is_raised or answer == RAISED
+            if answer != FOREIGN:
+                self._absent_since = None
+            elif self._absent_since is None:
+                self._absent_since = now
+            elif now - self._absent_since > ABSENCE_SECONDS:
+                self._is_given_up = True
+                return
             if answer == PARKED:
                 self._die(now)
                 return
@@ -160,9 +175,10 @@ class Pursuit:
         if self.run_id is None or not self._is_child():
             self._is_given_up = True
             return
-        self._sent = InterruptRequest(next(self._numbers), self.run_id, action)
+        request = InterruptRequest(next(self._numbers), self.run_id, action)
+        write_atomically(request_path(self.oracle.folder, self.pid), request)
+        self._sent = request  # what could not be written is no question, and no silence follows it
         self._sent_at = time.monotonic()
-        write_atomically(request_path(self.oracle.folder, self.pid), self._sent)
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, INTERRUPT)
 
@@ -181,7 +197,7 @@ class Pursuit:
         return said.answer if said.number == self._sent.number else None
 
     def _end_silent(self, now: float) -> None:
-        if self._has_answered or self._gets_one_task_at_a_time():
+        if not self._has_lost_sight() and (self._has_answered or self._gets_one_task_at_a_time()):
             self._die(now)
             return
         self._is_given_up = True
@@ -190,6 +206,10 @@ class Pursuit:
             self.pid,
             self.request.id,
         )
+
+    def _has_lost_sight(self) -> bool:
+        """From then on a child may have been given a task behind another one, and so on, and an end may go unheard."""
+        return FORGETS_CHILDREN and self.worker.hub is not None and self.worker.consumer.restart_count > 0
 
     def _gets_one_task_at_a_time(self) -> bool:
         strategy = getattr(self.worker.pool._pool, "sched_strategy", None)  # noqa: SLF001
@@ -223,4 +243,5 @@ def _running() -> list[Any]:
 def forget_answers(oracle: Oracle) -> None:
     """What an earlier worker of this name and its children have left behind."""
     for path in oracle.folder.glob("interrupt.*"):
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # each question has a number of its own
+            path.unlink()
