@@ -33,7 +33,7 @@ from oracle_celery.database.fetching import Fetch, Rows, hurried, over, translat
 from oracle_celery.database.marks import Mark
 from oracle_celery.database.sql import statement
 from oracle_celery.ending import end
-from oracle_celery.errors import DatabaseUnavailable
+from oracle_celery.errors import DatabaseUnavailable, QueryTooBroad
 
 __all__ = ["Standby", "StandbyStatus"]
 
@@ -122,6 +122,9 @@ class Standby:
                     rows = await cursor.fetchall()
             except _NotUsable as reason:
                 self._become(reason.status)
+            except QueryTooBroad:  # no failure of the standby's: the primary, too, would read on in vain
+                self.reads += 1
+                raise
             except DatabaseUnavailable as error:
                 logger.debug("A read of the standby's failed: %s", error)
             else:
@@ -146,8 +149,8 @@ class Standby:
 
     @asynccontextmanager
     async def _reached(self, mark: Mark, patience: int | None = None) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
-        """A connection on which all that `mark` knows is visible. Raises _NotUsable; and DatabaseUnavailable for a read
-        that failed there, such as by a conflict with what is being replayed."""
+        """A connection on which all that `mark` knows is visible. Raises _NotUsable; and for a read that failed there
+        QueryTooBroad, or DatabaseUnavailable, such as by a conflict with what is being replayed."""
         is_there = False
         try:
             with translated():

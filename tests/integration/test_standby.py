@@ -22,6 +22,7 @@ from oracle_celery.database.listing import TaskFilter
 from oracle_celery.database.opening import open_pool
 from oracle_celery.database.queries import EVERYBODYS, Queries
 from oracle_celery.database.standby import Standby, StandbyStatus
+from oracle_celery.errors import QueryTooBroad
 from oracle_celery.settings import Settings
 from oracle_celery.sidecar.server import Sidecar
 from oracle_celery.states import Status
@@ -37,6 +38,8 @@ LISTS = 25
 EVERY = TaskFilter()
 #: Seconds for which a read waits for a standby that replays nothing.
 SHORT_PATIENCE_SECONDS = 0.1
+#: That a read may take; until the standby has caught up it has its place to tell, again and again.
+SHORT_PATIENCE_MILLISECONDS = 1_000
 
 
 @pytest.fixture(scope="module")
@@ -195,6 +198,16 @@ async def test_a_read_that_conflicts_with_the_replay_is_the_primarys(replicas: R
             connection.execute("SELECT pg_current_xact_id()")
         assert await reading == [(0,)]
         assert reads.fallbacks == 1
+
+
+async def test_a_read_that_takes_too_long_there_is_not_repeated_here(replicas: Replicas) -> None:
+    """Whoever asked for too much is told so by the standby; the primary, which is to be spared, hears nothing of it."""
+    async with _standby(replicas.primary.dsn(), replicas.standby.dsn()) as (reads, _):
+        slow = "SELECT pg_sleep(CASE WHEN pg_is_in_recovery() THEN %(seconds)s ELSE 0 END)::text"
+        with pytest.raises(QueryTooBroad):
+            await reads.over(SHORT_PATIENCE_MILLISECONDS)(slow, {"seconds": int(DEADLINE_SECONDS)})
+        assert reads.fallbacks == 0
+        assert reads.status is StandbyStatus.FOLLOWING
 
 
 async def test_another_server_and_one_that_is_away_are_not_read(
