@@ -35,7 +35,6 @@ def add_entry(
 ) -> int:
     """The action's one entry; returns its id. `wanted`, `before` and `after` are anything msgspec encodes; what was
     asked for is masked, as a task's arguments are. Raises ReadOnly."""
-    redaction = transaction.redaction
     rows = transaction.fetch(
         "add_entry",
         {
@@ -50,8 +49,8 @@ def add_entry(
             "bulk_id": bulk_id,
             "filter": _json(wanted),
             "before": _json(before),
-            "after": _json(redaction.value(msgspec.to_builtins(after))),
-            "reason": None if reason is None else redaction.text(reason),
+            "after": _json(transaction.redaction.value(msgspec.to_builtins(after))),
+            "reason": transaction.masked(reason),
         },
     )
     if not rows:

@@ -79,6 +79,7 @@ class BulkActions(CommandStore):
         parameters: dict[str, Any] = {"bulk_id": bulk_id}
         source = _source(actor.viewer, ids, wanted, parameters)
         with self._command(actor, LONG_TIMEOUT) as transaction:
+            options = msgspec.structs.replace(options, reason=transaction.masked(options.reason))
             [(total,)] = transaction.fetch("add_items", parameters, source=source)
             entry_id = add_entry(
                 transaction,

@@ -177,6 +177,7 @@ def _command(
     until: datetime | None,
 ) -> PauseCommand:
     """Under the lock of control. `names`: the rows that are written."""
+    reason = transaction.masked(reason)  # owners are told it, and the next command's entry what was said before
     after = {"is_paused": is_paused, "until": until}
     action = "pause" if is_paused else "resume"
     entry_id = add_entry(

@@ -39,7 +39,7 @@ class Transaction:
 
     def __init__(self, connection: psycopg.Connection[Any], redaction: Redaction) -> None:
         self._connection = connection
-        #: By which the audit is masked.
+        #: By which is masked what people write.
         self.redaction = redaction
 
     def fetch(self, name: str, parameters: Mapping[str, Any] | None = None, /, **parts: str) -> Rows:
@@ -63,6 +63,10 @@ class Transaction:
         """Tells sidecars, once this is committed, what to look at."""
         payload = msgspec.json.encode({"kind": kind, "id": subject}).decode()
         self.execute("ring_control", {"payload": payload})
+
+    def masked(self, text: str | None) -> str | None:
+        """What somebody wrote, as it may be stored and shown; masking what is masked changes nothing."""
+        return None if text is None else self.redaction.text(text)
 
     def _run(self, name: str, parameters: Mapping[str, Any] | None, parts: Mapping[str, str]) -> psycopg.Cursor[Any]:
         query = statement(name)

@@ -73,6 +73,14 @@ def test_thousands_are_cancelled_in_batches(store: ControlStore, feeder: Feeder,
     assert store.finish_bulk(bulk.bulk_id) == finished
 
 
+def test_a_secret_in_a_reason_is_stored_nowhere(store: ControlStore, archive: Archive) -> None:
+    """Whoever sees the bulk reads its reason, and its runner has it."""
+    bulk = store.create_bulk(ADMIN, "retry", ["t"], None, BulkOptions(reason="new token=hunter2"))
+    assert (bulk.reason, _job(store, bulk).options.reason) == ("new token=***", "new token=***")
+    for table in ("bulk", "audit_entry"):
+        assert archive.all(f"SELECT 1 FROM oracle.{table} AS t WHERE position('hunter2' IN t::text) > 0") == []
+
+
 def test_a_preview_counts_and_says_why_not(store: ControlStore, feeder: Feeder, archive: Archive) -> None:
     """By the rules of single commands, without changing anything."""
     feeder.tell(*(transition(f"p{number:02}") for number in range(12)), transition("r", Status.IN_PROGRESS))

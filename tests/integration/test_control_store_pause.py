@@ -55,6 +55,18 @@ def test_a_pause_is_in_force_until_it_is_resumed(store: ControlStore, archive: A
     assert archive.counts("audit_entry") == (2,)
 
 
+def test_a_secret_in_a_reason_is_stored_nowhere(store: ControlStore, archive: Archive) -> None:
+    """Neither where owners read why their queue waits, nor as what was said before."""
+    store.pause(ADMIN, ["mail"], "rotating password=hunter2")
+    store.pause(ADMIN, ["mail"], "still rotating, secret: hunter2")
+    assert store.pauses()[0].reason == "still rotating, secret: ***"
+    store.resume(ADMIN, ["mail"])
+    last, *_ = store.audit(ADMIN.viewer).entries
+    assert last.before["mail"]["reason"] == "still rotating, secret: ***"
+    for table in ("queue_pause", "audit_entry"):
+        assert archive.all(f"SELECT 1 FROM oracle.{table} AS t WHERE position('hunter2' IN t::text) > 0") == []
+
+
 def test_the_newest_word_counts(store: ControlStore) -> None:
     """Of a queue and of all queues."""
     store.pause(ADMIN, ["mail"])
