@@ -14,6 +14,8 @@ import pytest
 
 from oracle_celery.database import cancellations as cancellations_module
 from oracle_celery.database.control import ControlStore
+from oracle_celery.database.control_facts import BulkOptions
+from oracle_celery.database.sql import statement
 from oracle_celery.errors import NotAllowed, TaskNotFound
 from oracle_celery.records import Transition
 from oracle_celery.states import Rank, Status
@@ -351,6 +353,29 @@ def test_who_sees_an_entry(store: ControlStore, feeder: Feeder) -> None:
     assert [e.action for e in first.entries] == ["pause", "cancel"]
     rest = store.audit(ADMIN.viewer, limit=2, before=first.next)
     assert ([e.task_id for e in rest.entries], rest.next) == (["t"], None)
+
+
+def test_entries_of_a_task_are_found_by_an_index(store: ControlStore, feeder: Feeder, archive: Archive) -> None:
+    """Its own and those of bulk actions that it was in, for whoever may see them, however much else there is."""
+    feeder.tell(transition("t", user_id="alice"))
+    archive.run(
+        "INSERT INTO oracle.audit_entry (actor, is_admin, via, action, task_id, owner)"
+        " SELECT 'root', true, 'http', 'cancel', 'other ' || number, 'bob' FROM generate_series(1, 20000) AS number"
+    )
+    store.cancel(ADMIN, "t")
+    bulk = store.create_bulk(ADMIN, "retry", ["t"], None, BulkOptions())
+    archive.run("ANALYZE oracle.audit_entry, oracle.bulk_item, oracle.audit_outcome, oracle.task_state_record")
+    for viewer in (ADMIN.viewer, ALICE.viewer):
+        entries = store.audit(viewer, task_id="t").entries
+        assert [(entry.action, entry.bulk_id) for entry in entries] == [("bulk_retry", bulk.bulk_id), ("cancel", None)]
+        asked = {"owner": viewer.owner, "sees_payloads": True, "actor": None, "action": None, "task_id": "t"}
+        asked |= {"before": None, "limit": 51, "outcomes": 500}
+        with psycopg.connect(archive.dsn) as connection:
+            rows = connection.execute(f"EXPLAIN {statement('audit')}", asked).fetchall()  # type: ignore[arg-type]
+        plan = "\n".join(text for (text,) in rows)
+        assert "Seq Scan on audit_entry" not in plan, plan
+        assert "Index Cond: (task_id = 't'" in plan, plan
+        assert "Index Cond: (entry_id = ANY" in plan, plan
 
 
 def _outcomes(store: ControlStore) -> list[str]:
