@@ -42,6 +42,10 @@ BATCH = 1_000
 #: Seconds after which workers that are gone are forgotten, and hosts of which nothing was heard.
 WORKERS_AGE = 30 * DAY
 HOSTS_AGE = 365 * DAY
+#: Seconds for which a cancel whose task is gone waits for a message that has not come: in a queue that was paused, or
+#: that nobody consumed, it may lie for long, and must not run then. A message with an eta waits for that besides: until
+#: it has come the task itself stays.
+CANCELS_AGE = 365 * DAY
 
 _BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 _STATUSES = {
@@ -77,7 +81,7 @@ KINDS = Windows.__struct_fields__
 class Removed(msgspec.Struct, frozen=True, kw_only=True):
     """What one step of a round has done."""
 
-    kind: str  # one of KINDS, or "remains" of workers and hosts
+    kind: str  # one of KINDS, or "remains" of workers, hosts and cancels
     rows: int  # of a partition as the server estimates them
     size: int = 0  # bytes given back at once; rows leave room that is used again
     partition: str | None = None
@@ -200,7 +204,8 @@ async def _tasks(connection: Connection, windows: Windows) -> AsyncGenerator[Rem
     after = _BEGINNING
     while True:
         parameters = {**ages, "shortest": shortest, "after": after, "limit": BATCH}
-        rows = await (await connection.execute(statement("delete_tasks"), parameters)).fetchall()
+        query = statement("delete_tasks").format(under_way=statement("under_way"))
+        rows = await (await connection.execute(query, parameters)).fetchall()
         for _, _, status, deleted in rows:
             if deleted:
                 yield Removed(kind=kinds[status], rows=deleted)
@@ -219,11 +224,28 @@ async def _others(connection: Connection, windows: Windows) -> AsyncGenerator[Re
             async with connection.transaction():
                 if kind == "audit":
                     await connection.execute(statement("allow_audit_deletion"))
-                cursor = await connection.execute(statement(f"delete_{kind}"), {"age": age, "limit": BATCH})
+                query = statement(f"delete_{kind}").format(under_way=statement("under_way"))
+                cursor = await connection.execute(query, {"age": age, "limit": BATCH})
             deleted = cursor.rowcount
             if deleted:
                 yield Removed(kind=kind, rows=deleted)
+    async for removed in _cancellations(connection):
+        yield removed
     ages = {"workers": WORKERS_AGE, "hosts": HOSTS_AGE}
     [(deleted,)] = await (await connection.execute(statement("delete_remains"), ages)).fetchall()
     if deleted:
         yield Removed(kind="remains", rows=deleted)
+
+
+async def _cancellations(connection: Connection) -> AsyncGenerator[Removed]:
+    after = 0
+    while True:
+        parameters = {"after": after, "horizon": CANCELS_AGE, "limit": BATCH}
+        found = await connection.execute(statement("delete_cancellations"), parameters)
+        [(looked_at, last, deleted)] = await found.fetchall()
+        if deleted:
+            yield Removed(kind="remains", rows=deleted)
+        if looked_at < BATCH:
+            return
+        yield Removed(kind="remains", rows=0)
+        after = last

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
@@ -11,7 +12,7 @@ import msgspec
 import psycopg
 import pytest
 
-from oracle_celery.database import schema
+from oracle_celery.database import retention, schema
 from oracle_celery.database.cursor import Cursor, CursorUnusable
 from oracle_celery.database.fetching import Fetch
 from oracle_celery.database.logs import LogQueries
@@ -364,6 +365,63 @@ async def test_what_hangs_on_a_task_goes_with_it(past: Past, database: str, feed
     assert past.one("SELECT count(*) FROM oracle.task_message") == 0
     assert past.one("SELECT count(*) FROM oracle.retry") == 0
     assert past.run("SELECT task_id FROM oracle.cancellation") == [("open",)]
+
+
+async def test_a_retry_of_which_nobody_knows_holds_nothing_back(past: Past, database: str, feeder: Feeder) -> None:
+    """It was promised, and nothing was ever heard of it: after a day nobody is sending it any more."""
+    feeder.tell(*(transition(task_id, Status.FAILED) for task_id in ("unknown", "sending")))
+    aged(past, 50)
+    for task_id, hours in (("unknown", 30), ("sending", 1)):
+        past.run("INSERT INTO oracle.task_message VALUES (%s, now() - interval '50 days', false)", task_id)
+        entry = past.one(
+            "INSERT INTO oracle.audit_entry (at, actor, is_admin, via, action, task_id)"
+            " VALUES (now() - interval '50 days', 'ann', false, 'http', 'retry', %s) RETURNING entry_id",
+            task_id,
+        )
+        past.run(
+            "INSERT INTO oracle.retry (task_id, new_id, entry_id, state, claimed_at)"
+            " VALUES (%s, %s, %s, 'sending', now() - make_interval(hours => %s))",
+            *(task_id, f"new {task_id}", entry, hours),
+        )
+    await retain(database, messages=30)
+    assert past.run("SELECT task_id FROM oracle.task_message") == [("sending",)]
+    await retain(database, audit=30)
+    assert past.run("SELECT task_id FROM oracle.audit_entry") == [("sending",)]
+    await retain(database, failed=30)
+    assert left(past) == {"sending"}
+    assert past.run("SELECT task_id FROM oracle.retry") == [("sending",)]
+
+
+async def test_a_cancel_without_a_task_goes_when_no_message_of_it_can_come(
+    past: Past, database: str, feeder: Feeder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A day after it was settled, or long after it was asked for; but not the newest, after which workers ask."""
+    monkeypatch.setattr(retention, "BATCH", 3)  # several looks
+    feeder.tell(transition("there", Status.CANCELLED))
+    cancels = [
+        *(("settled", 3, 2), ("settled just now", 3, 0), ("there", 3, 2)),
+        *(("never came", 366, None), ("may come", 364, None), ("newest", 400, 399)),
+    ]
+    for seq, (task_id, asked, settled) in enumerate(cancels, 1):
+        past.run(
+            "INSERT INTO oracle.cancellation (task_id, seq, asked_at, entry_id, was_status, settled_at)"
+            " VALUES (%s, %s, now() - make_interval(days => %s), 1, 0, now() - make_interval(days => %s))",
+            *(task_id, seq, asked, settled),
+        )
+    removed = await retain(database)
+    assert sum(each.rows for each in removed) == 2
+    kept = {task_id for (task_id,) in past.run("SELECT task_id FROM oracle.cancellation")}
+    assert kept == {"settled just now", "there", "may come", "newest"}
+
+
+async def test_a_cancelled_task_stays_until_its_message_has_come(past: Past, database: str, feeder: Feeder) -> None:
+    """It waits for its eta, and is dropped then."""
+    feeder.tell(*(transition(task_id, eta=time.time() + 20 * DAY) for task_id in ("later", "long ago")))
+    feeder.tell(*(transition(task_id, Status.CANCELLED) for task_id in ("later", "long ago")))
+    past.run("UPDATE oracle.task_state_record SET eta = now() - interval '40 days' WHERE task_id = 'long ago'")
+    aged(past, 50)
+    await retain(database, cancelled=30)
+    assert left(past) == {"later"}
 
 
 async def test_messages_and_audit_have_times_of_their_own(past: Past, database: str) -> None:

@@ -101,11 +101,17 @@ WHERE m.at < clock_timestamp() - interval '2 days' AND EXISTS (
     SELECT FROM oracle.history_mark AS n
     WHERE n.at < m.at AND date_trunc('day', n.at, 'UTC') = date_trunc('day', m.at, 'UTC'));
 
+-- name: under_way
+-- Whether retry r may still be sent: it was promised, and not so long ago that nobody can be about to. What came of an
+-- older promise will never be known.
+(r.state = 'sending' AND r.claimed_at > now() - interval '1 day')
+
 -- name: delete_tasks
 -- Looks at the next tasks in order of creation and deletes those whose end is old enough (null: never), with what hangs
--- on them. A task that never ended (abandoned) leaves the gauges. Rows that somebody is changing are left for the next
--- round, so is a cancel that no worker has obeyed. How many were looked at, the last one's creation, and what was
--- deleted by status.
+-- on them. A task that never ended (abandoned) leaves the gauges; one that was cancelled before its time stays until that
+-- has come, because its message waits as long. Rows that somebody is changing are left for the next round, so is what is
+-- being sent again; a cancel goes by itself (delete_cancellations). How many were looked at, the last one's creation, and
+-- what was deleted by status.
 WITH looked AS MATERIALIZED (
     SELECT task_id, created_at FROM oracle.task_state_record
     WHERE created_at > %(after)s AND created_at < now() - make_interval(secs => %(shortest)s)
@@ -115,9 +121,9 @@ due AS MATERIALIZED (
     SELECT t.task_id FROM looked AS l JOIN oracle.task_state_record AS t USING (task_id)
     WHERE CASE t.status WHEN 2 THEN t.finished_at < now() - make_interval(secs => %(completed)s)
         WHEN 3 THEN t.finished_at < now() - make_interval(secs => %(failed)s)
-        WHEN 4 THEN t.finished_at < now() - make_interval(secs => %(cancelled)s)
+        WHEN 4 THEN greatest(t.finished_at, t.eta) < now() - make_interval(secs => %(cancelled)s)
         ELSE greatest(t.changed_at, t.eta) < now() - make_interval(secs => %(abandoned)s) END
-        AND NOT EXISTS (SELECT FROM oracle.retry AS r WHERE r.task_id = t.task_id AND r.state = 'sending')
+        AND NOT EXISTS (SELECT FROM oracle.retry AS r WHERE r.task_id = t.task_id AND {under_way})
     ORDER BY t.task_id FOR UPDATE OF t SKIP LOCKED
 ),
 gone AS (
@@ -133,22 +139,35 @@ messages AS (
     DELETE FROM oracle.task_message AS m USING gone AS g WHERE m.task_id = g.task_id
 ),
 retries AS (
-    DELETE FROM oracle.retry AS r USING gone AS g WHERE r.task_id = g.task_id AND r.state = 'sent'
-),
-cancellations AS (
-    DELETE FROM oracle.cancellation AS c USING gone AS g
-    WHERE c.task_id = g.task_id AND c.settled_at < now() - interval '1 day'
-        AND c.seq < (SELECT max(seq) FROM oracle.cancellation)  -- workers ask what comes after the newest
+    DELETE FROM oracle.retry AS r USING gone AS g WHERE r.task_id = g.task_id
 )
 SELECT (SELECT count(*) FROM looked), (SELECT max(created_at) FROM looked), g.status, count(g.task_id)
 FROM (SELECT) AS one LEFT JOIN gone AS g ON true GROUP BY g.status;
+
+-- name: delete_cancellations
+-- Looks at the next cancels in order and deletes those whose tasks are gone: once they have been settled for a day, in
+-- which a message may come again, or where none has come for %(horizon)s seconds. How many were looked at, the last of
+-- them, and how many were deleted.
+WITH looked AS MATERIALIZED (
+    SELECT task_id, seq, settled_at, asked_at FROM oracle.cancellation
+    WHERE seq > %(after)s AND seq < (SELECT max(seq) FROM oracle.cancellation)  -- workers ask what comes after the newest
+    ORDER BY seq LIMIT %(limit)s
+),
+gone AS (
+    DELETE FROM oracle.cancellation AS c USING looked AS l
+    WHERE c.task_id = l.task_id AND c.seq = l.seq AND (l.settled_at < now() - interval '1 day'
+            OR l.settled_at IS NULL AND l.asked_at < now() - make_interval(secs => %(horizon)s))
+        AND NOT EXISTS (SELECT FROM oracle.task_state_record AS t WHERE t.task_id = l.task_id)
+    RETURNING 1
+)
+SELECT (SELECT count(*) FROM looked), (SELECT max(seq) FROM looked), (SELECT count(*) FROM gone);
 
 -- name: delete_messages
 -- Kept messages: their tasks stay, and can no longer be retried. Not those that are being sent again.
 DELETE FROM oracle.task_message WHERE task_id = ANY (ARRAY(
     SELECT m.task_id FROM oracle.task_message AS m
     WHERE m.at < now() - make_interval(secs => %(age)s)
-        AND NOT EXISTS (SELECT FROM oracle.retry AS r WHERE r.task_id = m.task_id AND r.state = 'sending')
+        AND NOT EXISTS (SELECT FROM oracle.retry AS r WHERE r.task_id = m.task_id AND {under_way})
     ORDER BY m.at LIMIT %(limit)s FOR UPDATE SKIP LOCKED));
 
 -- name: allow_audit_deletion
@@ -162,7 +181,7 @@ WITH due AS MATERIALIZED (
     WHERE e.at < now() - make_interval(secs => %(age)s)
         AND NOT EXISTS (SELECT FROM oracle.bulk AS b WHERE b.entry_id = e.entry_id AND b.finished_at IS NULL)
         AND NOT EXISTS (SELECT FROM oracle.queue_pause AS p WHERE p.entry_id = e.entry_id)
-        AND NOT EXISTS (SELECT FROM oracle.retry AS r WHERE r.entry_id = e.entry_id AND r.state = 'sending')
+        AND NOT EXISTS (SELECT FROM oracle.retry AS r WHERE r.entry_id = e.entry_id AND {under_way})
         AND NOT EXISTS (SELECT FROM oracle.cancellation AS c WHERE c.entry_id = e.entry_id AND c.settled_at IS NULL)
     ORDER BY e.entry_id LIMIT %(limit)s
 ),
