@@ -117,3 +117,5 @@ async def body_of(request: web.Request, kind: type[Body]) -> Body:
         return msgspec.json.decode(data or b"{}", type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadBody(detail=str(error)) from error
+    except RecursionError as error:
+        raise BadBody(detail="it is nested too deeply") from error

@@ -334,6 +334,17 @@ async def test_a_body_has_a_limit(client: Client) -> None:
     assert (response.status, answer["error"]["code"]) == (413, "too_large")
 
 
+@pytest.mark.parametrize("depth", [5_000, 200_000])
+async def test_a_body_may_be_so_deep(client: Client, depth: int) -> None:
+    """400, however long it is, and nothing in the log."""
+    url = client._address + "/api/tasks/t/retry"
+    body = b'{"args": ' + b"[" * depth + b"]" * depth + b"}"
+    async with client._session.post(url, data=body, headers={**client._headers, **JSON}) as response:
+        answer = await response.json()
+    assert (response.status, answer["error"]["code"]) == (400, "bad_body")
+    assert "nested" in answer["error"]["message"]
+
+
 async def test_the_audit_is_filtered_and_paged(client: Client, feeder: Feeder) -> None:
     """Newest first."""
     feeder.tell(*(transition(f"t{number}", user_id="ann") for number in range(5)))
