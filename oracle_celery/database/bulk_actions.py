@@ -117,6 +117,12 @@ class BulkActions(CommandStore):
         with self._transaction() as transaction:
             return _bulks(transaction, viewer, None, limit)
 
+    def watched_bulks(self, running: Sequence[str], limit: int) -> list[Bulk]:
+        """Everybody's, newest first: so many, all that run, and those of `running`, which may have ended since."""
+        with self._transaction() as transaction:
+            rows = transaction.fetch("watched_bulks", {"bulk_ids": list(running), "limit": limit})
+        return [_bulk(row) for row in rows]
+
     def bulk_items(
         self, viewer: Viewer, bulk_id: str, *, after: int = 0, limit: int = 100, outcome: str | None = None
     ) -> BulkItemPage:
@@ -154,7 +160,11 @@ def _bulks(transaction: Transaction, viewer: Viewer, bulk_id: str | None, limit:
     rows = transaction.fetch(
         "bulks", {"owner": viewer.owner, "bulk_id": bulk_id, "limit": limit}, theirs=statement("theirs")
     )
-    return [Bulk(**dict(zip(Bulk.__struct_fields__, row, strict=True))) for row in rows]
+    return [_bulk(row) for row in rows]
+
+
+def _bulk(row: Sequence[Any]) -> Bulk:
+    return Bulk(**dict(zip(Bulk.__struct_fields__, row, strict=True)))
 
 
 def _source(viewer: Viewer, ids: Sequence[str] | None, wanted: TaskFilter | None, parameters: dict[str, Any]) -> str:

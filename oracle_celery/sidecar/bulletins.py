@@ -19,7 +19,6 @@ from oracle_celery.ending import end
 from oracle_celery.errors import DatabaseUnavailable
 from oracle_celery.sidecar import events
 from oracle_celery.sidecar.broadcaster import Broadcaster
-from oracle_celery.viewer import ORACLE
 
 __all__ = ["Bulletins"]
 
@@ -29,7 +28,7 @@ logger = logging.getLogger(__name__)
 GAP_SECONDS = 0.25
 #: Covers what the listener did not hear.
 POLL_SECONDS = 2.0
-#: The newest bulks, which are looked at.
+#: The newest bulks, which are looked at beside those that run.
 BULKS_LIMIT = 100
 
 #: Kinds of notifications that say something about queues.
@@ -79,7 +78,8 @@ class Bulletins:
                     await self._woken.wait()
 
     async def _tell_bulks(self) -> None:
-        found = await asyncio.to_thread(self._store.bulks, ORACLE.viewer, BULKS_LIMIT)
+        running = [bulk_id for bulk_id, bulk in (self._known or {}).items() if bulk.state == "running"]
+        found = await asyncio.to_thread(self._store.watched_bulks, running, BULKS_LIMIT)
         known, self._known = self._known, {bulk.bulk_id: bulk for bulk in found}
         if known is None:  # from now on
             return

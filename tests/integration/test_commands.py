@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 import redis
 from celery import Celery
@@ -407,3 +408,18 @@ async def test_a_pause_is_told_to_open_pages(client: Client) -> None:
         await stream.until("summary")
         await client.send("POST", "/api/admin/queue/pause", {"queue": "mail"})
         assert (await stream.until("queues")).data == {}
+
+
+async def test_the_end_of_an_old_bulk_is_told(
+    client: Client, feeder: Feeder, archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many newer ones there are."""
+    monkeypatch.setattr("oracle_celery.sidecar.bulletins.BULKS_LIMIT", 0)
+    feeder.tell(transition("t"))
+    async with client.subscribe() as stream:
+        with psycopg.connect(archive.dsn) as busy:
+            busy.execute("SELECT FROM oracle.task_state_record WHERE task_id = 't' FOR UPDATE")  # so it does not end
+            await client.send("POST", "/api/tasks/bulk", {"action": "cancel", "ids": ["t"]})
+            assert (await stream.until("bulk")).data["state"] == "running"
+        while (await stream.until("bulk")).data["state"] != "finished":
+            pass

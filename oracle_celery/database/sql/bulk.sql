@@ -91,6 +91,18 @@ FROM oracle.bulk AS b
 WHERE {theirs} AND (%(bulk_id)s::uuid IS NULL OR bulk_id = %(bulk_id)s::uuid)
 ORDER BY created_at DESC, bulk_id LIMIT %(limit)s;
 
+-- name: watched_bulks
+-- Everybody's, newest first: the newest, all that are running, and those that are asked for.
+SELECT bulk_id::text, action, CASE WHEN finished_at IS NULL THEN 'running' ELSE 'finished' END, total, done, outcomes,
+    oracle.instant(created_at), oracle.instant(finished_at), actor, options ->> 'reason', entry_id,
+    is_admin
+FROM oracle.bulk
+WHERE bulk_id IN (
+    (SELECT bulk_id FROM oracle.bulk ORDER BY created_at DESC, bulk_id LIMIT %(limit)s)
+    UNION SELECT bulk_id FROM oracle.bulk WHERE finished_at IS NULL
+    UNION SELECT unnest(%(bulk_ids)s::uuid[]))
+ORDER BY created_at DESC, bulk_id;
+
 -- name: bulk_items
 -- A page of what came of a bulk's tasks.
 SELECT number, task_id, outcome, detail, new_id FROM oracle.bulk_item
