@@ -17,7 +17,7 @@ from oracle_celery.database.fetching import Fetch
 from oracle_celery.database.listing import TaskFilter, condition
 from oracle_celery.database.query_language import TaskQuery
 from oracle_celery.database.sql import statement
-from oracle_celery.database.texts import like
+from oracle_celery.database.texts import end_of
 from oracle_celery.database.visibility import visible
 from oracle_celery.errors import QueryTooBroad
 from oracle_celery.states import Status
@@ -75,8 +75,10 @@ class ValueQueries:
     async def values(self, viewer: Viewer, field: str, part: str, limit: int) -> FieldValues:
         """Values of one of VALUE_FIELDS that have `part` in them (a user: that begin with it)."""
         if field == "user":
-            asked = {"rows": USER_ROWS, "part": part, "like": like(f"{part.replace('*', '')}*"), "limit": limit}
-            return FieldValues(values=await self._read("counted_users", viewer, asked))
+            beginning = part.replace("*", "")
+            asked = {"rows": USER_ROWS, "part": beginning, "end": end_of(beginning), "limit": limit}
+            before = "true" if asked["end"] is None else "t.user_id < %(end)s"
+            return FieldValues(values=await self._read("counted_users", viewer, asked, before=before))
         if field == "worker":
             asked = {"rows": STATISTIC_ROWS, "part": part, "limit": limit}
             return FieldValues(values=await self._read("counted_workers", viewer, asked))

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import AsyncIterator
+from typing import Any
 
+import psycopg
 import pytest
 from psycopg_pool import AsyncConnectionPool
 
 from oracle_celery.database import values
-from oracle_celery.database.fetching import over
+from oracle_celery.database.fetching import Fetch, over
+from oracle_celery.database.listing import TaskFilter
+from oracle_celery.database.queries import Queries
 from oracle_celery.database.query_language import parse_query
 from oracle_celery.database.upkeep import Upkeep
 from oracle_celery.database.values import StatusCount, ValueQueries
@@ -59,6 +63,39 @@ async def test_proposals_are_real_values_with_their_counts(reader: ValueQueries)
     assert await proposed(reader, LOCAL_ADMIN, "queue", "a%") == []
     assert await proposed(reader, LOCAL_ADMIN, "user", "b") == [("bob", 2), ("bonnie", 1)]
     assert await proposed(reader, LOCAL_ADMIN, "worker", "one") == [("celery@one", 0)]
+
+
+async def test_users_are_looked_for_no_further_than_they_are_told(database: str, fetch: Fetch) -> None:
+    """However many there are behind: the first ones are found soon, and where there is none, that is found out soon."""
+    plans = []
+
+    async def explained(query: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
+        [(plan,)] = await fetch(f"EXPLAIN (ANALYZE, FORMAT JSON) {query}", parameters)
+        plans.append(plan[0]["Plan"])
+        return await fetch(query, parameters)
+
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute(
+            "INSERT INTO oracle.statistic_minute SELECT now(), 0, 1, 0, 2, false, letter || number, '', ''"
+            " FROM unnest(ARRAY['a', 'c']) AS letter, generate_series(1, 1000) AS number"
+        )
+    reader = ValueQueries(fetch, explained)
+    assert await proposed(reader, LOCAL_ADMIN, "user", "a") == [(f"a{number}", 1) for number in _FIRST_TEN]
+    assert await proposed(reader, LOCAL_ADMIN, "user", "a*99") == [("a99", 1), *((f"a99{n}", 1) for n in range(9))]
+    assert await proposed(reader, LOCAL_ADMIN, "user", "b") == []
+    assert await proposed(reader, LOCAL_ADMIN, "user", "") == [(f"a{number}", 1) for number in _FIRST_TEN]
+    assert await proposed(reader, Viewer("c7"), "user", "c") == [("c7", 1)]
+    assert max(_rows(plan, "Recursive Union") for plan in plans) <= 11
+
+
+#: As texts.
+_FIRST_TEN = (1, 10, 100, 1000, 101, 102, 103, 104, 105, 106)
+
+
+def _rows(plan: dict[str, Any], kind: str) -> int:
+    """Most rows that a node of that kind gave."""
+    here = plan["Actual Rows"] if plan["Node Type"] == kind else 0
+    return max([here, *(_rows(part, kind) for part in plan.get("Plans", ()))])
 
 
 async def test_an_owner_is_proposed_what_their_own_tasks_have(reader: ValueQueries) -> None:

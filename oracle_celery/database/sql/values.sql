@@ -21,15 +21,18 @@ GROUP BY value HAVING sum(tasks) > 0
 ORDER BY 2 DESC, 1 LIMIT %(limit)s;
 
 -- name: counted_users
--- Users whose id begins with a text, in order, each found by one step through the key; their tasks of the last day, or
--- null where that would read too many minutes.
-WITH RECURSIVE found AS (
-    (SELECT t.user_id FROM oracle.statistic_minute AS t
-        WHERE NOT t.everyone AND t.user_id >= %(part)s AND t.user_id > '' AND {visible} ORDER BY t.user_id LIMIT 1)
+-- The first users whose id begins with a text, in order, each found by one step through the key, and not one more; their
+-- tasks of the last day, or null where that would read too many minutes. {before} is true, or that t comes before what
+-- begins otherwise.
+WITH RECURSIVE found (user_id, number) AS (
+    (SELECT t.user_id, 1 FROM oracle.statistic_minute AS t
+        WHERE NOT t.everyone AND t.user_id >= %(part)s AND t.user_id > '' AND {before} AND {visible}
+        ORDER BY t.user_id LIMIT 1)
     UNION ALL
     SELECT (SELECT t.user_id FROM oracle.statistic_minute AS t
-        WHERE NOT t.everyone AND t.user_id > found.user_id AND {visible} ORDER BY t.user_id LIMIT 1)
-    FROM found WHERE found.user_id IS NOT NULL
+        WHERE NOT t.everyone AND t.user_id > found.user_id AND {before} AND {visible} ORDER BY t.user_id LIMIT 1),
+        found.number + 1
+    FROM found WHERE found.user_id IS NOT NULL AND found.number < %(limit)s
 )
 SELECT f.user_id, (SELECT CASE WHEN count(*) <= %(rows)s THEN sum(m.tasks)::bigint END FROM (
     (SELECT m.tasks FROM oracle.statistic_minute AS m
@@ -38,7 +41,7 @@ SELECT f.user_id, (SELECT CASE WHEN count(*) <= %(rows)s THEN sum(m.tasks)::bigi
     (SELECT m.tasks FROM oracle.statistic_minute AS m
         WHERE NOT m.everyone AND m.user_id = f.user_id AND m.minute = 'epoch' LIMIT %(rows)s)
 ) AS m)
-FROM found AS f WHERE f.user_id IS NOT NULL AND f.user_id LIKE %(like)s ORDER BY 1 LIMIT %(limit)s;
+FROM found AS f WHERE f.user_id IS NOT NULL ORDER BY 1;
 
 -- name: counted_workers
 -- Nodes with what they run now, for those who may see it; the living first.
