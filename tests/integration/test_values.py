@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -121,6 +122,23 @@ async def test_counts_by_status_within_the_rest_of_the_query(reader: ValueQuerie
     assert await counted(reader, "user:bob,bonnie since:1h") == [1, 1, 1, 0, 0]
     assert await counted(reader, "", ANN) == [1, 0, 0, 1, 0]
     assert await counted(reader, "", Viewer("")) == [0, 0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("field", ["queue", "name"])
+async def test_tasks_without_a_queue_or_a_name_are_counted_as_they_are_listed(
+    database: str, reader: ValueQueries, fetch: Fetch, field: str
+) -> None:
+    """`queue:*` is any queue there is, and a task that has none is what `-queue:*` finds."""
+    with Feeder(database) as feeder:
+        feeder.tell(transition("bare"), transition("bare too", Status.IN_PROGRESS))
+        upkeep = Upkeep(database)
+        await upkeep.fold_statistics()
+        await upkeep.close()
+        feeder.tell(transition("bare still"))
+    for q in (f"{field}:*", f"-{field}:*", f"-{field}:mail", f"{field}:*a*"):
+        found = await Queries(fetch).list_tasks(LOCAL_ADMIN, TaskFilter(q=parse_query(q)))
+        listed = Counter(task.status for task in found.tasks)
+        assert await counted(reader, q) == [listed[status.word] for status in Status], q
 
 
 async def test_a_count_says_where_it_stopped_and_where_it_gave_up(

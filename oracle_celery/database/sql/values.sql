@@ -51,13 +51,15 @@ WHERE position(%(part)s IN w.node) > 0
 GROUP BY w.node ORDER BY bool_or(w.stopped_at IS NULL AND w.lost_at IS NULL) DESC, w.node LIMIT %(limit)s;
 
 -- name: counted_gauges
--- How many tasks are pending and in progress, from the gauges; {where} asks of t.name and t.queue only.
-SELECT status, sum(tasks)::bigint FROM (
-    SELECT t.status, t.tasks FROM oracle.statistic_minute AS t
-    WHERE t.everyone = %(everyone)s AND t.user_id = %(counted_user)s AND t.minute = 'epoch' AND {visible} AND {where}
+-- How many tasks are pending and in progress, from the gauges; {where} asks of t.name and t.queue only, which a task
+-- without them has not got: '' in the statistics.
+SELECT t.status, sum(t.tasks)::bigint FROM (
+    SELECT t.status, t.tasks, nullif(t.name, '') AS name, nullif(t.queue, '') AS queue FROM oracle.statistic_minute AS t
+    WHERE t.everyone = %(everyone)s AND t.user_id = %(counted_user)s AND t.minute = 'epoch' AND {visible}
     UNION ALL
-    SELECT t.status, t.tasks FROM oracle.statistic_delta AS t WHERE t.minute = 'epoch' AND {visible} AND {where}
-) AS counted GROUP BY status;
+    SELECT t.status, t.tasks, nullif(t.name, ''), nullif(t.queue, '') FROM oracle.statistic_delta AS t
+    WHERE t.minute = 'epoch' AND {visible}
+) AS t WHERE {where} GROUP BY t.status;
 
 -- name: bounded_count
 -- How many tasks of one status match, at most one more than said.
