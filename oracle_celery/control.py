@@ -55,11 +55,16 @@ ALL_QUEUES = "*"
 PING_TIMEOUT_SECONDS = 3.0
 #: What the bell, or telling a result backend, may cost a command.
 BROKER_PATIENCE_SECONDS = 2.0
+#: Calls of each kind that may go on behind at once: more would only wait for the same silent broker or result backend.
+CALLS_BEHIND = 8
 #: How long a pause waits for the workers' own reports; later ones reach the audit all the same.
 REPORT_PATIENCE_SECONDS = 3.0
 REPORT_POLL_SECONDS = 0.05
 #: Results told as revoked in one round.
 RESULTS_LIMIT = 1_000
+
+#: What goes on behind, by the name of its threads.
+_BELL_CALL, _RESULT_CALL = "oracle-bell", "oracle-result"
 
 BELL_UNHEARD = "The broker does not answer now; workers that run will see it by themselves within a second."
 
@@ -101,6 +106,7 @@ class Control:
         self._app = app
         self._settings = settings
         self._store = store
+        self._behind = {name: threading.Semaphore(CALLS_BEHIND) for name in (_BELL_CALL, _RESULT_CALL)}
 
     def cancel(self, actor: Actor, task_id: str, reason: str | None = None) -> Cancelled:
         """Raises TaskNotFound, or NotAllowed for a task that has ended."""
@@ -192,7 +198,7 @@ class Control:
 
     def ring(self) -> str | None:
         """Makes the workers look now. Returns what to tell people where the bell could not be rung."""
-        error = _within(BROKER_PATIENCE_SECONDS, self._broadcast, "oracle-bell")
+        error = self._within(BROKER_PATIENCE_SECONDS, self._broadcast, _BELL_CALL)
         if error is None:
             return None
         logger.warning("The workers' bell cannot be rung, they look by themselves: %r", error)
@@ -258,7 +264,7 @@ class Control:
             self._revoke_result(task_id)
             self._store.results_revoked([task_id])
 
-        error = _within(BROKER_PATIENCE_SECONDS, revoke, "oracle-result")
+        error = self._within(BROKER_PATIENCE_SECONDS, revoke, _RESULT_CALL)
         if error is None:
             return None
         logger.warning("The result backend has not taken REVOKED for a cancelled task: %r", error)
@@ -276,6 +282,29 @@ class Control:
             # it answers only those who hold the message (rpc://): a worker that drops it says so
             logger.debug("This result backend cannot be told that a task was cancelled", exc_info=True)
 
+    def _within(self, seconds: float, act: Callable[[], None], name: str) -> BaseException | None:
+        """None, or why it is not known to be done. What takes longer goes on behind, CALLS_BEHIND of one name: no
+        client of a broker or a result backend can be stopped from outside, and some go on trying for minutes."""
+        failed: list[BaseException] = []
+        room, deadline = self._behind[name], time.monotonic() + seconds
+        if not room.acquire(timeout=seconds):
+            return TimeoutError(f"{CALLS_BEHIND} calls before it have not come back")
+
+        def run() -> None:
+            try:
+                act()
+            except Exception as error:  # noqa: BLE001  # whatever a broker's or a backend's client raises
+                failed.append(error)
+            finally:
+                room.release()
+
+        thread = threading.Thread(target=run, name=name, daemon=True)
+        thread.start()
+        thread.join(max(0.0, deadline - time.monotonic()))
+        if thread.is_alive():
+            return TimeoutError(f"nothing came of it within {seconds:g} s")
+        return failed[0] if failed else None
+
 
 async def ping(app: Any, nodes: Collection[str], timeout: float = PING_TIMEOUT_SECONDS) -> set[str]:
     """Those of `nodes` that answer. Raises whatever the broker's client raises where the broker cannot be asked."""
@@ -283,22 +312,3 @@ async def ping(app: Any, nodes: Collection[str], timeout: float = PING_TIMEOUT_S
         return set()
     replies = await asyncio.to_thread(app.control.ping, destination=sorted(nodes), timeout=timeout)
     return {node for reply in replies or [] for node, answer in reply.items() if answer.get("ok") == "pong"}
-
-
-def _within(seconds: float, act: Callable[[], None], name: str) -> BaseException | None:
-    """None, or why it is not known to be done. What takes longer goes on behind: no client of a broker or a result
-    backend can be stopped from outside, and some go on trying for minutes."""
-    failed: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            act()
-        except Exception as error:  # noqa: BLE001  # whatever a broker's or a backend's client raises
-            failed.append(error)
-
-    thread = threading.Thread(target=run, name=name, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if thread.is_alive():
-        return TimeoutError(f"nothing came of it within {seconds:g} s")
-    return failed[0] if failed else None

@@ -8,6 +8,9 @@ from typing import Any
 import pytest
 
 from oracle_celery import control
+from oracle_celery.settings import Settings
+
+DEADLINE_SECONDS = 60.0
 
 
 class PretendedApp:
@@ -51,3 +54,22 @@ async def test_a_broker_that_is_away_is_an_error() -> None:
     """Silence because nobody could be asked is not silence."""
     with pytest.raises(ConnectionRefusedError):
         await control.ping(PretendedApp(ConnectionRefusedError()), {"a@x"})
+
+
+def test_calls_that_never_come_back_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A result backend that hangs is not asked by ever more threads; when it answers, all is as before."""
+    monkeypatch.setattr(control, "CALLS_BEHIND", 3)
+    app, answers = PretendedApp(None), threading.Event()
+    commander = control.Control(app, Settings.from_mapping({}), None)  # type: ignore[arg-type]  # nothing is stored
+    name = control._RESULT_CALL
+    others = _threads(name)
+    for _ in range(6):
+        assert isinstance(commander._within(0.01, answers.wait, name), TimeoutError)  # type: ignore[arg-type]
+    assert _threads(name) - others == 3
+    assert commander._within(DEADLINE_SECONDS, lambda: None, control._BELL_CALL) is None
+    answers.set()
+    assert commander._within(DEADLINE_SECONDS, lambda: None, name) is None
+
+
+def _threads(name: str) -> int:
+    return sum(thread.name == name for thread in threading.enumerate())
