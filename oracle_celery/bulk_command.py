@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -56,7 +57,9 @@ def bulk(
         if as_json or not sys.stdin.isatty():
             raise click.UsageError("Nobody is here to be asked: add --yes, or --dry-run to see what it would do.")
         click.confirm(f"Begin to {action} {preview.eligible:,} tasks?", abort=True)
-    begun = terminal.bulk(action, dry_run=False, **options)
+    # nothing that was created while somebody read the number
+    created_until = datetime.fromisoformat(preview.created_until)
+    begun = terminal.bulk(action, dry_run=False, created_until=created_until, **options)
     ended = begun if no_wait else _watched(terminal, begun)
     if as_json:
         print_json(ended)

@@ -194,11 +194,13 @@ class Console:
         reason: str | None = None,
         include_cancelled: bool = False,
         force: bool = False,
+        created_until: datetime | None = None,
         by: By = None,
         **filters: Words,
     ) -> Bulk | BulkPreview:
         """Cancels or retries many tasks: those of `ids`, or all that the filters of `tasks` find; at least one of
-        them has to be named. A sidecar runs it in the background; `bulk_state` says how far it is. Raises BadQuery."""
+        them has to be named. With `created_until`, as a preview (`dry_run`) tells it, no task that was created later. A
+        sidecar runs it in the background; `bulk_state` says how far it is. Raises BadQuery."""
         from oracle_celery.database.control_facts import BulkOptions
 
         if ids is None and not filters:
@@ -207,7 +209,7 @@ class Console:
         control = self._desk.control
         command = control.preview_bulk if dry_run else control.create_bulk
         options = BulkOptions(reason=reason, include_cancelled=include_cancelled, force=force)
-        return command(self._actor(by), action, ids, wanted, options)
+        return command(self._actor(by), action, ids, wanted, options, created_until)
 
     def bulk_state(self, bulk_id: str, *, by: By = None) -> Bulk:
         """Raises BulkNotFound."""

@@ -177,9 +177,10 @@ class Control:
         ids: Sequence[str] | None,
         wanted: TaskFilter | None,
         options: BulkOptions,
+        created_until: datetime | None = None,
     ) -> BulkPreview:
         """What a bulk would do now; nothing is done."""
-        return self._store.preview_bulk(actor, action, ids, wanted, options)
+        return self._store.preview_bulk(actor, action, ids, wanted, options, created_until)
 
     def create_bulk(
         self,
@@ -188,9 +189,10 @@ class Control:
         ids: Sequence[str] | None,
         wanted: TaskFilter | None,
         options: BulkOptions,
+        created_until: datetime | None = None,
     ) -> Bulk:
         """A sidecar runs it (`bulk_runner`)."""
-        return self._store.create_bulk(actor, action, ids, wanted, options)
+        return self._store.create_bulk(actor, action, ids, wanted, options, created_until)
 
     def resender(self) -> Resender:
         """Sends kept messages over one confirmed connection, as a context manager."""

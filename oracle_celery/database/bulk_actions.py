@@ -1,13 +1,15 @@
 """Bulk actions: one command on many tasks, previewed, written down whole, and shown while it runs.
 
 Guarantee: which tasks it is about is decided once, in the command's own transaction, by the same filter as a list and
-with the owner's predicate inside; there is no limit to their number. Running it is `bulk_runs`.
+with the owner's predicate inside; there is no limit to their number. A preview tells up to when it has looked; with
+that moment in the command no task is taken that came after it. Running it is `bulk_runs`.
 """
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -43,26 +45,27 @@ class BulkActions(CommandStore):
         ids: Sequence[str] | None,
         wanted: TaskFilter | None,
         options: BulkOptions,
+        created_until: datetime | None = None,
     ) -> BulkPreview:
-        """What `create_bulk` would be about; nothing is changed. Raises BadQuery or ReadOnly."""
+        """What `create_bulk` would be about; nothing is changed. A filter finds tasks created up to `created_until`,
+        which is now where it is not said. Raises BadQuery or ReadOnly."""
         parameters: dict[str, Any] = {
             "include_cancelled": options.include_cancelled,
             "force": options.force,
             "sample": SAMPLE_SIZE,
         }
-        parts = {
-            "source": _source(actor.viewer, ids, wanted, parameters),
-            "rule": statement(f"{action}_rule"),
-            "missing": statement("missing_message"),
-        }
+        parts = {"rule": statement(f"{action}_rule"), "missing": statement("missing_message")}
         with self._command(actor, LONG_TIMEOUT) as transaction:
-            rows = transaction.fetch("preview_bulk", parameters, **parts)
+            moment = _moment(transaction, created_until)
+            source = _source(actor.viewer, ids, wanted, moment if ids is None else created_until, parameters)
+            rows = transaction.fetch("preview_bulk", parameters, source=source, **parts)
         eligible = [row for row in rows if row[0] is None]
         return BulkPreview(
             total=sum(row[3] for row in rows),
             eligible=sum(row[3] for row in eligible),
             ineligible=[_ineligible(*row[:4]) for row in rows if row[0] is not None],
             sample=eligible[0][4] if eligible else [],
+            created_until=moment,
         )
 
     def create_bulk(
@@ -72,21 +75,23 @@ class BulkActions(CommandStore):
         ids: Sequence[str] | None,
         wanted: TaskFilter | None,
         options: BulkOptions,
+        created_until: datetime | None = None,
     ) -> Bulk:
-        """Writes down which tasks it is about, those that it cannot be done to included. Raises BadQuery or
-        ReadOnly."""
+        """Writes down which tasks it is about, those that it cannot be done to included; with `created_until`, as a
+        preview has told it, none that came later. Raises BadQuery or ReadOnly."""
         bulk_id = str(uuid.uuid4())
         parameters: dict[str, Any] = {"bulk_id": bulk_id}
-        source = _source(actor.viewer, ids, wanted, parameters)
         with self._command(actor, LONG_TIMEOUT) as transaction:
             options = msgspec.structs.replace(options, reason=transaction.masked(options.reason))
+            moment = None if created_until is None else _moment(transaction, created_until)
+            source = _source(actor.viewer, ids, wanted, moment, parameters)
             [(total,)] = transaction.fetch("add_items", parameters, source=source)
             entry_id = add_entry(
                 transaction,
                 actor,
                 f"bulk_{action}",
                 bulk_id=bulk_id,
-                wanted={"ids": total} if ids is not None else _told(wanted or TaskFilter()),
+                wanted={"ids": total} if ids is not None else _told(wanted or TaskFilter(), moment),
                 after={"total": total, "include_cancelled": options.include_cancelled, "force": options.force},
                 reason=options.reason,
             )
@@ -167,15 +172,36 @@ def _bulk(row: Sequence[Any]) -> Bulk:
     return Bulk(**dict(zip(Bulk.__struct_fields__, row, strict=True)))
 
 
-def _source(viewer: Viewer, ids: Sequence[str] | None, wanted: TaskFilter | None, parameters: dict[str, Any]) -> str:
+def _moment(transaction: Transaction, created_until: datetime | None) -> str:
+    """As it is told; without one, now. Raises BadQuery for one that is still to come."""
+    if created_until is None or created_until.tzinfo is not None:
+        [(told, is_to_come)] = transaction.fetch("bulk_moment", {"at": created_until})
+        if not is_to_come:
+            return str(told)
+    allowed = "a moment that has been, with its time zone, as a preview tells it"
+    raise BadQuery(parameter="created_until", value=str(created_until), allowed=allowed)
+
+
+def _source(
+    viewer: Viewer,
+    ids: Sequence[str] | None,
+    wanted: TaskFilter | None,
+    created_until: datetime | str | None,
+    parameters: dict[str, Any],
+) -> str:
     """Where the tasks come from, as SQL."""
     if (ids is None) == (wanted is None):
         raise BadQuery(parameter="ids", value=None, allowed="ids or a filter, and not both")
     if ids is not None:
+        if created_until is not None:
+            raise BadQuery(parameter="created_until", value=str(created_until), allowed="nothing where ids are named")
         parameters["ids"] = list(ids)
         return statement("bulk_of_ids").format(controllable=controllable(viewer, parameters))
     assert wanted is not None
     where = condition(wanted, viewer, parameters)
+    if created_until is not None:
+        parameters["created_until"] = created_until
+        where += " AND t.created_at <= %(created_until)s::timestamptz"
     return statement("bulk_of_filter").format(controllable=controllable(viewer, parameters), where=where)
 
 
@@ -184,10 +210,12 @@ def _ineligible(code: str, status: int | None, missing: str | None, count: int) 
     return Ineligible(code=code, message=refusal.explanation, count=count, missing=missing)
 
 
-def _told(wanted: TaskFilter) -> dict[str, list[str] | str]:
-    """The filter in the API's words."""
+def _told(wanted: TaskFilter, created_until: str | None) -> dict[str, list[str] | str]:
+    """The filter in the API's words, and up to when its tasks were made."""
     fields = msgspec.structs.asdict(wanted)
     fields["status"] = [status.word for status in wanted.status]
     query = fields.pop("q").text
     told: dict[str, list[str] | str] = {name: list(values) for name, values in fields.items() if values}
-    return told | {"q": query} if query else told
+    if query:
+        told["q"] = query
+    return told if created_until is None else told | {"created_until": created_until}

@@ -183,6 +183,7 @@ class BulkPreview(msgspec.Struct, frozen=True, kw_only=True):
     eligible: int
     ineligible: list[Ineligible]
     sample: list[str]  # some of the eligible
+    created_until: Instant  # a filter finds no task that was created later; for the command that follows
 
 
 class Bulk(msgspec.Struct, frozen=True, kw_only=True):

@@ -100,6 +100,8 @@ class BulkBody(msgspec.Struct, forbid_unknown_fields=True):
     reason: Reason | None = None
     include_cancelled: bool = False
     force: bool = False
+    #: Of a filter: none of its tasks that was created later.
+    created_until: Moment | None = None
 
 
 class SessionBody(msgspec.Struct, forbid_unknown_fields=True):

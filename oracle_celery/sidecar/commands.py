@@ -90,7 +90,9 @@ class Commands:
         wanted = None if body.filter is None else body.filter.as_task_filter()
         options = BulkOptions(reason=body.reason, include_cancelled=body.include_cancelled, force=body.force)
         command = self._control.preview_bulk if body.dry_run else self._control.create_bulk
-        answer = await asyncio.to_thread(command, actor_of(request), body.action, body.ids, wanted, options)
+        answer = await asyncio.to_thread(
+            command, actor_of(request), body.action, body.ids, wanted, options, body.created_until
+        )
         return success(answer, status=200 if body.dry_run else 202)
 
     async def _bulks(self, request: web.Request) -> web.Response:

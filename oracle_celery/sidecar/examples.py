@@ -358,6 +358,7 @@ BULK_PREVIEW = BulkPreview(
         )
     ],
     sample=[TASK_ID],
+    created_until=CANCELLED_AT,
 )
 BULK_ITEMS = BulkItemPage(items=[BulkItem(number=1, task_id=TASK_ID, outcome="cancelled")], next=None)
 

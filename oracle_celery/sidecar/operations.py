@@ -409,7 +409,8 @@ OPERATIONS: Mapping[str, Operation] = {
         tag="control",
         summary="Cancel or retry many tasks",
         description="Chosen by `ids` or by a `filter`, as the list has it ({} is all that you may see). The choice is "
-        "made at once and the work done behind: its progress comes over the stream. With `dry_run` nothing is done.",
+        "made at once and the work done behind: its progress comes over the stream. With `dry_run` nothing is done; "
+        "the answer's `created_until`, sent along with the command, keeps out what was created after the preview.",
         body=BulkBody,
         body_rule=_EITHER_IDS_OR_FILTER,
         body_example={"action": "cancel", "filter": {"q": "status:pending name:shop.*"}, "dry_run": True},

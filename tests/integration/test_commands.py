@@ -375,6 +375,10 @@ async def test_a_bulk_is_previewed_run_and_told(client: Client, feeder: Feeder, 
     assert [(why["code"], why["count"]) for why in preview["ineligible"]] == [("not_active", 3)]
     assert len(preview["sample"]) == 10
     assert archive.counts("audit_entry", "bulk") == (0, 0)
+    feeder.tell(transition("late", name="shop.pay", user_id="ann"))
+    body["created_until"] = preview["created_until"]
+    status, answer = await ann.send("POST", "/api/tasks/bulk", {**body, "created_until": "2200-01-01T00:00:00Z"})
+    assert (status, answer["error"]["code"], "created_until" in answer["error"]["message"]) == (400, "bad_query", True)
     async with ann.subscribe() as mine, client.subscribe() as admins, client.of("bob").subscribe() as others:
         status, bulk = await ann.send("POST", "/api/tasks/bulk", body)
         assert (status, bulk["total"], bulk["actor"]) == (202, 1_203, "ann")
@@ -397,7 +401,7 @@ async def test_a_bulk_is_previewed_run_and_told(client: Client, feeder: Feeder, 
     status, answer = await client.of("bob").get(path)
     assert (status, answer["error"]["code"]) == (404, "bulk_not_found")
     assert (await client.of("bob").ok("/api/bulk"))["bulks"] == []
-    assert archive.task("b")[0] == "pending"
+    assert (archive.task("b")[0], archive.task("late")[0]) == ("pending", "pending")
     [entry] = (await client.ok("/api/admin/audit"))["entries"]
     assert (entry["actor"], entry["action"], entry["bulk_id"]) == ("ann", "bulk_cancel", bulk["bulk_id"])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 import psycopg
@@ -103,6 +104,31 @@ def test_a_preview_counts_and_says_why_not(store: ControlStore, feeder: Feeder, 
     for ids, wanted in ((None, None), (["f"], TaskFilter())):
         with pytest.raises(BadQuery):
             store.preview_bulk(ADMIN, "cancel", ids, wanted, NO_OPTIONS)
+
+
+def test_what_was_created_after_the_preview_is_not_taken(store: ControlStore, feeder: Feeder, archive: Archive) -> None:
+    """A filter goes on matching while somebody reads the preview: its moment, told with the command, is the end."""
+    feeder.tell(transition("before"))
+    told = store.preview_bulk(ADMIN, "cancel", None, TaskFilter(), NO_OPTIONS).created_until
+    moment = datetime.fromisoformat(told)
+    feeder.tell(transition("after"))
+    again = store.preview_bulk(ADMIN, "cancel", None, TaskFilter(), NO_OPTIONS, moment)
+    assert (again.total, again.sample, again.created_until) == (1, ["before"], told)
+    bulk = _run_cancel(store, store.create_bulk(ADMIN, "cancel", None, TaskFilter(), NO_OPTIONS, moment))
+    assert bulk.outcomes == {"cancelled": 1}
+    assert archive.task("after")[0] == "pending"
+    [entry] = store.audit(ADMIN.viewer).entries
+    assert entry.filter == {"created_until": told}
+    assert store.create_bulk(ADMIN, "cancel", None, TaskFilter(), NO_OPTIONS).total == 2
+    for wrong, ids in (
+        (datetime.now(UTC) + timedelta(hours=1), None),
+        (datetime.now(), None),  # noqa: DTZ005  # without a zone is what is wrong
+        (moment, ["before"]),
+    ):
+        wanted = TaskFilter() if ids is None else None
+        for command in (store.preview_bulk, store.create_bulk):
+            with pytest.raises(BadQuery, match="created_until"):
+                command(ADMIN, "cancel", ids, wanted, NO_OPTIONS, wrong)
 
 
 def test_an_owner_reaches_their_own_only(store: ControlStore, feeder: Feeder, archive: Archive) -> None:

@@ -210,6 +210,7 @@ def test_many_tasks_are_cancelled_when_somebody_agrees(
     done = oracle("bulk", "cancel", "--name", "shop.*", "--yes", "--reason", "wrong month")
     assert done.exit_code == 0, done.output
     assert done.stdout.splitlines()[1:] == ["OUTCOME    TASKS", "cancelled  3"]
+    assert archive.one("SELECT (filter ->> 'created_until') IS NOT NULL FROM oracle.audit_entry") == (True,)
     assert {archive.task(f"p{number}")[0] for number in range(3)} == {"cancelled"}
     feeder.tell(transition("late", name="shop.pay"))
     begun = _json(oracle("bulk", "cancel", "--name", "shop.*", "--yes", "--no-wait", "--json"))

@@ -1,6 +1,7 @@
 /**
  * Asks before many tasks are cancelled or sent again: the server looks through all of them first and says how many it
- * will take and why not the others. What is meant for more than a thousand tasks has to be typed as a number.
+ * will take and why not the others. What is meant for more than a thousand tasks has to be typed as a number. What has
+ * come to match a filter since the preview was made is not meant: the command says until when it looked.
  * `preview(wanted)` asks, `confirm(wanted)` gives the command.
  */
 
@@ -83,7 +84,7 @@ export function BulkDialog(dialog, { preview, confirm, fallback }) {
   }
 
   function send() {
-    return confirm(wanted());
+    return confirm("filter" in target ? { ...wanted(), created_until: found.created_until } : wanted());
   }
 
   return { open };

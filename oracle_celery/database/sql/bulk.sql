@@ -46,6 +46,11 @@ LEFT JOIN oracle.task_state_record AS t ON t.task_id = w.id AND {controllable}
 (SELECT NULL::text AS id, 0 AS n) AS w
 JOIN oracle.task_state_record AS t ON {controllable} AND {where}
 
+-- name: bulk_moment
+-- Up to when a filter's tasks were made, as it is told: the given moment, or now; and whether that is still to come.
+SELECT oracle.instant(m.at), m.at > clock_timestamp()
+FROM (SELECT coalesce(%(at)s::timestamptz, clock_timestamp()) AS at) AS m;
+
 -- name: preview_bulk
 -- By what the rule says (null: it may be done), how many; and some of those that it may be done to.
 WITH chosen AS MATERIALIZED (
