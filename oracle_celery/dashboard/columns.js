@@ -40,9 +40,12 @@ export function toggled(columns, name) {
   return columns.includes(name) ? columns.filter((one) => one !== name) : columnsFromText([...columns, name].join(" "));
 }
 
-/** Seconds from a task's sending, or from a further attempt's arrival at a worker, to its start; null while it waits. */
-export function waitOf(task) {
-  const since = task.retries > 0 ? (task.received_at ?? null) : task.created_at;
-  if (!since || !task.started_at) return null;
-  return Math.max(0, (Date.parse(task.started_at) - Date.parse(since)) / 1000);
+/**
+ * Seconds from a task's sending to the start of its newest run, or to its end where it was never started; of a pending
+ * one so far. As `wait:` asks (see query-fields.js). @param {number} now milliseconds
+ */
+export function waitOf(task, now) {
+  const until = task.status === "pending" ? now : Date.parse(task.started_at ?? task.finished_at);
+  const seconds = (until - Date.parse(task.created_at)) / 1000;
+  return Number.isNaN(seconds) ? null : Math.max(0, seconds);
 }

@@ -48,10 +48,9 @@ _TYPES = {
     "wait": "interval",
     "runtime": "double precision",
 }
-#: What is sorted by that is no column: how long a task waited until it was started, a further attempt from its arrival.
-_EXPRESSIONS = {
-    "wait": "(t.started_at - CASE WHEN t.retries > 0 THEN coalesce(t.received_at, t.run_at) ELSE t.created_at END)"
-}
+#: What is sorted by that is no column: how long a task waited until its newest run, as the query language's `wait` has
+#: it. What waits still comes last: it would change its place between two pages.
+_EXPRESSIONS = {"wait": "(CASE WHEN t.status <> 0 THEN coalesce(t.started_at, t.finished_at) - t.created_at END)"}
 SORT_KEYS = tuple(_TYPES)
 INDEXED = frozenset({"created_at", "task_id"})
 SORTED_TASKS = 10_000

@@ -113,6 +113,27 @@ def test_a_term_is_added(modules: Page, text: str, term: dict[str, Any], expecte
     assert evaluate(modules, "return withTerm(given[0], given[1]);", [text, term]) == expected
 
 
+def test_a_wait_is_the_same_in_the_column_and_in_the_query(modules: Page) -> None:
+    """From sending to the start of the newest run, or to the end of what never started; of what waits, so far."""
+    script = """
+    const { waitOf } = await import("/columns.js");
+    const at = (second) => new Date(Date.UTC(2026, 0, 1) + second * 1000).toISOString();
+    const sent = { created_at: at(0), started_at: null, finished_at: null, retries: 0 };
+    const tasks = [
+      { ...sent, status: "in_progress", started_at: at(5) },
+      { ...sent, status: "failed", retries: 2, received_at: at(60), started_at: at(61), finished_at: at(70) },
+      { ...sent, status: "cancelled", finished_at: at(7) },
+      { ...sent, status: "pending", retries: 1, received_at: at(80), started_at: at(3) },
+    ];
+    const now = Date.parse(at(90));
+    return tasks.map((task) => {
+      const wait = waitOf(task, now);
+      return [wait, matches(queryOf(`wait:${wait}s..${wait}s`), task, now)];
+    });
+    """
+    assert evaluate(modules, script) == [[5, True], [61, True], [7, True], [90, True]]
+
+
 @pytest.mark.parametrize("value", ["plain", "two words", 'say "hi"', "a,b", "-c", "x:y", "back\\slash", "\u00a0", "ж*"])
 def test_any_value_survives_being_written_and_read(modules: Page, value: str) -> None:
     """What is clicked on is what is looked for."""

@@ -15,6 +15,7 @@ from psycopg_pool import AsyncConnectionPool
 from oracle_celery.database.cursor import Cursor
 from oracle_celery.database.fetching import Fetch, over
 from oracle_celery.database.queries import SORT_KEYS, Queries, Task, TaskFilter
+from oracle_celery.database.query_language import parse_query
 from oracle_celery.database.sql import statement
 from oracle_celery.database.store import Store
 from oracle_celery.database.upkeep import FOLD_PARAMETERS
@@ -167,9 +168,23 @@ def _sorted_by(task: Task, key: str) -> Any:
     if key == "status":
         return Status.from_word(task.status)
     if key == "wait":
-        started, created = task.started_at, task.created_at
-        return datetime.fromisoformat(started) - datetime.fromisoformat(created) if started else None
+        until = None if task.status == "pending" else task.started_at or task.finished_at
+        return datetime.fromisoformat(until) - datetime.fromisoformat(task.created_at) if until else None
     return getattr(task, key)
+
+
+async def test_a_wait_is_the_same_in_the_order_and_in_the_query(store: Store, queries: Queries) -> None:
+    """From sending to the start of the newest run, however often it was tried; what waits still comes last."""
+    first, second = {"run_at": 3 * SECOND}, {"run_at": 90 * SECOND, "retries": 1}
+    facts = [
+        *(sent("once", 1 * SECOND), received("once", 3 * SECOND, **first), started("once", 31 * SECOND, **first)),
+        *(sent("again", 2 * SECOND), received("again", 90 * SECOND, **second), started("again", 91 * SECOND, **second)),
+        sent("waits", 3 * SECOND),
+    ]
+    store.ingest([Source("one@host").slice(facts)])
+    assert await ids(queries, sort="-wait") == ["again", "once", "waits"]
+    for text, found in (("wait:89s..89s", ["again"]), ("wait:30s..30s", ["once"]), ("wait:>1h", ["waits"])):
+        assert await ids(queries, q=parse_query(text)) == found  # type: ignore[arg-type]
 
 
 async def test_a_new_task_does_not_shift_pages(store: Store, queries: Queries) -> None:

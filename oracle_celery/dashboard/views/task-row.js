@@ -63,6 +63,7 @@ export function TaskRow(template) {
     if (differs && task === undefined) showNothing();
     else if (differs) show(task);
     if (task !== undefined && (differs || task.status === "in_progress")) say(runtime, formatRuntime(task, now));
+    if (task !== undefined && (differs || task.status === "pending")) say(wait, formatWait(task, now));
     const done = progress === null ? null : barOf(progress).fraction; // told by the task itself: better than what is usual
     if (differs || task?.status === "in_progress") showGauge(task, now, done === null ? usual : null);
     if (differs || shown.mayCommand !== mayCommand) {
@@ -109,7 +110,6 @@ export function TaskRow(template) {
     showText(queue, task.queue, "queue");
     showText(worker, task.worker, "worker");
     say(retries, task.retries > 0 ? formatCount(task.retries) : UNKNOWN);
-    say(wait, formatDuration(waitOf(task)));
     say(time, formatTime(task.created_at));
     time.dateTime = task.created_at ?? "";
   }
@@ -167,6 +167,12 @@ export function TaskRow(template) {
   }
 
   return { element, link, update, reset, canCommand };
+}
+
+/** Time until the newest run: in whole seconds for what waits still. */
+function formatWait(task, now) {
+  const seconds = waitOf(task, now);
+  return task.status === "pending" && seconds !== null ? formatElapsed(seconds) : formatDuration(seconds);
 }
 
 /** Time at work: told by the worker for what has ended, counted in whole seconds for what runs. */
