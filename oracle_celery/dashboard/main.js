@@ -14,6 +14,7 @@ import { Control } from "./control.js";
 import { Counting } from "./counting.js";
 import { FailureReading } from "./failure-reading.js";
 import { Figures } from "./figures.js";
+import { Judging } from "./judging.js";
 import { LANGUAGES, currentLanguage, loadLanguage, preferredLanguage, t, translate } from "./locale.js";
 import { LogSource } from "./log-source.js";
 import { Pages } from "./pages.js";
@@ -24,7 +25,6 @@ import {
   NEWEST_FIRST,
   SORTS,
   addressFromQuery,
-  isLive,
   isOldAddress,
   nextSort,
   queryFromAddress,
@@ -73,7 +73,6 @@ const READINESS_INTERVAL = 20_000; // ms: the sidecar is asked whether it hears 
 const DETAIL_PAUSE = 150; // ms: transitions of one burst lead to one reading of the opened task
 const LIST_RETRY = 3_000; // ms
 const WORDS_RETRY = 1_000; // ms
-const JUDGING_INTERVAL = 15_000; // ms
 const DEAF_LISTENER = new Set(["deaf", "down"]); // what the sidecar says of its own ear
 const ONE_COLUMN = matchMedia("(max-width: 720px)");
 
@@ -120,6 +119,7 @@ const login = Login(document.querySelector("#login"));
 const views = [login, bar, gap, tab, metrics, rail, filters, columnChooser, taskList, nothingMatches, selectionBar, taskDetail, ...Object.values(otherPages), ...navigations, announcements];
 const counting = Counting({ dispatch, state: () => state, isWanted: () => isIn() && state.route.page === "tasks" });
 views.push(counting);
+views.push(Judging({ load: () => loadList({ mayWait: true }), isWanted: () => isIn() && state.route.page === "tasks" }));
 const pages = Pages({ dispatch, state: () => state });
 const failures = FailureReading({ dispatch, state: () => state });
 const figures = Figures({ dispatch, state: () => state });
@@ -238,7 +238,10 @@ function listen() {
   answer("openView", ({ q, sort }) => changeQuery(queryOf(q, sortColumn(sort) in SORTS ? sort : NEWEST_FIRST)));
   ValueClicks(document);
   answer("sortTasks", ({ column }) => changeQuery({ ...state.query, sort: nextSort(state.query.sort, column) }));
-  answer("holdRows", ({ reading }) => dispatch({ type: "readingChanged", reading }));
+  answer("holdRows", ({ reading }) => {
+    dispatch({ type: "readingChanged", reading });
+    if (!reading && state.list.isOutdated) loadList();
+  });
   answer("showRows", rowTasks.show);
   answer("chooseColumns", ({ columns }) => {
     prefer("columns", textOfColumns(columns));
@@ -277,7 +280,7 @@ function listen() {
   stream.addEventListener("progress", (event) => dispatch({ type: "progressArrived", words: [event.detail] }));
   stream.addEventListener("queues", () => takeQueues());
   stream.addEventListener("resync", () => startAnew());
-  stream.addEventListener("reread", () => loadList());
+  stream.addEventListener("reread", () => loadList({ mayWait: true, isGap: true }));
   stream.addEventListener("renew", checkAndGoOn);
   stream.addEventListener("bye", (event) => (event.detail.reason === "token_expired" ? access.leave("ended") : checkAndGoOn()));
   stream.addEventListener("refused", () => access.check());
@@ -288,7 +291,6 @@ function listen() {
   });
   addEventListener("hashchange", changeAddress);
   addEventListener("popstate", () => changeQuery(queryFromAddress(location.search), { isNew: false }));
-  setInterval(judgeAnew, JUDGING_INTERVAL);
   addEventListener("online", () => stream.wake());
   document.addEventListener("visibilitychange", () => {
     if (document.hidden) return;
@@ -339,7 +341,8 @@ function draw() {
 
 // The list
 
-async function loadList() {
+/** With `mayWait` a reader keeps the rows (see `withNews` in placing.js); `isGap`: the stream has a hole before it. */
+async function loadList({ mayWait = false, isGap = false } = {}) {
   if (!isIn()) return;
   listAbort?.abort();
   listAbort = new AbortController();
@@ -350,7 +353,8 @@ async function loadList() {
     const early = firstPage?.address === addressFromQuery(state.query) ? firstPage.answer : null;
     firstPage = null;
     const page = await (early ?? getTasks(state.query, { signal: listAbort.signal }));
-    dispatch({ type: "listArrived", request, page });
+    dispatch({ type: "listArrived", request, page, mayWait, isGap });
+    if (isGap && state.list.isOutdated) rowTasks.renew();
     if (hasStream) return;
     hasStream = true;
     stream.start(page.cursor);
@@ -362,7 +366,7 @@ async function loadList() {
       streamConnection = "reconnecting";
       showConnection();
     }
-    if (error.status === 0 || error.status >= 500) setTimeout(() => request === listRequest && loadList(), LIST_RETRY);
+    if (error.status === 0 || error.status >= 500) setTimeout(() => request === listRequest && loadList({ mayWait, isGap }), LIST_RETRY);
   }
 }
 
@@ -394,14 +398,10 @@ function filterBy(text) {
   changeQuery(queryOf(text, state.query.sort));
 }
 
-/** Which tasks match now, where rows do not tell: unless somebody reads, the server is asked from time to time. */
-function judgeAnew() {
-  if (!document.hidden && !isLive(state.query) && !state.reading && state.list.phase === "ready") loadList();
-}
-
 function changeQuery(query, { isNew = true } = {}) {
   const isElsewhere = isNew && state.route.page !== "tasks";
   const isSame = addressFromQuery(query) === addressFromQuery(state.query);
+  if (isSame && !isNew) return; // a step within the page: words that are not understood are in no address
   dispatch({ type: "queryChanged", query });
   if (isSame && !isElsewhere) return; // at most a word that is not understood has come or gone
   const hash = isElsewhere ? hashOf("tasks") : location.hash;
@@ -436,8 +436,8 @@ function takeFacts(facts) {
 }
 
 function takeSummary(summary) {
-  clockSkew = Date.parse(summary.as_of) - Date.now() || 0;
-  take({ type: "summaryArrived", summary });
+  clockSkew = Date.parse(summary.as_of) - (summary.heard_at ?? Date.now()) || 0;
+  take({ type: "summaryArrived", summary, clockSkew });
 }
 
 /** Something was said of a queue: the rail, the pages, and why the opened task waits. */
@@ -455,7 +455,7 @@ async function startAnew() {
   if (state.opened !== null) readOpened(state.opened);
   pages.open();
   failures.open();
-  await loadList();
+  await loadList({ mayWait: true, isGap: true });
 }
 
 /** The stream has ended, and whether we are still who we were is not known. */

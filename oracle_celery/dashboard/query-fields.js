@@ -4,7 +4,8 @@
  * Pure. The twin of `database/query_fields.py` and `query_kinds.py`, held together with them by one table of cases
  * (`tests/query_cases.json`). A kind reads one alternative (`read`, throws `Misread`) and tests it on a task (`meets`).
  * Moments are whole microseconds since the epoch, exact as the server's. What a row does not carry is `undecided()`:
- * then nobody but the server can say whether a new task matches.
+ * then nobody but the server can say whether a new task matches. What time alone may make true or false says so
+ * (`isOfNow`): no fact will tell of it.
  */
 
 export const STATUSES = Object.freeze(["pending", "in_progress", "completed", "failed", "cancelled"]);
@@ -120,8 +121,9 @@ function word() {
   };
 }
 
+/** Of what goes on still, it grows. */
 function duration(of) {
-  return numbers(of, seconds, "duration", { mayBeExact: false });
+  return { ...numbers(of, seconds, "duration", { mayBeExact: false }), isOfNow: () => true };
 }
 
 function count(of) {
@@ -179,6 +181,7 @@ function moment(of) {
       return { ...(first && { start: instant(first).start }), ...(last && { end: instant(last).end }) };
     },
     meets: (wanted, task, now) => isWithin(of(task), wanted, now),
+    isOfNow: isRelative,
   };
 }
 
@@ -192,7 +195,12 @@ function edge(of, { isEnd }) {
       return isEnd ? { end } : { start };
     },
     meets: (wanted, task, now) => isWithin(of(task), wanted, now),
+    isOfNow: isRelative,
   };
+}
+
+function isRelative(limits) {
+  return Object.values(limits).some((limit) => typeof limit === "object");
 }
 
 function isWithin(value, { start = null, end = null }, now) {

@@ -57,6 +57,11 @@ export function isDecided(terms) {
   return terms.every(({ field }) => !FIELDS[field].isUndecided);
 }
 
+/** Whether the same task may meet the terms at one time and not at another. @param {Term[]} terms */
+export function isOfNow(terms) {
+  return terms.some(({ field, values }) => values.some((value) => FIELDS[field].isOfNow?.(value) ?? false));
+}
+
 /** One word. @param {{field: string, values: string[], excludes?: boolean}} term */
 export function formatTerm({ field, values, excludes = false }) {
   const texts = values.map((value) => quoted(value, field === BARE)).join(",");

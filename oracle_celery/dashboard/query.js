@@ -7,7 +7,7 @@
  */
 
 import { STATUSES } from "./query-fields.js";
-import { formatTerm, isDecided, isTerm, joined, meetsTerms, parseWords } from "./query-language.js";
+import { formatTerm, isDecided, isOfNow, isTerm, joined, meetsTerms, parseWords } from "./query-language.js";
 
 /** @typedef {{q: string, terms: object[], wrong: object[], sort: string}} Query */
 
@@ -30,6 +30,9 @@ export const SORTS = Object.freeze({
 });
 
 export const NEWEST_FIRST = "-created_at";
+
+/** How many an order that no index has is of: the newest that match. */
+export const SORTED_TASKS = 10_000;
 
 /** Parameters of links from before the query language. */
 const OLD_PARAMETERS = Object.freeze(["status", "id", "name", "user", "queue", "worker"]);
@@ -103,9 +106,19 @@ export function isFiltered(query) {
   return query.q !== "";
 }
 
-/** @param {Query} query @param {object} task @param {number} now milliseconds */
-export function matches(query, task, now = Date.now()) {
+/** @param {Query} query @param {object} task @param {number} now milliseconds, of the server's clock */
+export function matches(query, task, now) {
   return meetsTerms(query.terms, task, now);
+}
+
+/** Whether a task may come to match, or cease to, by time alone, of which no fact tells. @param {Query} query */
+export function isTimed(query) {
+  return isOfNow(query.terms);
+}
+
+/** Whether the server sorts all tasks there are, and not only the newest SORTED_TASKS that match. @param {string} sort */
+export function sortsAll(sort) {
+  return ["created_at", "task_id"].includes(sortColumn(sort));
 }
 
 /** Whether `matches` can tell of a task that was not listed; else only the server can. @param {Query} query */

@@ -1,6 +1,7 @@
 /**
  * Reads the tasks of rows that one has scrolled back to, after they had been let go (see rows.js): by their ids, many
  * at once, and again when a reading failed as soon as one scrolls on. A task that is not there any more is asked for once.
+ * After a gap in the stream those in sight are read again, too: they show what they showed until it has come.
  */
 
 import { getTask, getTasksById } from "./api.js";
@@ -17,10 +18,18 @@ export function RowTasks({ dispatch, note, state }) {
   let isReading = false;
   let list = null; // the number of the list that `gone` is about
   let gone = new Set();
+  let stale = new Set(); // known, and perhaps outdated
 
   /** These rows are in sight now: from `first` up to, not including, `last`. */
   function show({ first, last }) {
     note({ type: "windowMoved", first, last });
+    if (!isReading) read();
+  }
+
+  /** Something may have happened to the rows in sight of which we were not told. */
+  function renew() {
+    const { rows, window } = state();
+    stale = new Set(rows.slice(window.first, window.last));
     if (!isReading) read();
   }
 
@@ -39,19 +48,21 @@ export function RowTasks({ dispatch, note, state }) {
     const { request } = state().list;
     if (request !== list) gone = new Set();
     list = request;
-    return missing(state(), MARGIN).filter((id) => !gone.has(id));
+    return [...stale, ...missing(state(), MARGIN).filter((id) => !gone.has(id) && !stale.has(id))];
   }
 
   async function readSome(ids) {
     const request = list;
     const some = together(ids);
     if (some.length > 0) take(await getTasksById(some), request);
-    const left = ids.slice(0, Math.max(some.length, ALONE_AT_ONCE)).filter((id) => !state().tasks.has(id));
+    for (const id of some) stale.delete(id);
+    const left = ids.slice(0, Math.max(some.length, ALONE_AT_ONCE)).filter((id) => stale.has(id) || !state().tasks.has(id));
     for (const id of left.slice(0, ALONE_AT_ONCE)) await readAlone(id, request);
   }
 
   /** An id with a comma, or one that is the beginning of many others. */
   async function readAlone(id, request) {
+    stale.delete(id);
     try {
       take([(await getTask(id)).task], request);
     } catch (error) {
@@ -64,7 +75,7 @@ export function RowTasks({ dispatch, note, state }) {
     if (state().list.request === request) dispatch({ type: "rowsArrived", tasks });
   }
 
-  return { show };
+  return { show, renew };
 }
 
 /** As many as one address holds. */

@@ -6,6 +6,8 @@
  * id, which no later change of the list can lead astray.
  */
 
+import { NEWEST_FIRST, sortColumn } from "./query.js";
+
 /** Rows a live list that nobody reads may have: what came long before is let go, and asked for when it is scrolled to. */
 export const ROWS_LIMIT = 600; // tasks
 
@@ -69,13 +71,13 @@ export function shortened(state) {
   while (length < rows.length && length < ROWS_LIMIT && tasks.has(rows[length])) length += 1;
   if (length === rows.length || length === 0) return state;
   const left = rows.slice(0, length);
-  const list = { ...state.list, nextPage: pageAfter(tasks.get(rows[length - 1])), isAtReach: false, older: "idle" };
+  const list = { ...state.list, nextPage: pageAfter(tasks.get(rows[length - 1]), NEWEST_FIRST), isAtReach: false, older: "idle" };
   return { ...state, rows: left, window: inReach(state.window, left), list };
 }
 
-/** The page that begins after a task, newest first, spelled as the server's own `next_page` (see database/listing.py). */
-export function pageAfter(task) {
-  const bytes = new TextEncoder().encode(JSON.stringify(["-created_at", task.created_at, task.task_id]));
+/** The page that begins after a task, by creation or by id, spelled as the server's own `next_page` (see database/listing.py). */
+export function pageAfter(task, sort) {
+  const bytes = new TextEncoder().encode(JSON.stringify([sort, task[sortColumn(sort)], task.task_id]));
   const text = btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join(""));
   return text.replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
 }

@@ -14,6 +14,7 @@ import { commandActions } from "./commands.js";
 import { NO_FAILURES, failureActions } from "./failures.js";
 import { NO_FLEET, fleetActions } from "./fleet.js";
 import { NO_LOG, logActions } from "./log-lines.js";
+import { WAITING_LIMIT, belongs, goingOn, isBeyond, merged, withNews } from "./placing.js";
 import { DEFAULT_QUERY, NEWEST_FIRST, isFiltered, isLive, matches } from "./query.js";
 import { NO_PROGRESS, progressActions } from "./progress.js";
 import { REACH_LIMIT, appended, inReach, isNear, placesOf, shortened } from "./rows.js";
@@ -21,9 +22,10 @@ import { NOTHING_SELECTED, selectionActions } from "./selection.js";
 import { NO_SCHEDULE, scheduleActions } from "./schedule.js";
 import { NO_SESSION, sessionActions } from "./session.js";
 import { NO_STATISTICS, statisticsActions } from "./statistics.js";
+import { compareVersions, mergeTask } from "./versions.js";
 
-/** Rows that may wait behind the chip; beyond it the chip says "more than" and showing them asks the server again. */
-export const WAITING_LIMIT = 500; // tasks
+export { WAITING_LIMIT } from "./placing.js";
+export { compareVersions, mergeTask } from "./versions.js";
 
 export const initialState = Object.freeze({
   session: NO_SESSION,
@@ -40,8 +42,28 @@ export const initialState = Object.freeze({
   fresh: new Set(),
   /** Newest known version of every task near the rows in sight, in waiting, or opened. */
   tasks: new Map(),
-  list: Object.freeze({ phase: "loading", request: 0, nextPage: null, isAtReach: false, older: "idle", error: null, arrivals: null }),
+  list: Object.freeze({
+    phase: "loading",
+    request: 0,
+    /** Milliseconds, by the browser's clock. */
+    askedAt: 0,
+    /** What the rows are an answer to; null before the first. */
+    query: null,
+    nextPage: null,
+    /** Something has come that belongs after the end, since the next page was asked for. */
+    hasMore: false,
+    isAtReach: false,
+    older: "idle",
+    error: null,
+    arrivals: null,
+    /** Rows were kept for a reader though the server has been asked since: it is asked again when nobody reads. */
+    isOutdated: false,
+    /** More is new than waits. */
+    isMoreNew: false,
+  }),
   reading: false,
+  /** Milliseconds that the server's clock is ahead of the browser's. */
+  clockSkew: 0,
   summary: null,
   /** "connecting", "live", "reconnecting" or "deaf"; the cause is the same word, or "server" where that is deaf. */
   connection: "connecting",
@@ -88,9 +110,10 @@ export function reduce(state, action) {
     case "routeChanged":
       return { ...state, route: action.route };
     case "listRequested":
-      return { ...state, list: { ...state.list, phase: "loading", request: action.request, arrivals: new Set() } };
+      return { ...state, list: { ...state.list, phase: "loading", request: action.request, askedAt: Date.now(), arrivals: new Set() } };
     case "listArrived":
-      return action.request === state.list.request ? withList(state, action.page) : state;
+      if (action.request !== state.list.request) return state;
+      return action.mayWait && isHeld(state) ? pruned(withNews(state, action)) : withList(state, action.page);
     case "listFailed":
       if (action.request !== state.list.request) return state;
       return { ...state, list: { ...state.list, phase: "failed", error: action.error, arrivals: null } };
@@ -111,7 +134,7 @@ export function reduce(state, action) {
     case "newShown":
       return { ...settled({ ...state, reading: false }), reading: state.reading };
     case "summaryArrived":
-      return { ...state, summary: action.summary };
+      return { ...state, summary: action.summary, clockSkew: action.clockSkew ?? state.clockSkew };
     case "connectionChanged":
       return { ...state, connection: action.connection, cause: action.cause };
     case "taskOpened":
@@ -129,34 +152,10 @@ export function reduce(state, action) {
   }
 }
 
-/** @returns {number} negative where a is older than b. A version is [retries, run_at, rank]; no run sorts first. */
-export function compareVersions(a, b) {
-  for (let part = 0; part < 3; part += 1) {
-    const difference = (a[part] ?? -Infinity) - (b[part] ?? -Infinity);
-    if (difference < 0 || difference > 0) return difference;
-  }
-  return 0;
-}
-
-/** The newer of two readings of one task. Readings of one version may know different facts of its sending: both count. */
-export function mergeTask(known, arrived) {
-  if (known === undefined || known === null) return arrived;
-  const order = compareVersions(known.version, arrived.version);
-  if (order > 0) return known;
-  if (order < 0) return arrived;
-  const merged = { ...known };
-  let changed = false;
-  for (const [field, value] of Object.entries(arrived)) {
-    if (field === "version" || value === null || value === known[field]) continue;
-    merged[field] = value;
-    changed = true;
-  }
-  return changed ? merged : known;
-}
-
 /** Whether showing what waits needs the server: too many wait, only the server knows their places, or the list's top has been let go. */
-export function needsServerToShow({ query, waiting, rows, tasks }) {
-  return query.sort !== NEWEST_FIRST || waiting.size >= WAITING_LIMIT || (rows.length > 0 && !tasks.has(rows[0]));
+export function needsServerToShow({ query, waiting, rows, tasks, list }) {
+  if (query.sort !== NEWEST_FIRST || list.isOutdated) return true;
+  return waiting.size >= WAITING_LIMIT || (rows.length > 0 && !tasks.has(rows[0]));
 }
 
 /** Whether more waits than is kept and nobody reads, so that the list should be asked for anew. */
@@ -167,13 +166,18 @@ export function isOvergrown(state) {
 
 /** Why the list is empty: "nothing" (there are no tasks), "filtered" (the filters hide all), or null: it is not. */
 export function emptiness(state) {
-  if (state.rows.length > 0 || state.list.phase !== "ready") return null;
+  if (state.rows.length > 0 || state.list.phase === "failed" || isFirstLoad(state)) return null;
   return isFiltered(state.query) ? "filtered" : "nothing";
 }
 
+/** Whether nothing is there because nothing has come yet. */
+export function isFirstLoad({ list, query, rows }) {
+  return list.phase === "loading" && rows.length === 0 && !isOf(list, query);
+}
+
 /** Nothing that one viewer has read is there for the next one; where the page was, is. */
-function withoutContent({ session, query, columns, route, reading, connection, cause }) {
-  return { ...initialState, session, query, columns, route, reading, connection, cause };
+function withoutContent({ session, query, columns, route, reading, clockSkew, connection, cause }) {
+  return { ...initialState, session, query, columns, route, reading, clockSkew, connection, cause };
 }
 
 function withPart(state, action) {
@@ -188,19 +192,29 @@ function withList(state, page) {
   const rows = page.tasks.map((task) => task.task_id);
   const listed = new Set(rows);
   const list = {
-    ...state.list,
+    ...initialState.list,
     phase: "ready",
+    request: state.list.request,
+    askedAt: state.list.askedAt,
+    query: state.query,
     nextPage: page.next_page,
-    isAtReach: false,
-    older: "idle",
-    error: null,
-    arrivals: null,
   };
-  // Facts that came while the answer was under way may be missing from it: they are placed as if they came now.
-  const late = [...state.list.arrivals].filter((id) => !listed.has(id) && tasks.has(id));
   const window = inReach(state.window, rows);
   const next = { ...state, tasks, rows, window, list, waiting: new Set(), fresh: new Set() };
-  return pruned(settledOrWaiting(next, late));
+  // Facts that came while the answer was under way may be missing from it: they are placed as if they came now. What the
+  // server has just found is not judged again by our guess of its clock.
+  const { arrivals } = state.list;
+  const late = [...arrivals].filter((id) => !listed.has(id) && tasks.has(id) && isMatching(next, tasks.get(id)));
+  return pruned(settledOrWaiting(next, late, arrivals));
+}
+
+/** Whether rows are there that somebody reads, and that the answer to the same question must not move. */
+function isHeld({ list, query, rows, reading }) {
+  return reading && rows.length > 0 && isOf(list, query);
+}
+
+function isOf(list, query) {
+  return list.query !== null && isSameList(list.query, query);
 }
 
 /** Whether an answer continues the list as it is: it may have been asked for anew, or cut, since. */
@@ -216,9 +230,11 @@ function withOlder(state, page) {
     waiting.delete(task.task_id);
   }
   const rows = appended(state.rows, page.tasks.map((task) => task.task_id));
-  const isAtReach = page.next_page !== null && rows.length >= REACH_LIMIT;
-  const list = { ...state.list, nextPage: isAtReach ? null : page.next_page, isAtReach, older: "idle" };
-  return pruned({ ...state, tasks, rows, waiting, list });
+  const isLast = page.next_page === null;
+  const isAtReach = !isLast && rows.length >= REACH_LIMIT;
+  const list = { ...state.list, nextPage: isAtReach ? null : page.next_page, isAtReach, older: "idle", hasMore: false };
+  const next = { ...state, tasks, rows, waiting, list };
+  return pruned(isLast && state.list.hasMore ? { ...next, list: goingOn(next) } : next);
 }
 
 /** Tasks of rows that had been let go. */
@@ -240,19 +256,17 @@ function withFacts(state, facts) {
   const touched = new Set();
   for (const { task } of facts) {
     const id = task.task_id;
-    const merged = mergeTask(tasks.get(id), task);
-    tasks.set(id, merged);
+    const newest = mergeTask(tasks.get(id), task);
+    tasks.set(id, newest);
+    arrivals?.add(id);
     if (places.has(id)) {
       touched.add(id);
-      continue;
-    }
-    if (matches(state.query, merged)) {
+    } else if (isMatching(state, newest)) {
       newcomers.add(id);
     } else {
       newcomers.delete(id);
       waiting.delete(id);
     }
-    arrivals?.add(id);
   }
   const detail = state.opened && tasks.has(state.opened) ? refreshed(state.detail, tasks.get(state.opened)) : state.detail;
   const next = { ...state, tasks, detail, waiting, list: { ...state.list, arrivals } };
@@ -267,11 +281,13 @@ function refreshed(detail, task) {
 
 function settledOrWaiting(state, newcomers, touched = null) {
   // What only the server can judge comes with the next answer of the server.
-  const placeable = isLive(state.query) ? newcomers.filter((id) => isWithinPages(state, state.tasks.get(id))) : [];
-  if (placeable.length === 0 && state.reading) return state;
+  const judged = isLive(state.query) ? newcomers : [];
+  const list = judged.some((id) => isBeyond(state, state.tasks.get(id))) ? goingOn(state) : state.list;
+  const placeable = judged.filter((id) => belongs(state, state.tasks.get(id)));
+  if (placeable.length === 0 && list === state.list && state.reading) return state;
   const waiting = new Set(state.waiting);
   for (const id of placeable) if (waiting.size < WAITING_LIMIT) waiting.add(id);
-  const next = { ...state, waiting };
+  const next = { ...state, waiting, list };
   return state.reading ? next : settled(next, touched);
 }
 
@@ -280,11 +296,10 @@ function isSameList(query, other) {
   return query.q === other.q && query.sort === other.sort;
 }
 
-/** A task older than the last loaded row belongs to a page that is not loaded yet, or is out of reach. */
-function isWithinPages(state, task) {
-  if (state.query.sort !== NEWEST_FIRST || (state.list.nextPage === null && !state.list.isAtReach)) return true;
-  const last = state.tasks.get(state.rows.at(-1));
-  return last === undefined || compareNewest(task, last) < 0;
+/** By the server's clock. What we have been told of has happened, however far our guess of that clock is behind. */
+function isMatching(state, task) {
+  const told = [task.created_at, task.started_at, task.finished_at].map((at) => (at ? Date.parse(at) + 1 : 0));
+  return matches(state.query, task, Math.max(Date.now() + state.clockSkew, ...told));
 }
 
 /**
@@ -296,39 +311,20 @@ function settled(before, touched = null) {
   const places = placesOf(state.rows);
   const isLeaving = (id) => {
     const task = state.tasks.get(id); // not there: it has been let go, and is looked at when it is back
-    return id !== state.opened && task !== undefined && !matches(state.query, task);
+    return id !== state.opened && task !== undefined && !isMatching(state, task);
   };
   const leaving = new Set([...(touched ?? state.rows)].filter((id) => places.has(id) && isLeaving(id)));
   const rows = leaving.size === 0 ? state.rows : state.rows.filter((id) => !leaving.has(id));
   if (needsServerToShow(state) || state.waiting.size === 0) return pruned({ ...state, rows });
-  const newcomers = [...state.waiting]
-    .filter((id) => !places.has(id) && matches(state.query, state.tasks.get(id)))
-    .sort((a, b) => compareNewest(state.tasks.get(a), state.tasks.get(b)));
+  const isComing = (task) => isMatching(state, task) && belongs(state, task);
+  const newcomers = [...state.waiting].filter((id) => !places.has(id) && isComing(state.tasks.get(id)));
   const next = {
     ...state,
-    rows: merged(newcomers, rows, (a, b) => compareNewest(state.tasks.get(a), state.tasks.get(b))),
+    rows: merged(newcomers, rows, state.tasks),
     waiting: new Set(),
     fresh: new Set(newcomers),
   };
   return pruned(shortened(next));
-}
-
-/** Two sorted lists as one; rows keep their order among themselves even where it is not strict. */
-function merged(newcomers, rows, compare) {
-  const result = [];
-  let next = 0;
-  for (const row of rows) {
-    while (next < newcomers.length && compare(newcomers[next], row) < 0) result.push(newcomers[next++]);
-    result.push(row);
-  }
-  return [...result, ...newcomers.slice(next)];
-}
-
-/** Newest first, by creation and then by id, as the server sorts. Times are ISO strings of one form: they compare as text. */
-function compareNewest(a, b) {
-  if (a.created_at !== b.created_at) return (a.created_at ?? "") > (b.created_at ?? "") ? -1 : 1;
-  if (a.task_id === b.task_id) return 0;
-  return a.task_id > b.task_id ? -1 : 1;
 }
 
 function opened(state, taskId) {

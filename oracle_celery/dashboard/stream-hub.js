@@ -104,7 +104,9 @@ class Channel {
     this.#ports.clear();
   }
 
-  #tell(type, detail) {
+  #tell(type, told) {
+    // What is told again later says when it was heard: its own time tells how far our clock is from the server's.
+    const detail = type === "summary" ? { ...told, heard_at: Date.now() } : told;
     const message = { type, detail };
     if (KEPT.has(type)) this.#kept.set(type, message);
     if (ENDING.has(type)) this.#stop();

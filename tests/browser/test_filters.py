@@ -82,6 +82,8 @@ def test_every_column_sorts_both_ways(page: Page) -> None:
     head = page.get_by_role("columnheader", name="Task name")
     head.get_by_role("button").first.click()
     _expect_ids(page, ["a-2", "a-1", "b-2", "b-1"])
+    foot = page.locator(".task-list__count")
+    expect(foot).to_have_text("4 tasks, sorted among the newest 10,000")
     expect(head).to_have_attribute("aria-sort", "ascending")
     head.get_by_role("button").first.click()
     _expect_ids(page, ["b-1", "b-2", "a-1", "a-2"])
@@ -90,6 +92,9 @@ def test_every_column_sorts_both_ways(page: Page) -> None:
     expect(page.locator(".task-row").first).to_have_attribute("data-task-id", "b-2")
     page.reload()
     expect(page.locator(".task-row").first).to_have_attribute("data-task-id", "b-2")
+    page.get_by_role("columnheader", name="Task ID").get_by_role("button").first.click()
+    _expect_ids(page, ["a-1", "a-2", "b-1", "b-2"])
+    expect(foot).to_have_text("4 tasks")  # of all that there are
 
 
 def test_nothing_matches_and_nothing_exists_are_told_apart(page: Page, narrator: Narrator) -> None:
@@ -157,6 +162,9 @@ def test_a_wrong_word_says_why_and_the_list_keeps_the_last_good_result(page: Pag
     expect(wrong).to_contain_text("say it like >30s")
     _expect_ids(page, ["b-2"])
     assert _query(page) == {"q": ["status:failed"]}
+    page.locator(".task-row a").first.click()  # a step in the address, which holds no wrong words
+    expect(page.locator("body.has-task")).to_be_visible()
+    expect(wrong).to_contain_text("say it like >30s")
     wrong.locator(".chip__text").click()
     query_field(page).fill("runtime:>5s")
     page.keyboard.press("Enter")

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from playwright.sync_api import Locator, Page, expect
 
+from tests.browser.filtering import type_query
 from tests.browser.narrator import Narrator
 from tests.local_processes import LocalSidecar
 
@@ -148,6 +149,55 @@ def test_a_filtered_list_takes_what_comes_to_match_and_lets_go_what_does_not(pag
     expect(_row(page, "moving")).to_be_visible()
     narrator.completed("moving")
     expect(_row(page, "moving")).to_have_count(0)
+
+
+def test_what_time_alone_makes_match_appears_by_itself(page: Page, narrator: Narrator) -> None:
+    """A task that runs on tells nothing: the list asks."""
+    type_query(page, "status:in_progress runtime:>2s")
+    expect(page.locator(".task-list__empty-title")).to_have_text("Nothing matches")
+    narrator.sent("long")
+    narrator.started("long")
+    expect(_row(page, "long")).to_be_visible()
+
+
+def test_a_browser_whose_clock_is_wrong_shows_the_same_list(
+    sidecar: LocalSidecar, narrator: Narrator, open_page: Callable[..., Page]
+) -> None:
+    """What is recent, the server's clock says."""
+    page = open_page("about:blank")
+    page.add_init_script("delete globalThis.SharedWorker; const now = Date.now; Date.now = () => now() + 1_200_000;")
+    narrator.sent("before")
+    page.goto(f"{sidecar.url}/?q=since:15m")
+    expect(_metric(page, "queued")).to_have_text("1")
+    _row(page, "before").hover()
+    narrator.sent("after")
+    expect(page.locator(".new-chip")).to_have_text("1 new")
+    page.mouse.move(5, 5)
+    expect(_row(page, "after")).to_be_visible()
+    assert _ids(page) == ["after", "before"]
+
+
+def test_a_reader_keeps_the_place_over_a_gap_in_the_stream(page: Page, narrator: Narrator) -> None:
+    """Back from sleep: the rows in sight are put right where they are, and what is new is behind the chip."""
+    narrator.tell(*(narrator.sending(f"gap-{number:03}", ago=1_000 - number) for number in range(300)))
+    narrator.started("gap-140")
+    page.reload()
+    expect(_row(page, "gap-299")).to_be_visible()
+    while _row(page, "gap-140").count() == 0:
+        page.evaluate(SCROLL, [".task-list__scroll", 600])
+    row = _row(page, "gap-140")
+    row.scroll_into_view_if_needed()
+    expect(row.locator(".status-word")).to_have_text("In progress")
+    before = row.bounding_box()
+    page.evaluate("dispatchEvent(new PageTransitionEvent('pagehide', { persisted: true }))")
+    narrator.failed("gap-140")
+    narrator.sent("gap-new")
+    page.evaluate("dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true }))")
+    expect(row.locator(".status-word")).to_have_text("Failed")
+    expect(page.locator(".new-chip")).to_have_text("1 new")
+    assert row.bounding_box() == before
+    page.locator(".new-chip").click()
+    expect(_row(page, "gap-new")).to_be_in_viewport()
 
 
 def test_a_long_list_is_scrolled_and_walked(page: Page, narrator: Narrator) -> None:

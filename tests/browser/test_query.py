@@ -10,7 +10,7 @@ from playwright.sync_api import Page
 from tests.query_cases import CASES
 
 PRELUDE = """
-const { queryFromAddress, addressFromQuery, listParameters, matches, nextSort, queryOf, isLive, isOldAddress,
+const { queryFromAddress, addressFromQuery, listParameters, matches, nextSort, queryOf, isLive, isOldAddress, isTimed,
   namedStatuses, possibleStatuses, typedText } = await import("/query.js");
 const { parseWords, formatTerm, withTerm, withoutWord } = await import("/query-language.js");
 """
@@ -132,6 +132,14 @@ def test_a_wait_is_the_same_in_the_column_and_in_the_query(modules: Page) -> Non
     });
     """
     assert evaluate(modules, script) == [[5, True], [61, True], [7, True], [90, True]]
+
+
+def test_a_query_that_time_alone_fulfils_is_known_as_such(modules: Page) -> None:
+    """No fact tells when a task has run for long enough, or has become too old."""
+    timed = ["runtime:>30s", "-wait:<1m", "since:15m", "until:2h", "created:2026-01-01..now", "x finished:<now"]
+    fixed = ["", "status:failed retries:>2", "created:2026-01-01", "since:2026-01-01", "finished:<=2026-01-31T18:05"]
+    script = "return given.map((texts) => texts.map((text) => isTimed(queryOf(text))));"
+    assert evaluate(modules, script, [timed, fixed]) == [[True] * len(timed), [False] * len(fixed)]
 
 
 @pytest.mark.parametrize("value", ["plain", "two words", 'say "hi"', "a,b", "-c", "x:y", "back\\slash", "\u00a0", "ж*"])

@@ -73,6 +73,33 @@ def test_a_hub_serves_each_viewer_with_one_stream(modules: Page) -> None:
     assert did == [["c-1", "stop", "c-3", "stop"], ["c-2", "stop"]]
 
 
+def test_a_summary_that_is_told_again_says_when_it_was_heard(modules: Page) -> None:
+    """Its time beside that one is how far the browser's clock is from the server's, however late a tab joins."""
+    script = """
+    async () => {
+      const { StreamHub } = await import("/stream-hub.js");
+      const stream = Object.assign(new EventTarget(), { start() {}, stop() {}, wake() {} });
+      const hub = new StreamHub({ makeStream: () => stream, sessions: new EventTarget() });
+      const join = () => {
+        const told = [];
+        const take = hub.attach({ postMessage: ({ type, detail }) => type === "summary" && told.push(detail) });
+        take({ type: "join", viewer: "anna" });
+        return { take, told };
+      };
+      const first = join();
+      first.take({ type: "start", cursor: "c" });
+      const before = Date.now();
+      stream.dispatchEvent(new CustomEvent("summary", { detail: { as_of: "then" } }));
+      const after = Date.now();
+      await new Promise((resolve) => setTimeout(resolve, 5));
+      const [again] = join().told;
+      const { as_of, heard_at } = again;
+      return [as_of, first.told[0].heard_at === heard_at, before <= heard_at && heard_at <= after];
+    }
+    """
+    assert modules.evaluate(script) == ["then", True, True]
+
+
 @pytest.mark.parametrize("without", [None, WITHOUT_WORKERS], ids=["worker", "leader"])
 def test_three_tabs_hold_one_stream(
     without: str | None, sidecar: LocalSidecar, narrator: Narrator, open_page: Callable[..., Page]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
 from playwright.sync_api import Page
 
 from oracle_celery.database.listing import page_condition
@@ -135,6 +136,97 @@ def test_in_another_order_only_the_server_knows_the_place(modules: Page) -> None
     assert evaluate(modules, script) == [["a"], 1, True]
 
 
+def test_the_chip_counts_what_is_new_in_any_order(modules: Page) -> None:
+    """Where a part of the list is not loaded, a task of before that has moved on is none."""
+    script = """
+    const sorted = run(query("?sort=-runtime"), requested, arrived([A], "next"), facts(completed(B)));
+    const fresh = { ...task("fresh", 0), created_at: new Date(Date.now() + 5_000).toISOString() };
+    const come = reduce(sorted, facts(fresh));
+    const byId = run(query("?sort=task_id"), requested, arrived([A, C], "next"), facts(B, task("d", 4)));
+    return [[...sorted.waiting], [...come.waiting], [...byId.waiting]];
+    """
+    assert evaluate(modules, script) == [[], ["fresh"], ["b"]]
+
+
+def test_a_list_with_the_oldest_first_goes_on_at_its_end(modules: Page) -> None:
+    """What is new comes when one gets there: the chip, which leads to the beginning, does not speak of it."""
+    script = """
+    const oldest = [query("?sort=created_at"), requested];
+    const whole = run(...oldest, arrived([A, B]), reading, facts(C));
+    const part = run(...oldest, arrived([A], "next"), facts(C));
+    const older = (tasks, next_page = null) => ({ type: "olderArrived", request: 1, page: { tasks, next_page } });
+    const [late, done] = [reduce(part, older([B])), reduce(whole, older([C]))];
+    const after = (one) => pageAfter(one, "created_at");
+    return [
+      whole.rows, whole.waiting.size, whole.list.nextPage === after(B), part.waiting.size, part.list.nextPage,
+      late.rows, late.list.nextPage === after(B), done.rows, done.list.nextPage,
+    ];
+    """
+    assert evaluate(modules, script) == [["a", "b"], 0, True, 0, "next", ["a", "b"], True, ["a", "b", "c"], None]
+
+
+#: The browser's clock, in milliseconds that the server's is ahead of it.
+@pytest.mark.parametrize("skew", [-1_200_000, 0, 1_000])
+def test_the_servers_clock_judges_live_rows(modules: Page, skew: int) -> None:
+    """Whatever the browser's says: what is new enough for the server comes and stays."""
+    script = """
+    const at = (ago) => new Date(Date.now() + SKEW - ago).toISOString();
+    const recent = (task_id, ago) => ({ ...task(task_id, 0), created_at: at(ago) });
+    const told = { type: "summaryArrived", summary: null, clockSkew: SKEW };
+    const looked = (search, ...steps) => run(query(search), ...steps, reading, settledDown).rows;
+    const [before, now, old] = [recent("before", 300_000), recent("now", 0), recent("old", 3_600_000)];
+    const early = run(query("?q=since:15m"), requested, arrived([before]));
+    return [
+      early.rows,
+      looked("?q=since:15m", requested, arrived([before]), told, facts(now, old)),
+      looked("?q=until:now", told, requested, arrived([]), facts(now)),
+      looked("?q=created:2026-01-01..now", requested, arrived([]), facts(now)),
+    ];
+    """
+    found = evaluate(modules, script.replace("SKEW", str(skew)))
+    assert found == [["before"], ["now", "before"], ["now"], ["now"]]
+
+
+def test_an_answer_waits_for_a_reader(modules: Page) -> None:
+    """What the server has found anew is behind the chip, as far as the list is loaded; else it is in its place."""
+    script = """
+    const [long, young] = [started(A), started(task("d", 4))];
+    const again = (...tasks) => [requested, { ...arrived(tasks, "more"), mayWait: true }];
+    const first = run(query("?q=runtime:>30s"), requested, arrived([C, B], "next"), reading);
+    const held = again(young, C, long).reduce(reduce, first);
+    const free = again(young, C, long).reduce(reduce, reduce(first, settledDown));
+    const other = again(long).reduce(reduce, reduce(first, query("?q=runtime:>40s")));
+    const gone = again(long).reduce(reduce, first);
+    return [
+      held.rows, [...held.waiting], held.list.nextPage, held.list.isOutdated, needsServerToShow(held),
+      free.rows, free.list.isOutdated, other.rows, [...gone.waiting], gone.list.isMoreNew,
+    ];
+    """
+    assert evaluate(modules, script) == [
+        *[["c", "b"], ["d"], "next", True, True],
+        *[["d", "c", "a"], False, ["a"], ["a"], True],
+    ]
+
+
+def test_a_gap_in_the_stream_leaves_a_readers_rows(modules: Page) -> None:
+    """What is known of those in sight stays until it is read again; the others are read where one comes to them."""
+    script = """
+    const tasks = Array.from({ length: 50 }, (_, at) => task(`t${at}`, 50 - at));
+    const sight = { type: "windowMoved", first: 30, last: 40 };
+    const read = run(reading, requested, arrived(tasks, "next"), sight);
+    const anew = { ...arrived([task("new", 99), started(tasks[0])], "more"), mayWait: true, isGap: true };
+    const held = [requested, anew].reduce(reduce, read);
+    return [
+      held.rows.length, held.window, [...held.waiting], [...held.tasks.keys()].filter((id) => id !== "new"),
+      held.tasks.get("t0").status, emptiness(held),
+    ];
+    """
+    sight = [f"t{place}" for place in range(30, 40)]
+    found = evaluate(modules, script)
+    found[3].sort()
+    assert found == [50, {"first": 30, "last": 40}, ["new"], sorted(["t0", *sight, "t49"]), "in_progress", None]
+
+
 def test_a_page_left_open_stays_light(modules: Page) -> None:
     """Thousands of facts: a list that nobody reads goes on from where it was cut, what waits is bounded, tasks that are
     shown nowhere are forgotten."""
@@ -147,7 +239,8 @@ def test_a_page_left_open_stays_light(modules: Page) -> None:
     const isBounded = held.waiting.size === WAITING_LIMIT && held.tasks.size === WAITING_LIMIT + 1;
     const last = live.rows.at(-1);
     const isCut = live.rows.length === ROWS_LIMIT && live.tasks.size === ROWS_LIMIT && live.rows[0] === "t2999";
-    const goesOn = live.list.nextPage === pageAfter(live.tasks.get(last)) && last === `t${3000 - ROWS_LIMIT}`;
+    const end = pageAfter(live.tasks.get(last), "-created_at");
+    const goesOn = live.list.nextPage === end && last === `t${3000 - ROWS_LIMIT}`;
     return [isCut, goesOn, isOvergrown(live), isOvergrown(burst), isOvergrown(held), isBounded, pages.tasks.size];
     """
     assert evaluate(modules, script) == [True, True, False, True, False, True, 1]
@@ -170,7 +263,8 @@ def test_tasks_far_from_the_reader_are_let_go_and_come_back(modules: Page) -> No
     return [
       far.rows.length, far.tasks.size <= 2 * KEPT_AROUND + 21, far.tasks.has("t0"), told.tasks.has("t7"),
       told.tasks.get("t4000").status, gaps.length, gaps[0], missing(back, 10), back.tasks.has("stranger"),
-      looked.rows.length, looked.list.nextPage === pageAfter(looked.tasks.get("t29")), placesOf(looked.rows).get("t29"),
+      looked.rows.length, looked.list.nextPage === pageAfter(looked.tasks.get("t29"), "-created_at"),
+      placesOf(looked.rows).get("t29"),
     ];
     """
     assert evaluate(modules, script) == [
@@ -183,10 +277,12 @@ def test_tasks_far_from_the_reader_are_let_go_and_come_back(modules: Page) -> No
 def test_a_page_is_spelled_as_the_server_spells_it(modules: Page) -> None:
     """A list that was cut goes on after its last row, whatever that is called."""
     task_id = 'зад"\\ача-\U0001f980?>'
-    token = evaluate(modules, f"return pageAfter({{ ...A, task_id: {json.dumps(task_id)} }});")
-    parameters: dict[str, Any] = {}
-    page_condition("-created_at", token, parameters)
-    assert parameters == {"last_key": "2026-01-01T00:00:01.000000Z", "last_id": task_id}
+    keys = {"created_at": "2026-01-01T00:00:01.000000Z", "task_id": task_id}
+    for sort in ("-created_at", "created_at", "task_id", "-task_id"):
+        token = evaluate(modules, f"return pageAfter({{ ...A, task_id: {json.dumps(task_id)} }}, '{sort}');")
+        parameters: dict[str, Any] = {}
+        page_condition(sort, token, parameters)
+        assert parameters == {"last_key": keys[sort.lstrip("-")], "last_id": task_id}
 
 
 def test_a_list_has_an_end_to_what_can_be_scrolled_to(modules: Page) -> None:
@@ -219,12 +315,13 @@ def test_the_opened_task_is_remembered_without_a_row(modules: Page) -> None:
 
 
 def test_why_the_list_is_empty(modules: Page) -> None:
-    """Nothing is there, the filters hide it, or it is not known yet."""
+    """Nothing is there, the filters hide it, or it is not known yet; asked again, it is known until the answer."""
     script = """
-    return [emptiness(run(requested)), emptiness(run(requested, arrived([]))),
+    const none = run(requested, arrived([]));
+    return [emptiness(run(requested)), emptiness(none), emptiness(reduce(none, requested)),
       emptiness(run(query("?user=anna"), requested, arrived([]))), emptiness(run(requested, arrived([A])))];
     """
-    assert evaluate(modules, script) == [None, "nothing", "filtered", None]
+    assert evaluate(modules, script) == [None, "nothing", "nothing", "filtered", None]
 
 
 def evaluate(page: Page, script: str) -> Any:

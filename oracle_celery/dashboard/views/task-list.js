@@ -11,12 +11,12 @@
 import { formatCount } from "../format.js";
 import { t } from "../locale.js";
 import { progressOf } from "../progress.js";
-import { NEWEST_FIRST, sortColumn } from "../query.js";
+import { NEWEST_FIRST, sortColumn, sortsAll } from "../query.js";
 import { placesOf } from "../rows.js";
 import { isTicked, tickedRows } from "../selection.js";
 import { mayControl } from "../session.js";
 import { usualRuntimes } from "../types.js";
-import { WAITING_LIMIT, emptiness } from "../state.js";
+import { WAITING_LIMIT, emptiness, isFirstLoad } from "../state.js";
 import { hide, say } from "./drawing.js";
 import { LongPress } from "./long-press.js";
 import { TaskRow } from "./task-row.js";
@@ -92,9 +92,9 @@ export function TaskList(element) {
 
   function drawRows() {
     const { state, now } = drawn;
-    const isFirstLoad = state.list.phase === "loading" && state.rows.length === 0;
-    if (isFirstLoad && body.childElementCount === 0) body.append(...(shownSkeletons = skeletons()));
-    if (!isFirstLoad) for (const skeleton of shownSkeletons.splice(0)) skeleton.remove();
+    const isFirst = isFirstLoad(state);
+    if (isFirst && body.childElementCount === 0) body.append(...(shownSkeletons = skeletons()));
+    if (!isFirst) for (const skeleton of shownSkeletons.splice(0)) skeleton.remove();
     const places = placesOf(state.rows);
     if (!places.has(current)) isChosen = false;
     if (!isChosen && !places.has(current)) current = state.rows[0] ?? null;
@@ -158,10 +158,10 @@ export function TaskList(element) {
     }
   }
 
-  function updateChip({ waiting }) {
+  function updateChip({ waiting, list }) {
     hide(chip, waiting.size === 0);
     const values = { count: waiting.size, formatted: formatCount(waiting.size) };
-    say(chip.querySelector("span"), t(waiting.size < WAITING_LIMIT ? "list.new" : "list.new.more", values));
+    say(chip.querySelector("span"), t(waiting.size < WAITING_LIMIT && !list.isMoreNew ? "list.new" : "list.new.more", values));
   }
 
   function updateEmpty(state) {
@@ -176,11 +176,10 @@ export function TaskList(element) {
   function updateFoot(state) {
     const { list, query } = state;
     const values = { count: state.rows.length, formatted: formatCount(state.rows.length) };
-    const inOrder = list.nextPage === null ? "list.loaded.newest" : "list.loaded.part";
-    const loaded = t(query.sort === NEWEST_FIRST ? inOrder : "list.loaded.sorted", values);
+    const loaded = t(loadedWord(list.nextPage === null, query.sort), values);
     if (list.older === "failed") say(count, t("list.older.failed"));
     else if (list.isAtReach) say(count, t("list.reach", values));
-    else say(count, list.phase === "loading" && state.rows.length === 0 ? t("list.loading") : loaded);
+    else say(count, isFirstLoad(state) ? t("list.loading") : loaded);
     hide(older, list.nextPage === null);
     older.disabled = list.older === "loading";
   }
@@ -288,6 +287,12 @@ export function TaskList(element) {
   }
 
   return { update, move, tick, command, focusRow, showNew, currentId: () => current };
+}
+
+function loadedWord(isWhole, sort) {
+  if (!sortsAll(sort)) return "list.loaded.sorted";
+  if (sort === NEWEST_FIRST) return isWhole ? "list.loaded.newest" : "list.loaded.part";
+  return isWhole ? "list.loaded.whole" : "list.loaded.begun";
 }
 
 function skeletons() {
