@@ -260,6 +260,34 @@ def test_views_are_opened_kept_and_deleted(page: Page) -> None:
     assert page.evaluate("localStorage.getItem('oracle.views.local')") == "[]"
 
 
+def test_the_built_in_views_find_what_they_are_for(page: Page, narrator: Narrator, sidecar: LocalSidecar) -> None:
+    """What hangs or waits in vain, what takes much longer than usual, and what failed since midnight; nothing else."""
+    quick = [f"usual-{number}" for number in range(10)]
+    narrator.tell(*(narrator.sending(task_id, "shop.quick", ago=301) for task_id in quick))
+    for task_id in quick:
+        narrator.started(task_id, ago=300)
+        narrator.completed(task_id, ago=299, runtime=0.25)
+    narrator.sent("hangs", "shop.quick", ago=700)
+    narrator.started("hangs", ago=600)
+    narrator.sent("stranded", ago=120)  # no worker serves its queue
+    for task_id, runtime, ago in (("late", 30.0, 0), ("broke", 0.25, 0), ("long ago", 30.0, 200_000)):
+        narrator.sent(task_id, "shop.quick", ago=ago)
+        narrator.started(task_id, ago=ago)
+        narrator.failed(task_id, ago=ago, runtime=runtime)
+    asked = f"{sidecar.url}/api/tasks?q=is:slow"
+    eventually(lambda: page.request.get(asked).json()["tasks"], "what is usual is folded")
+    for view, ids in (
+        ("Stuck", {"hangs", "stranded"}),
+        ("Slow", {"hangs", "late"}),
+        ("Failed today", {"late", "broke"}),
+    ):
+        page.get_by_role("button", name="Saved views").click()
+        page.locator(".saved-views__built-in span").get_by_text(view, exact=True).click()
+        page.mouse.move(5, 5)
+        expect(page.locator(".task-row")).to_have_count(len(ids))
+        assert set(page.locator(".task-row").evaluate_all("rows => rows.map((row) => row.dataset.taskId)")) == ids
+
+
 def _chip(page: Page, place: int) -> Locator:
     return page.locator(".chip .chip__text").nth(place)
 
