@@ -26,6 +26,11 @@ export class ApiError extends Error {
   }
 }
 
+/** Whether it may be otherwise in a moment: nobody answered, the server is in trouble, or was asked too much. */
+export function isPassing({ status }) {
+  return status === 0 || status === 408 || status === 429 || status >= 500;
+}
+
 /** @returns {Promise<{tasks: object[], next_page: string | null, cursor: string}>} */
 export async function getTasks(query, { page = null, limit = PAGE_SIZE, signal = null } = {}) {
   return JSON.parse(await answer(`/api/tasks${listParameters(query, { limit, page })}`, { signal }));

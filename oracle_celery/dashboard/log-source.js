@@ -1,9 +1,10 @@
 /**
- * Reads the log of the opened task, and follows it while the task runs: a second stream beside the page's own, open only
- * while there is something to follow and somebody may be looking. It goes on where it was: nothing is missed meanwhile.
+ * Reads the log of the opened task, and follows it while the task runs and until its last lines have come: a second stream
+ * beside the page's own, open only while there is something to follow and somebody may be looking. It goes on where it
+ * was: nothing is missed meanwhile, not even by a task that ended while nobody looked, or before the page knew that it ran.
  */
 
-import { getLog, logStreamAddress } from "./api.js";
+import { getLog, isPassing, logStreamAddress } from "./api.js";
 import { seesPayloads } from "./session.js";
 
 const PAGE_LINES = 500;
@@ -11,11 +12,13 @@ const LAST = "9223372036854775807"; // a page before the end of everything
 const GATHER = 100; // ms: lines of one burst are handed on together
 const LINGER = 6_000; // ms after the last line of a task that has ended: a worker's last lines may be on their way
 const RETRY = 3_000; // ms
+const ENDED = new Set(["completed", "failed", "cancelled"]);
 
 /** @param {{dispatch: (action: object) => void, state: () => object}} page */
 export function LogSource({ dispatch, state }) {
   let source = null;
   let cursor = null;
+  let isWhole = false; // the task has ended, and no more lines come
   let request = 0;
   let gathered = [];
   let gathering = null;
@@ -36,24 +39,28 @@ export function LogSource({ dispatch, state }) {
     if (detail.phase !== "ready" || !seesPayloads(now)) return;
     if (log.phase === "none") read();
     if (log.phase !== "ready" || cursor === null) return;
-    const isRunning = detail.task.status === "in_progress";
+    const { status } = detail.task;
+    const isRunning = status === "in_progress";
+    if (isRunning) isWhole = false; // it may run once more
     if (document.hidden) close();
-    else if (isRunning) follow(opened);
-    else if (source !== null && leaving === null) leaveSoon();
+    else if (isRunning || (ENDED.has(status) && !isWhole && source === null)) follow(opened);
+    else if (source?.readyState === EventSource.OPEN && leaving === null) leaveSoon();
   }
 
   async function read(changes = {}) {
+    cursor = null; // before what closing tells is drawn: nothing is followed until the answer is here
     close();
-    cursor = null;
     request += 1;
     const mine = request;
     const { taskId } = state().log;
+    const { task } = state().detail; // as it was known before: what it logs later is not in the answer
     dispatch({ type: "logRequested", request: mine, ...changes });
     const { run, level } = state().log;
     try {
       const page = await getLog(taskId, { before: LAST, limit: PAGE_LINES, run, level });
       if (mine !== request || state().log.taskId !== taskId) return;
       cursor = page.cursor;
+      isWhole = hasSettled(task);
       dispatch({ type: "logArrived", request: mine, page });
     } catch (error) {
       if (mine !== request || state().log.taskId !== taskId) return;
@@ -94,16 +101,16 @@ export function LogSource({ dispatch, state }) {
     });
     source.addEventListener("heartbeat", take);
     source.addEventListener("resync", () => read());
-    source.addEventListener("bye", close);
+    source.addEventListener("bye", () => close());
     source.addEventListener("error", () => {
       dispatch({ type: "logLive", isLive: false });
-      if (source?.readyState !== EventSource.CLOSED) return;
-      close();
-      retrying = setTimeout(() => {
-        retrying = null;
-        update({ state: state() });
-      }, RETRY);
+      if (source?.readyState === EventSource.CLOSED) close({ isRefused: true });
     });
+  }
+
+  function tryAgain() {
+    retrying = null;
+    update({ state: state() });
   }
 
   function take(event) {
@@ -120,14 +127,18 @@ export function LogSource({ dispatch, state }) {
 
   function leaveSoon() {
     clearTimeout(leaving);
-    leaving = setTimeout(close, LINGER);
+    leaving = setTimeout(() => {
+      isWhole = source.readyState === EventSource.OPEN && ENDED.has(state().detail.task?.status);
+      close();
+    }, LINGER);
   }
 
   /** What was gathered is handed on: the cursor is behind it already. */
-  function close() {
+  function close({ isRefused = false } = {}) {
     clearTimeout(leaving);
     clearTimeout(retrying);
-    leaving = retrying = null;
+    leaving = null;
+    retrying = isRefused ? setTimeout(tryAgain, RETRY) : null; // before it is drawn, which would follow at once
     if (gathering !== null) {
       clearTimeout(gathering);
       handOn(state().log.taskId);
@@ -141,7 +152,7 @@ export function LogSource({ dispatch, state }) {
   return { update, read, readEarlier, followAgain };
 }
 
-/** Whether it may be otherwise in a moment: nobody answered, the server is in trouble, or was asked too much. */
-function isPassing({ status }) {
-  return status === 0 || status === 408 || status === 429 || status >= 500;
+/** Whether a task ended so long ago that all of its lines have come. */
+function hasSettled({ status, finished_at: at }) {
+  return ENDED.has(status) && (at === null || Date.now() - Date.parse(at) > LINGER);
 }

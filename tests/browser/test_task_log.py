@@ -8,6 +8,7 @@ from itertools import count
 from pathlib import Path
 
 import msgspec
+import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.narrator import Narrator
@@ -24,6 +25,50 @@ Traceback (most recent call last):
   File "/srv/shop/tasks.py", line 12, in charge
     raise CardRefused("4990")
 CardRefused: 4990
+"""
+#: The log of task "t", with a false server and a clock that is moved by hand.
+FOLLOWING = """
+async () => {
+  window.sources = [];
+  window.EventSource = class extends EventTarget {
+    static CONNECTING = 0; static OPEN = 1; static CLOSED = 2;
+    constructor(url) { super(); this.url = url; this.readyState = 0; sources.push(this); }
+    close() { this.readyState = 2; }
+    open() { this.readyState = 1; this.dispatchEvent(new Event("open")); }
+    refuse() { this.readyState = 2; this.dispatchEvent(new Event("error")); }
+    say(number) {
+      const data = JSON.stringify({ lines: [{ line_id: number, number, run_id: "r", level: 20, message: "said" }] });
+      this.dispatchEvent(new MessageEvent("log", { data, lastEventId: `c-${number}` }));
+    }
+  };
+  const page = { lines: [], runs: [], previous: null, lines_deleted_until: null, cursor: "c" };
+  window.fetch = async () => new Response(JSON.stringify(page));
+  let isHidden = false;
+  Object.defineProperty(document, "hidden", { configurable: true, get: () => isHidden });
+  window.look = (isLooking) => {
+    isHidden = !isLooking;
+    document.dispatchEvent(new Event("visibilitychange"));
+  };
+  const { reduce, initialState } = await import("/state.js");
+  const { LogSource } = await import("/log-source.js");
+  let log = null;
+  window.state = initialState;
+  window.draw = () => log.update({ state });
+  window.choose = (level) => void log.read({ level });
+  const dispatch = (action) => {
+    window.state = reduce(state, action);
+    log?.update({ state });
+  };
+  const ranks = { pending: 0, in_progress: 20, completed: 80 };
+  window.become = (status, finished_at = null) => {
+    const version = [0, status === "pending" ? null : 1, ranks[status]];
+    const task = { task_id: "t", name: "x", status, finished_at, version };
+    dispatch({ type: "detailArrived", detail: { task, history: [] } });
+  };
+  dispatch({ type: "sessionOpened", viewer: { user_id: "anna", role: "admin", sees_payloads: true } });
+  log = LogSource({ dispatch, state: () => state });
+  dispatch({ type: "taskOpened", taskId: "t" });
+}
 """
 
 
@@ -69,6 +114,67 @@ def test_a_log_is_held_without_loss_and_within_bounds(modules: Page) -> None:
         "parts": ["a.B", "a.b"],
         "plain": "red",
     }
+
+
+@pytest.mark.parametrize(
+    "unseen",
+    [
+        pytest.param(["become('in_progress')", "look(false)", "become('completed')", "look(true)"], id="elsewhere"),
+        pytest.param(["become('completed')"], id="at once"),
+        pytest.param(["become('in_progress')", "sources[0].refuse()", "become('completed')"], id="refused"),
+    ],
+)
+def test_the_last_lines_of_a_task_come_however_it_ended(fresh_modules: Page, unseen: list[str]) -> None:
+    """While another tab was looked at, with the start in one breath, or while the server refused to tell."""
+    page = fresh_modules
+    page.clock.install()
+    page.evaluate(FOLLOWING)
+    page.evaluate("become('pending')")
+    eventually(lambda: page.evaluate("state.log.phase") == "ready", "the log is read")
+    assert page.evaluate("sources.length") == 0
+    for step in unseen:
+        page.evaluate(step)
+    page.clock.run_for(3_100)
+    page.evaluate("draw()")
+    assert page.evaluate("sources.at(-1).url") == "/api/tasks/t/logs/subscribe?after=c"
+    page.clock.run_for(60_000)  # the server takes its time
+    page.evaluate("sources.at(-1).open(), draw()")
+    page.evaluate("sources.at(-1).say(7)")
+    page.clock.run_for(1_000)
+    assert page.evaluate("state.log.lines.map(({ number }) => number)") == [7]
+    page.clock.run_for(10_000)
+    page.evaluate("draw()")
+    assert page.evaluate("sources.at(-1).readyState") == 2  # nothing more comes of it
+    count = page.evaluate("sources.length")
+    page.evaluate("look(false), look(true), draw()")
+    assert page.evaluate("sources.length") == count
+
+
+def test_a_log_is_followed_by_one_stream_at_a_time(fresh_modules: Page) -> None:
+    """Not at once after a refusal, and while other lines are read not from where the former ones ended."""
+    page = fresh_modules
+    page.clock.install()
+    page.evaluate(FOLLOWING)
+    page.evaluate("become('in_progress')")
+    eventually(lambda: page.evaluate("state.log.phase") == "ready", "the log is read")
+    assert page.evaluate("(sources[0].refuse(), sources.length)") == 1
+    page.clock.run_for(3_100)
+    assert page.evaluate("sources.length") == 2
+    assert page.evaluate("(sources[1].open(), choose(40), [sources.length, sources[1].readyState])") == [2, 2]
+    eventually(lambda: page.evaluate("state.log.phase") == "ready", "the log is read")
+    assert page.evaluate("[sources.length, state.log.level]") == [3, 40]
+
+
+@pytest.mark.parametrize(("ago", "streams"), [(1_000, 1), (60_000, 0)])
+def test_only_a_task_that_has_just_ended_is_followed(fresh_modules: Page, ago: int, streams: int) -> None:
+    """Its worker's last lines may be on their way; all others have come."""
+    page = fresh_modules
+    page.clock.install()
+    page.evaluate(FOLLOWING)
+    page.evaluate("ago => become('completed', new Date(Date.now() - ago).toISOString())", ago)
+    eventually(lambda: page.evaluate("state.log.phase") == "ready", "the log is read")
+    page.evaluate("draw()")
+    assert page.evaluate("sources.length") == streams
 
 
 def test_addresses_and_frames_are_recognised(modules: Page) -> None:
@@ -196,7 +302,8 @@ def test_a_log_that_goes_on_writing_is_read(
 
     lines.focus()
     is_over = threading.Event()
-    writer = threading.Thread(target=lambda: [write_on() for _ in iter(is_over.is_set, True)])
+    pace = 0.01  # seconds between two lines: many, and fewer than a reader's log may hold
+    writer = threading.Thread(target=lambda: [write_on() for _ in iter(lambda: is_over.wait(pace), True)])
     writer.start()
     page.keyboard.press("Home")
     try:
