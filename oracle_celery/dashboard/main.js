@@ -8,7 +8,7 @@
  */
 
 import { Access } from "./access.js";
-import { OLDER_SIZE, getProgress, getReadiness, getSession, getSummary, getTask, getTasks } from "./api.js";
+import { OLDER_SIZE, getProgress, getReadiness, getSession, getSummary, getTasks } from "./api.js";
 import { columnsFromText, textOfColumns } from "./columns.js";
 import { Control } from "./control.js";
 import { Counting } from "./counting.js";
@@ -40,6 +40,7 @@ import { isSelecting } from "./selection.js";
 import { mayControl, seesEverything, takeLoginToken, viewerKey } from "./session.js";
 import { SharedStream } from "./shared-stream.js";
 import { initialState, isOvergrown, needsServerToShow, reduce } from "./state.js";
+import { TaskReading } from "./task-reading.js";
 import { parametersOf } from "./types.js";
 import { Announcements } from "./views/announcements.js";
 import { AuditPage } from "./views/audit-page.js";
@@ -70,7 +71,6 @@ import { WorkersPage } from "./views/workers-page.js";
 
 const TICK = 1_000; // ms: running tasks count their seconds
 const READINESS_INTERVAL = 20_000; // ms: the sidecar is asked whether it hears PostgreSQL
-const DETAIL_PAUSE = 150; // ms: transitions of one burst lead to one reading of the opened task
 const LIST_RETRY = 3_000; // ms
 const WORDS_RETRY = 1_000; // ms
 const DEAF_LISTENER = new Set(["deaf", "down"]); // what the sidecar says of its own ear
@@ -88,7 +88,6 @@ let firstPage = null; // asked for while the words and the session are on their 
 let hasStream = false;
 let isRendering = false;
 let rendering = null; // frame
-let rereading = null; // timer
 
 const stream = new SharedStream();
 const announcer = document.querySelector("#announcer");
@@ -126,10 +125,15 @@ const figures = Figures({ dispatch, state: () => state });
 const rowTasks = RowTasks({ dispatch, note: (action) => (state = reduce(state, action)), state: () => state });
 const log = LogSource({ dispatch, state: () => state });
 views.push(log);
+const openedTask = TaskReading({
+  dispatch,
+  state: () => state,
+  tell: (task) => (announcer.textContent = t("announce.opened", { name: task.name ?? "", status: t(`status.${task.status}`) })),
+});
 const control = Control({
   dispatch,
   state: () => state,
-  readTask: (taskId) => state.opened === taskId && readOpened(taskId),
+  readTask: (taskId) => state.opened === taskId && openedTask.read(),
   readQueues: pages.readQueues,
   focusPanel: () => (state.opened === null ? taskList.focusRow(taskList.currentId()) : taskDetail.focus()),
   focusPage,
@@ -209,8 +213,7 @@ function end() {
   figures.forget();
   listAbort?.abort();
   listRequest += 1;
-  clearTimeout(rereading);
-  rereading = null;
+  openedTask.forget();
 }
 
 /** Nothing that the viewer was shown stays in the document, hidden parts included. */
@@ -427,7 +430,7 @@ function takeFacts(facts) {
   tab.takeFacts(facts);
   take({ type: "factsArrived", facts });
   failures.refreshSoon();
-  if (facts.some((fact) => fact.task_id === state.opened)) readOpenedSoon();
+  if (facts.some((fact) => fact.task_id === state.opened)) openedTask.readSoon();
   const after = state.detail.task;
   if (before && after && before !== after.status) {
     announcer.textContent = t("announce.status", { name: after.name ?? "", status: t(`status.${after.status}`) });
@@ -443,7 +446,7 @@ function takeSummary(summary) {
 /** Something was said of a queue: the rail, the pages, and why the opened task waits. */
 function takeQueues() {
   pages.readFleet();
-  if (state.detail.task?.status === "pending") readOpenedSoon();
+  if (state.detail.task?.status === "pending") openedTask.readSoon();
 }
 
 /** The stream cannot go on from where we were: everything is read again, and it goes on from there. */
@@ -452,7 +455,7 @@ async function startAnew() {
   stream.join(viewerKey(state));
   hasStream = false;
   getSummary().then(takeSummary, () => {}); // the stream brings it too
-  if (state.opened !== null) readOpened(state.opened);
+  openedTask.read();
   pages.open();
   failures.open();
   await loadList({ mayWait: true, isGap: true });
@@ -531,32 +534,11 @@ function open(taskId) {
   dispatch({ type: "taskOpened", taskId });
   if (taskId === before) return;
   if (taskId !== null) {
-    readOpened(taskId);
+    openedTask.read();
     if (ONE_COLUMN.matches) taskDetail.focus();
   } else if (document.activeElement === document.body) {
     taskList.focusRow(before);
   }
-}
-
-async function readOpened(taskId) {
-  const isFirst = state.detail.phase === "loading";
-  try {
-    dispatch({ type: "detailArrived", detail: await getTask(taskId) });
-  } catch (error) {
-    dispatch({ type: "detailFailed", taskId, error });
-    return;
-  }
-  const { task } = state.detail;
-  if (isFirst && state.opened === taskId) {
-    announcer.textContent = t("announce.opened", { name: task.name ?? "", status: t(`status.${task.status}`) });
-  }
-}
-
-function readOpenedSoon() {
-  rereading ??= setTimeout(() => {
-    rereading = null;
-    if (state.opened !== null) readOpened(state.opened);
-  }, DETAIL_PAUSE);
 }
 
 function closeTask() {
