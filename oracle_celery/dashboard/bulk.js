@@ -51,12 +51,17 @@ export const bulkActions = {
   bulkItemsRequested(state) {
     return { ...state, isReadingItems: true };
   },
-  /** The answer's own question is told with it: one that was asked before another was chosen is dropped. */
+  /**
+   * The answer's own question is told with it: one that was asked before another was chosen is dropped. Items that come
+   * after those of the answer stay, where there are more.
+   */
   bulkItemsArrived(state, { bulkId, outcome, after, page }) {
     const isWanted = state.opened?.bulk_id === bulkId && state.outcome === outcome;
     if (!isWanted) return { ...state, isReadingItems: false };
-    const kept = state.items.filter((item) => item.number <= after);
-    return { ...state, items: [...kept, ...page.items], next: page.next, isReadingItems: false };
+    const before = state.items.filter((item) => item.number <= after);
+    const beyond = page.next === null ? [] : state.items.filter((item) => item.number > page.next);
+    const next = beyond.length > 0 ? state.next : page.next;
+    return { ...state, items: [...before, ...page.items, ...beyond], next, isReadingItems: false, error: null };
   },
 };
 

@@ -1,9 +1,10 @@
 /**
  * Reads what the pages beside the task list show, when their address is opened, when the stream says that it changed,
- * and, for numbers that no event tells (a queue's depth, a worker's beat), every few seconds while somebody looks.
+ * and, for numbers that no event tells (a queue's depth, a worker's beat), every few seconds while somebody looks. What
+ * is not read again by itself is asked for again after a failure that passes.
  */
 
-import { getAudit, getBulk, getBulkItems, getBulks, getQueues, getSchedule, getWorkers } from "./api.js";
+import { getAudit, getBulk, getBulkItems, getBulks, getQueues, getSchedule, getWorkers, isPassing } from "./api.js";
 import { auditFilter } from "./audit.js";
 import { seesEverything } from "./session.js";
 
@@ -12,12 +13,16 @@ const SCHEDULE_INTERVAL = 5_000; // ms, while somebody looks at it
 const GLANCE_INTERVAL = 15_000; // ms, for the rail
 const ITEMS_PAUSE = 1_000; // ms between two readings of a running bulk's items
 const ITEMS_PAGE = 100; // items
+const ITEMS_AT_ONCE = 1_000; // items that the server tells at most
+const RETRY = 3_000; // ms
 const AUDIT_PAGE = 50; // entries
 
 /** @param {{dispatch: Function, state: () => object}} page */
 export function Pages({ dispatch, state }) {
   let lookedAt = 0;
-  let itemsTimer = null;
+  let isRefreshing = false;
+  let areItemsOld = false;
+  let retrying = null; // timer
   let auditRequest = 0;
   let scheduleReadAt = 0;
 
@@ -26,6 +31,7 @@ export function Pages({ dispatch, state }) {
   /** The address has changed. */
   function open() {
     const { page, id } = state().route;
+    clearTimeout(retrying);
     if (page !== "bulk" || id !== state().bulk.opened?.bulk_id) dispatch({ type: "bulkClosed" });
     if (page === "queues" || page === "workers") readFleet();
     if (page === "bulk" && id === null) readBulks();
@@ -70,41 +76,63 @@ export function Pages({ dispatch, state }) {
   }
 
   async function readBulks() {
-    await read(getBulks, ({ bulks }) => dispatch({ type: "bulksArrived", bulks }), "bulkFailed");
+    await read(getBulks, ({ bulks }) => dispatch({ type: "bulksArrived", bulks }), "bulkFailed", readBulks);
   }
 
   async function openBulk(bulkId) {
-    await read(() => getBulk(bulkId), (bulk) => state().route.id === bulkId && dispatch({ type: "bulkOpened", bulk }), "bulkFailed");
-    await readItems(0);
+    const take = (bulk) => state().route.id === bulkId && dispatch({ type: "bulkOpened", bulk });
+    await read(() => getBulk(bulkId), take, "bulkFailed", () => openBulk(bulkId));
+    await refreshItems();
   }
 
   /** One event of the stream: how far a bulk is. Its items follow, not faster than a person reads. */
   function takeBulk(bulk) {
     dispatch({ type: "bulkArrived", bulk });
-    if (state().route.id !== bulk.bulk_id || itemsTimer !== null) return;
-    itemsTimer = setTimeout(() => {
-      itemsTimer = null;
-      refreshItems();
-    }, ITEMS_PAUSE);
+    if (state().route.id === bulk.bulk_id) refreshSoon();
   }
 
-  /** The page of items that is shown first is read anew; further ones that were loaded stay as they were told. */
+  /** One reading after another: the last one begins after the last event. */
+  async function refreshSoon() {
+    areItemsOld = true;
+    if (isRefreshing) return;
+    isRefreshing = true;
+    while (areItemsOld) {
+      await new Promise((resolve) => setTimeout(resolve, ITEMS_PAUSE));
+      areItemsOld = false;
+      await refreshItems();
+    }
+    isRefreshing = false;
+  }
+
+  /** As many as are shown are read anew: any of them may have been done meanwhile. */
   async function refreshItems() {
-    const { items, next } = state().bulk;
-    if (items.length <= ITEMS_PAGE) await readItems(0);
-    else if (next === null) await readItems(items.at(-1).number);
+    const { opened, outcome, items } = state().bulk;
+    const isSame = () => state().bulk.opened?.bulk_id === opened?.bulk_id && state().bulk.outcome === outcome;
+    const last = items.at(-1)?.number ?? 0;
+    let after = 0;
+    do {
+      const left = items.filter(({ number }) => number > after).length;
+      after = await readItems(after, Math.min(ITEMS_AT_ONCE, Math.max(ITEMS_PAGE, left)));
+    } while (after !== null && after < last && isSame());
   }
 
-  async function readItems(after) {
+  /** @returns {Promise<number | null>} after which item there are more */
+  async function readItems(after, limit = ITEMS_PAGE) {
     const { opened, outcome } = state().bulk;
-    if (opened === null) return;
+    if (opened === null) return null;
     const bulkId = opened.bulk_id;
+    let next = null;
     dispatch({ type: "bulkItemsRequested" });
     await read(
-      () => getBulkItems(bulkId, { after, outcome, limit: ITEMS_PAGE }),
-      (page) => dispatch({ type: "bulkItemsArrived", bulkId, outcome, after, page }),
+      () => getBulkItems(bulkId, { after, outcome, limit }),
+      (page) => {
+        next = page.next;
+        dispatch({ type: "bulkItemsArrived", bulkId, outcome, after, page });
+      },
       "bulkFailed",
+      () => openBulk(bulkId),
     );
+    return next;
   }
 
   function chooseOutcome(outcome) {
@@ -122,17 +150,23 @@ export function Pages({ dispatch, state }) {
       () => getAudit({ ...auditFilter(route.parameters), before, limit: AUDIT_PAGE }),
       (page) => request === auditRequest && dispatch({ type: "auditArrived", page, isFirst: !isOlder }),
       "auditFailed",
+      () => request === auditRequest && readAudit({ isOlder }),
     );
   }
 
-  /** What comes when its reader is gone is for nobody. */
-  async function read(ask, take, failed) {
+  /** What comes when its reader is gone is for nobody. `again`: what to do where a failure may pass, until the address changes. */
+  async function read(ask, take, failed, again = null) {
+    const { route } = state();
     const { viewer } = state().session;
     let found;
     try {
       found = await ask();
     } catch (error) {
-      if (state().session.viewer === viewer) dispatch({ type: failed, error });
+      if (state().session.viewer !== viewer) return;
+      dispatch({ type: failed, error });
+      if (again === null || !isPassing(error) || state().route !== route) return;
+      clearTimeout(retrying);
+      retrying = setTimeout(() => state().session.viewer === viewer && again(), RETRY);
       return;
     }
     if (state().session.viewer === viewer) take(found);
