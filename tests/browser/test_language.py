@@ -6,12 +6,15 @@ from __future__ import annotations
 
 import json
 import re
+import typing
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 from playwright.sync_api import Page, expect
 
+from oracle_celery.waiting import Reason
 from tests.browser.narrator import Narrator
 from tests.local_processes import LocalSidecar
 
@@ -74,6 +77,26 @@ def test_every_plural_has_the_languages_own_categories(modules: Page, language: 
     for key, value in _words(language).items():
         if isinstance(value, dict):
             assert set(value) == categories, key
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_reason_of_a_wait_is_told_in_the_language(modules: Page, language: str) -> None:
+    """A code that the page did not know would be told in the server's English."""
+    samples = {str: "X", str | None: "X", int: 1, float: 1.0, bool: True, list[str]: ["X"]}
+    reasons = [
+        kind(**{field: samples[hint] for field, hint in typing.get_type_hints(kind).items()} | {"message": "English"})
+        for kind in typing.get_args(Reason)
+    ]
+    script = """async ([language, reasons]) => {
+      const { loadLanguage } = await import("/locale.js");
+      const { sentenceOf } = await import("/views/waiting-reasons.js");
+      await loadLanguage(language);
+      return reasons.map((reason) => [reason.code, sentenceOf(reason)]);
+    }"""
+    told = modules.evaluate(script, [language, [msgspec.to_builtins(reason) for reason in reasons]])
+    assert len(told) == len(reasons)
+    for code, sentence in told:
+        assert not re.search(r"English|waiting\.|[{}]|^$", sentence), (code, sentence)
 
 
 def test_every_key_that_is_used_exists_and_every_other_is_not_there() -> None:

@@ -10,7 +10,7 @@ import { KeyedList, copyOf } from "./keyed-list.js";
 
 /** What holds for long stands out, each by its shape; everything else is a note. */
 const SHAPES = Object.freeze({
-  called_off: "status-cancelled",
+  cancelled: "status-cancelled",
   expired: "status-cancelled",
   queue_paused: "icon-pause",
   no_consumer: "icon-warning",
@@ -18,7 +18,7 @@ const SHAPES = Object.freeze({
 });
 
 const SENTENCES = Object.freeze({
-  called_off: ({ by, reason }) => [t("waiting.called_off", { by }), because(reason)],
+  cancelled: ({ by, reason }) => [t("waiting.cancelled", { by }), because(reason)],
   expired: ({ expires }) => [t("waiting.expired", { at: formatTime(expires) })],
   retry_scheduled: (reason) => [t("waiting.retry_scheduled", due(reason)), heldBy(reason)],
   eta: (reason) => [t("waiting.eta", due(reason)), heldBy(reason)],
@@ -44,6 +44,12 @@ const SENTENCES = Object.freeze({
   held: ({ worker }) => [t("waiting.held", { worker })],
   unknown: ({ seconds }) => [t("waiting.unknown", { duration: formatElapsed(seconds) })],
 });
+
+/** @param {{code: string, message: string}} reason with its facts */
+export function sentenceOf(reason) {
+  const sentences = SENTENCES[reason.code]?.(reason) ?? [reason.message];
+  return sentences.filter(Boolean).join(" ");
+}
 
 /** @param {HTMLElement} element */
 export function WaitingReasons(element) {
@@ -75,8 +81,7 @@ function Reason() {
     const shape = SHAPES[reason.code];
     element.classList.toggle("is-cause", shape !== undefined);
     element.querySelector("use").setAttribute("href", `#${shape ?? "icon-sort"}`);
-    const sentences = SENTENCES[reason.code]?.(reason) ?? [reason.message];
-    element.querySelector("span").textContent = sentences.filter(Boolean).join(" ");
+    element.querySelector("span").textContent = sentenceOf(reason);
   }
 
   return { element, update };
