@@ -170,6 +170,45 @@ def test_what_workers_have_taken_over(modules: Page) -> None:
     ]
 
 
+def test_the_notice_follows_all_queues_that_were_meant(modules: Page) -> None:
+    """Of a group or all: it goes on from the answer, and is done when each worker is, with each of them."""
+    script = """
+    const { loadLanguage } = await import("/locale.js");
+    const { queueNotice } = await import("/views/queue-notice.js");
+    await loadLanguage("en");
+    const pause = { by: "anna" };
+    const queue = (name, paused, workers) => ({ name, paused, workers: Object.entries(workers)
+      .map(([node, is_consuming]) => ({ node, state: "alive", is_consuming })) });
+    const told = (key, action, names, queues, everythingPaused = null) => queueNotice({
+      commands: new Map([[`queue ${key}`, {
+        action, phase: "taken", answer: { queues: names, workers: [{ node: "answer", state: "waiting" }] },
+      }]]),
+      fleet: { queues, everythingPaused },
+    });
+    const all = (action, everything, ...queues) => told("*", action, [], queues, everything);
+    const group = (action, ...queues) => told("mail, news", action, ["mail", "news"], queues);
+    return [
+      all("pause", null, queue("mail", null, { a: true })),
+      all("pause", pause, queue("mail", pause, { a: false, b: false }), queue("news", pause, { a: true })),
+      all("pause", pause, queue("mail", pause, { a: false, b: false }), queue("news", pause, { a: false })),
+      all("resume", null, queue("mail", null, { a: true }), queue("news", pause, { b: false })),
+      group("pause", queue("mail", pause, { a: false }), queue("news", null, { a: true })),
+      group("pause", queue("mail", pause, { a: false }), queue("news", pause, { b: true }),
+        queue("x", null, { c: true })),
+      group("resume", queue("mail", null, { a: true }), queue("news", null, { b: true })),
+    ].map((notice) => /^(\\w+).*?(\\d+ of \\d+)/.exec(notice).slice(1).join(" "));
+    """
+    assert evaluate(modules, script) == [
+        "Pause 0 of 1",
+        "Pause 1 of 2",
+        "Paused 2 of 2",
+        "Resumed 1 of 1",
+        "Pause 0 of 1",
+        "Pause 1 of 2",
+        "Resumed 2 of 2",
+    ]
+
+
 def test_what_is_notable_about_workers(modules: Page) -> None:
     """What most of them run and who does not, who has been gone for long, and how many slots are taken."""
     script = """
