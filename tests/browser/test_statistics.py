@@ -172,5 +172,17 @@ def test_the_tab_counts_failures_while_nobody_looks(modules: Page) -> None:
     ]
 
 
+def test_a_tab_that_was_opened_in_the_background_counts_from_the_start(fresh_modules: Page) -> None:
+    """Nobody has looked at it yet."""
+    script = """
+    Object.defineProperty(document, "hidden", { configurable: true, get: () => true });
+    document.head.append(Object.assign(document.createElement("link"), { rel: "icon", href: "data:," }));
+    const { Tab } = await import("/views/tab.js");
+    Tab().takeFacts([{ task_id: "a", new_status: "failed" }]);
+    return document.title;
+    """
+    assert evaluate(fresh_modules, script) == "(1) Oracle"
+
+
 def evaluate(page: Page, script: str) -> Any:
     return page.evaluate(f"async () => {{ {PRELUDE} {script} }}")

@@ -10,7 +10,7 @@ const FAILING = "#b93109";
 export function Tab() {
   const icon = document.querySelector('link[rel="icon"]');
   const address = icon.getAttribute("href");
-  let attention = NOTHING_FAILED;
+  let attention = whileLooking(NOTHING_FAILED, !document.hidden);
   let environment = "";
   let isFailing = false;
 
