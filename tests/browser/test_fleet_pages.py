@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -59,6 +60,7 @@ def test_workers(crew: Crew, sidecar: LocalSidecar, open_page: Callable[..., Pag
     page.evaluate("location.hash = '#/workers'")
     rows.filter(has_text="celery@d").get_by_role("button", name="8 tasks count as failed").click()
     expect(page.locator(".task-row")).to_have_count(0)
+    assert parse_qs(urlsplit(page.url).query)["q"] == ["worker:celery@d status:failed reason:worker_lost"]
 
     owner = open_page(f"{sidecar.url}/#/workers", user="anna", role=None)
     expect(owner.locator("#workers-page .page__summary").first).to_have_text("3 alive")

@@ -1,6 +1,6 @@
 /**
  * Every kind of task: how many, how many failed, how long they run and wait, on one scale for all.
- * Asks with `arrangeTypes` {sort, name}, and with `addTerm` for the tasks of a type.
+ * Asks with `arrangeTypes` {sort, name}, and with `showTasks` {name}: all tasks of a type, as many as its row counts.
  */
 
 import { UNKNOWN, formatCount, formatDuration, formatPercent, formatRate, formatSeconds } from "../format.js";
@@ -107,8 +107,7 @@ function TypeRow() {
 
   picture.setAttribute("viewBox", `0 0 ${WIDTH} ${HEIGHT}`);
   link.addEventListener("click", () => {
-    const detail = { field: "name", value: type.name ?? "", excludes: false, replaces: true };
-    element.dispatchEvent(new CustomEvent("addTerm", { bubbles: true, detail }));
+    element.dispatchEvent(new CustomEvent("showTasks", { bubbles: true, detail: { name: type.name ?? "" } }));
   });
 
   function update(shown, scale) {

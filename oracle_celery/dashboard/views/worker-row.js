@@ -120,7 +120,7 @@ function showLongest(cell, worker, now, runtimes) {
   fate.classList.toggle("is-overdue", isFateful);
   button.hidden = !(lost > 0);
   button.textContent = lost > 0 ? t("worker.fate.lost", { count: lost, formatted: formatCount(lost) }) : "";
-  button.dataset.show = JSON.stringify({ worker: node, status: "failed" });
+  button.dataset.show = JSON.stringify({ worker: node, status: "failed", reason: "worker_lost" });
 }
 
 function elapsedText(task, now) {
