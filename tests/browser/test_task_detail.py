@@ -11,6 +11,7 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.narrator import Narrator
 from tests.local_processes import LocalSidecar
+from tests.polling import eventually
 
 
 def test_the_state_history_tells_every_step_and_how_long_it_took(page: Page, narrator: Narrator) -> None:
@@ -156,8 +157,10 @@ def test_a_value_in_the_task_view_is_a_filter(page: Page, narrator: Narrator) ->
     expect(page.locator(".task-detail__id code")).to_have_text("u-1")
 
 
-def test_an_id_is_copied_whole(sidecar: LocalSidecar, narrator: Narrator, open_page: Callable[..., Page]) -> None:
-    """The row shows the first block of a UUID and copies all of it."""
+def test_ids_and_names_are_copied_whole(
+    sidecar: LocalSidecar, narrator: Narrator, open_page: Callable[..., Page]
+) -> None:
+    """The row shows the first block of a UUID and copies all of it; the task view has the name, too."""
     task_id = "7c1e4f92-0b1d-4c55-9a0e-3f6d2b71b0a4"
     narrator.sent(task_id)
     page = open_page(sidecar.url, permissions=["clipboard-read", "clipboard-write"])
@@ -168,6 +171,10 @@ def test_an_id_is_copied_whole(sidecar: LocalSidecar, narrator: Narrator, open_p
     expect(page.locator("#announcer")).to_have_text("Copied")
     assert page.evaluate("navigator.clipboard.readText()") == task_id
     expect(page.locator(".task-detail")).to_be_hidden()
+    open_task(page, task_id)
+    page.get_by_role("button", name="Copy the task name").click()
+    copied = "navigator.clipboard.readText()"
+    eventually(lambda: page.evaluate(copied) == "shop.orders.charge_card", "the name is copied")
 
 
 def open_task(page: Page, task_id: str) -> None:

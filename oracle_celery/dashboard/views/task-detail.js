@@ -27,6 +27,7 @@ import { WaitingReasons } from "./waiting-reasons.js";
 /** @param {HTMLElement} element */
 export function TaskDetail(element) {
   const title = element.querySelector("h2");
+  const copyName = element.querySelector(".task-detail__name [data-copy]");
   const id = element.querySelector(".task-detail__id");
   const problem = element.querySelector(".task-detail__problem");
   const content = [...element.querySelectorAll(".task-detail__top, .task-detail__content")];
@@ -68,7 +69,10 @@ export function TaskDetail(element) {
     id.querySelector("[data-copy]").dataset.copy = opened;
     updateProblem(detail);
     title.hidden = detail.task === null && detail.phase === "loading";
-    showName(title, detail.task?.name ?? null);
+    const name = detail.task?.name ?? null;
+    showName(title, name);
+    copyName.hidden = name === null;
+    copyName.dataset.copy = name ?? "";
     for (const part of content) part.hidden = detail.task === null;
     if (detail.task !== null) updateContent(state, now);
   }
