@@ -1,10 +1,10 @@
 /**
- * Numbers, durations and times as a reader of the chosen language writes them. Pure but for the language.
+ * Numbers, durations and times as a reader of the chosen language writes them where they live. Pure but for the locale.
  *
  * What is not known is "–", never 0. Durations keep three significant figures up to a minute: the eye compares them.
  */
 
-import { currentLanguage, t } from "./locale.js";
+import { currentLocale, t } from "./locale.js";
 
 export const UNKNOWN = "–";
 
@@ -154,10 +154,10 @@ function part(time, options) {
 const formatters = new Map();
 
 function formatter(kind, options) {
-  const key = `${kind} ${currentLanguage()} ${JSON.stringify(options)}`;
+  const key = `${kind} ${currentLocale()} ${JSON.stringify(options)}`;
   if (!formatters.has(key)) {
     const make = kind === "number" ? Intl.NumberFormat : Intl.DateTimeFormat;
-    formatters.set(key, new make(currentLanguage(), options));
+    formatters.set(key, new make(currentLocale(), options));
   }
   return formatters.get(key);
 }

@@ -10,6 +10,7 @@ import { getLocale } from "./api.js";
 export const LANGUAGES = Object.freeze(["en", "ru"]);
 
 let language = "en";
+let locale = preferredLocale(language);
 let words = {};
 let plurals = new Intl.PluralRules(language);
 
@@ -17,6 +18,7 @@ let plurals = new Intl.PluralRules(language);
 export async function loadLanguage(wanted) {
   words = await getLocale(wanted);
   language = wanted;
+  locale = preferredLocale(wanted);
   plurals = new Intl.PluralRules(wanted);
 }
 
@@ -28,6 +30,24 @@ export function preferredLanguage(chosen, browserLanguages) {
 
 export function currentLanguage() {
   return language;
+}
+
+/** Whose numbers and dates the reader is used to: the browser's own kind of the page's language, such as "en-GB". */
+export function currentLocale() {
+  return locale;
+}
+
+function preferredLocale(wanted) {
+  return navigator.languages.find((tag) => tag.split("-")[0].toLowerCase() === wanted && isLocale(tag)) ?? wanted;
+}
+
+/** Browsers have told tags that Intl does not take, such as "en-US@posix". */
+function isLocale(tag) {
+  try {
+    return Intl.getCanonicalLocales(tag).length === 1;
+  } catch {
+    return false;
+  }
 }
 
 /** @param {string} key @param {Record<string, string | number>} values @param {string} fallback where there is no such key */

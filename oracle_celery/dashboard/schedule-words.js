@@ -4,7 +4,7 @@
  */
 
 import { formatCount, formatDuration, formatFullTime } from "./format.js";
-import { currentLanguage, t } from "./locale.js";
+import { currentLocale, t } from "./locale.js";
 
 const NUMBER = /^\d+$/;
 const EVERY = /^\*\/(\d+)$/;
@@ -89,6 +89,6 @@ function weekdays(text) {
     }
   }
   if (String(numbers.toSorted()) === "1,2,3,4,5") return t("schedule.workdays");
-  const words = new Intl.DateTimeFormat(currentLanguage(), { weekday: "short", timeZone: "UTC" });
+  const words = new Intl.DateTimeFormat(currentLocale(), { weekday: "short", timeZone: "UTC" });
   return numbers.map((day) => words.format(SUNDAY + day * DAY)).join(", ");
 }

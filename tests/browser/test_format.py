@@ -66,10 +66,29 @@ def test_a_running_task_is_counted_in_whole_seconds(modules: Page) -> None:
 
 
 def test_times_are_the_readers_own(modules: Page) -> None:
-    """The reader's time zone, milliseconds where lines lie close; the day where it is not today."""
+    """The reader's time zone, milliseconds where lines lie close; the day where it is not today, as they write it."""
     assert _show(modules, "en", "formatExactTime", "2026-03-01T23:04:12.031456Z") == "00:04:12.031"
-    assert _show(modules, "en", "formatTime", "2001-03-01T23:04:12.031456Z") == "Mar 2, 2001"
+    assert _show(modules, "en", "formatTime", "2001-03-01T23:04:12.031456Z") == "2 Mar 2001"
     assert _show(modules, "en", "formatTime", None) == "–"
+
+
+@pytest.mark.parametrize(
+    ("languages", "language", "shown"),
+    [
+        (["en-US", "en"], "en", "Mar 2, 2001"),
+        (["de-DE", "en-GB", "en-US"], "en", "2 Mar 2001"),
+        (["de-DE"], "en", "Mar 2, 2001"),
+        (["en-US@posix", "en-AU"], "en", "2 Mar 2001"),
+        (["en-GB"], "ru", "2 мар. 2001 г."),
+    ],
+)
+def test_a_date_is_written_as_where_the_reader_lives(
+    fresh_modules: Page, languages: list[str], language: str, shown: str
+) -> None:
+    """The first of the browser's own kinds of the page's language; without one, the language as it is."""
+    script = "tags => Object.defineProperty(navigator, 'languages', { configurable: true, get: () => tags })"
+    fresh_modules.evaluate(script, languages)
+    assert _show(fresh_modules, language, "formatTime", "2001-03-01T23:04:12Z") == shown
 
 
 def _show(page: Page, language: str, name: str, argument: Any) -> str:

@@ -5,7 +5,7 @@
 
 import { formatExact } from "../exact-json.js";
 import { formatCount, formatElapsed, formatExactTime, formatFullTime, formatTime, UNKNOWN } from "../format.js";
-import { currentLanguage, t } from "../locale.js";
+import { currentLocale, t } from "../locale.js";
 import { hashOf } from "../route.js";
 import { beatOf, countMissed, missedNow, timeline } from "../schedule.js";
 import { scheduleWords } from "../schedule-words.js";
@@ -180,6 +180,6 @@ function clock(iso, now) {
   if (seconds < DAY && new Date(iso).toDateString() === new Date(now).toDateString()) return time;
   const isTomorrow = new Date(now + DAY * 1000).toDateString() === new Date(iso).toDateString();
   if (isTomorrow) return t("schedule.tomorrow", { at: time.slice(0, 5) });
-  const day = new Intl.DateTimeFormat(currentLanguage(), { day: "numeric", month: "short" }).format(new Date(iso));
+  const day = new Intl.DateTimeFormat(currentLocale(), { day: "numeric", month: "short" }).format(new Date(iso));
   return `${day}, ${time.slice(0, 5)}`;
 }
