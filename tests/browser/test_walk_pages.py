@@ -13,7 +13,7 @@ import re
 
 from playwright.sync_api import Locator, expect
 
-from tests.browser.walking import ENVIRONMENT, NOBODYS, WORKER_MS, Stage, lines_of
+from tests.browser.walking import ENVIRONMENT, NOBODYS, SIGNALS, WORKER_MS, Stage, lines_of
 from tests.polling import eventually
 from tests.tokens import bearer
 
@@ -59,6 +59,7 @@ def test_workers_are_told_the_lost_ones_too(stage: Stage) -> None:
     expect(alive.locator(".worker-detail li a")).to_have_attribute("href", f"#/tasks/{running}")
     expect(alive.locator('[data-fact="versions"]')).to_contain_text("Celery 5")
     expect(alive.locator('[data-fact="pool"]')).to_contain_text("prefork")
+    expect(alive.locator("td").nth(7)).to_have_text(stage.duration)  # since its last beat
     gone = workers.locator(".worker-row").filter(has_text=doomed.node)
     expect(gone.locator(".worker-row__state")).to_contain_text(stage.word("worker_state.lost"), timeout=WORKER_MS)
     gone.get_by_role("button", name=stage.word("worker.fate.lost", 1)).click()
@@ -76,7 +77,10 @@ def test_task_types_are_compared(stage: Stage, lot: dict[str, str]) -> None:
     types = stage.visit("types")
     slow = types.locator("tbody tr").filter(has_text="signals.sleep")
     expect(slow.locator("td").nth(1)).to_have_text(re.compile(r"^[1-9]"), timeout=WORKER_MS)
-    expect(slow.locator("td").nth(5)).to_have_text(stage.duration, timeout=WORKER_MS)
+    for number in (5, 6):
+        expect(slow.locator("td").nth(number)).to_have_text(stage.duration, timeout=WORKER_MS)
+    expect(slow.locator("td").nth(7)).to_have_text(re.compile(r"^\d.* \u2013 \d"))  # the median, and most
+    expect(slow.locator(".spark__line")).to_have_attribute("d", re.compile("^M"))
     failing = types.locator("tbody tr").filter(has_text=re.compile(r"^signals\.fail(?!_)"))
     expect(failing.locator(".type-row__failure span")).to_have_text(re.compile("^100"), timeout=WORKER_MS)
     types.locator("input").fill("retry_once")
@@ -121,7 +125,8 @@ def test_beats_schedule_is_told(stage: Stage) -> None:
         stage.word("schedule.every", duration=duration), timeout=WORKER_MS
     )
     expect(schedule.locator(".schedule__beat strong")).to_have_text(stage.word("schedule.beat.alive"))
-    expect(schedule.locator("tbody tr").filter(has_text="rarely")).to_be_visible()
+    rarely = schedule.locator("tbody tr").filter(has_text="rarely")
+    expect(rarely.locator(".schedule-row__next")).to_have_text(re.compile(r"\d\d:\d\d"), timeout=WORKER_MS)
     expect(often.locator(".schedule-row__last a[href]")).to_be_visible(timeout=WORKER_MS)
     assert beat.terminate() == 0
     expect(schedule.locator(".schedule__beat strong")).to_contain_text(
@@ -135,10 +140,17 @@ def test_beats_schedule_is_told(stage: Stage) -> None:
 
 
 def test_the_audit_has_what_was_done(stage: Stage) -> None:
-    """Who did what to which task and why; filtered in the address; an entry leads to its task."""
+    """Who did what to which task and why; filtered in the address; an entry leads to its task. Before that, the task
+    waits in a queue that nobody consumes, and another queue's consumers are told."""
     task_id = stage.send("succeed", user="audit", queue=NOBODYS)
     stage.wait_for(task_id, "pending")
     stage.home()
+    queues = stage.visit("queues").locator(".queue-card")
+    oldest = queues.filter(has_text=NOBODYS).locator('[data-figure="oldest"]')
+    expect(oldest).to_have_text(re.compile(r"^\d"), timeout=WORKER_MS)
+    consumers = queues.filter(has_text=SIGNALS).locator('[data-fact="consumers"] dd')
+    served = stage.word("queue.served", workers=stage.word("queue.workers", 1), slots=stage.word("queue.slots", 2))
+    expect(consumers).to_have_text(served, timeout=WORKER_MS)
     stage.open(task_id)
     stage.button(stage.page.locator(".task-detail"), "control.cancel.ask").click()
     stage.confirm("#cancel-dialog", "for the record")
@@ -146,13 +158,17 @@ def test_the_audit_has_what_was_done(stage: Stage) -> None:
     audit = stage.visit("audit")
     entries = audit.locator("tbody tr")
     expect(entries.first).to_contain_text("for the record")
+    audit.locator('[name="actor"]').fill("nobody")
+    expect(entries).to_have_count(0)
+    audit.locator('[name="actor"]').fill("local")
+    expect(entries.first).to_contain_text("for the record")
     audit.locator('[name="action"]').select_option("cancel")
     audit.locator('[name="task_id"]').fill(task_id)
     expect(entries).to_have_count(1)
     expect(entries).to_contain_text("local")
     expect(entries).to_contain_text(stage.word("action.cancel"))
     expect(entries).to_contain_text(stage.word("outcome.cancelled"))
-    expect(stage.page).to_have_url(re.compile(re.escape(f"#/audit?action=cancel&task_id={task_id}") + "$"))
+    expect(stage.page).to_have_url(re.compile(re.escape(f"#/audit?actor=local&action=cancel&task_id={task_id}") + "$"))
     entries.locator(".audit-row__target a").click()
     expect(stage.page.locator(".task-detail__id code")).to_have_text(task_id)
 
