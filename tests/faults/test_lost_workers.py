@@ -36,7 +36,8 @@ from tests.postgresql_fixtures import PostgresServer
 
 #: Of the short form's times, and of the full one's.
 PACE = scaled(1, 10)
-SETTINGS = {"oracle_beat_interval": 1.0 * PACE, "oracle_worker_timeout": 3.0 * PACE, "broker_pool_limit": 2}
+BEAT = 1.0 * PACE
+SETTINGS = {"oracle_beat_interval": BEAT, "oracle_worker_timeout": 3.0 * PACE, "broker_pool_limit": 2}
 #: Seconds from a kill until everybody is told. A ping alone takes three of them, whatever the pace.
 LOST_WITHIN = 45.0
 ROUNDS, KILLED = 4, 25
@@ -158,7 +159,8 @@ def test_only_the_dead_are_lost(fleet: Fleet, private_postgres: PostgresServer, 
     clock = SteppedClock(tmp_path)
     stopped = fleet.start(_scaled(["prefork", "solo"], ["prefork", "prefork", "threads", "solo"]))
     stepped = fleet.start(_scaled(["threads"], ["threads", "prefork"]), clock.environment)
-    disturbances = [Disturbance(functools.partial(_stop_for_a_while, worker)) for worker in stopped.values()]
+    stops = [functools.partial(_stop_for_a_while, worker) for worker in stopped.values()]
+    disturbances = [Disturbance(stop, rest=BEAT) for stop in stops]  # two without a beat between are a longer one
     disturbances.append(steps := Disturbance(clock.step))
     disturbances.append(restarts := Disturbance(functools.partial(_restart, private_postgres), pause=scaled(2, 240)))
     until = time.monotonic() + MINUTES * 60
@@ -187,9 +189,9 @@ def test_only_the_dead_are_lost(fleet: Fleet, private_postgres: PostgresServer, 
     delays = fleet.kill(stopped)
     assert {fleet.states()[worker.node] for worker in stepped.values()} == {"alive"}
     assert {fleet.station.detail(task_id)["task"]["status"] for task_id in stepped} == {"in_progress"}
-    stops = sum(disturbance.count for disturbance in disturbances[: len(stopped)])
+    times = sum(disturbance.count for disturbance in disturbances[: len(stopped)])
     print(
-        f"{MINUTES:g} minutes, {len(workers)} workers: {stops} stops of {STOPPED:g} s, {steps.count} steps of a clock,"
+        f"{MINUTES:g} minutes, {len(workers)} workers: {times} stops of {STOPPED:g} s, {steps.count} steps of a clock,"
         f" {restarts.count} restarts of PostgreSQL: no alarm; {len(delays)} killed: lost {max(delays):.0f} s later"
     )
 
@@ -217,9 +219,11 @@ def _scaled(short: list[str], full: list[str]) -> list[str]:
 class Disturbance(threading.Thread):
     """Does something again and again, and at least once or (a clock) once for each of its states."""
 
-    def __init__(self, act: Callable[[], None], *, pause: float = SPREAD) -> None:
+    def __init__(self, act: Callable[[], None], *, rest: float = 0.0, pause: float = SPREAD) -> None:
+        """`rest` and up to `pause` seconds lie before each."""
         super().__init__(daemon=True)
         self._act = act
+        self._rest = rest
         self._pause = pause
         self._error: BaseException | None = None
         self._until = 0.0
@@ -233,7 +237,7 @@ class Disturbance(threading.Thread):
         try:
             while self.count == 0 or time.monotonic() < self._until:
                 left = max(self._until - time.monotonic(), SPREAD)
-                time.sleep(random.uniform(0, min(self._pause, left)))  # any moment between two beats
+                time.sleep(self._rest + random.uniform(0, min(self._pause, left)))  # any moment between two beats
                 self._act()
                 self.count += 1
         except BaseException as error:
