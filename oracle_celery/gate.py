@@ -40,7 +40,8 @@ logger = logging.getLogger(__name__)
 #: A run of this many seconds has its message kept before it ends: a worker that is killed keeps nothing any more.
 LONG_RUN_SECONDS = 1.0
 
-#: Attribute of a kombu message: the queue it was really taken from.
+#: The queue that a message was really taken from: attribute of kombu's message, or beside the consumer's tag in AMQP's
+#: own `delivery_info`, which is all that kombu's message takes over from it.
 QUEUE = "oracle_queue"
 #: Attribute of a worker's request: monotonic seconds. Celery's own `time_start` is the time of day, which somebody may
 #: set meanwhile.
@@ -325,7 +326,8 @@ def _ignore(*_: object) -> None:
 
 
 def tag_messages(task_consumer: Any) -> None:
-    """From now on each message knows the queue it was taken from: some transports do not tell."""
+    """From now on each message knows the queue it was taken from. Transports do not tell: an exchange and a routing key
+    may lead to several queues, and by a pattern."""
     basic_consume = task_consumer._basic_consume  # noqa: SLF001
 
     def consume_and_tag(queue: Any, *args: Any, **options: Any) -> Any:
@@ -339,7 +341,11 @@ def tag_messages(task_consumer: Any) -> None:
 def _tagging(consume: Callable[..., Any], queue: str) -> Callable[..., Any]:
     def consume_tagging(tag: Any, callback: Callable[[Any], Any], **options: Any) -> Any:
         def on_message(message: Any) -> Any:
-            message.oracle_queue = queue
+            delivery = message.delivery_info
+            if isinstance(delivery, dict) and "consumer_tag" in delivery:
+                delivery[QUEUE] = queue
+            else:
+                message.oracle_queue = queue
             return callback(message)
 
         return consume(tag, on_message, **options)
@@ -348,9 +354,9 @@ def _tagging(consume: Callable[..., Any], queue: str) -> Callable[..., Any]:
 
 
 def _queue_of_message(app: Any, message: Any) -> str | None:
-    queue: str | None = getattr(message, QUEUE, None)
+    delivery = message.delivery_info or {}
+    queue: str | None = getattr(message, QUEUE, None) or delivery.get(QUEUE)
     if queue is None:
-        delivery = message.delivery_info or {}
         queue = messages.queue_name(app, delivery.get("exchange"), delivery.get("routing_key"))
     return queue
 

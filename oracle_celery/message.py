@@ -42,10 +42,34 @@ def queue_name(app: Any, exchange: Any, routing_key: Any) -> str | None:
     if was_delayed(exchange) and type(routing_key) is str:
         return identifier(DELAYED_PREFIX.sub("", routing_key))
     exchange = getattr(exchange, "name", exchange)
-    for name, queue in app.amqp.queues.items():
+    queues = app.amqp.queues.items()
+    for name, queue in queues:
         if queue.routing_key == routing_key and (queue.exchange is None or queue.exchange.name == exchange):
             return identifier(name)
+    for name, queue in queues:
+        if any(_leads(binding, exchange, routing_key) for binding in (queue, *(queue.bindings or ()))):
+            return identifier(name)
     return identifier(routing_key)
+
+
+def _leads(binding: Any, exchange: Any, routing_key: Any) -> bool:
+    """Whether a queue, or one more binding of it, gets what is sent so."""
+    if binding.exchange is None or binding.exchange.name != exchange:
+        return False
+    if binding.routing_key == routing_key:
+        return True
+    if binding.exchange.type != "topic" or type(routing_key) is not str:
+        return False
+    return _fits(str(binding.routing_key or "").split("."), routing_key.split("."))
+
+
+def _fits(pattern: list[str], words: list[str]) -> bool:
+    """AMQP's patterns: ``*`` is one word, ``#`` any number of them."""
+    if not pattern:
+        return not words
+    if pattern[0] == "#":
+        return any(_fits(pattern[1:], words[start:]) for start in range(len(words) + 1))
+    return bool(words) and pattern[0] in ("*", words[0]) and _fits(pattern[1:], words[1:])
 
 
 def was_delayed(exchange: Any) -> bool:

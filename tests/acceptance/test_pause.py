@@ -47,6 +47,16 @@ def lines_of(desk: Desk, task_ids: list[str]) -> list[str]:
     return [line for line in desk.said() if line.removeprefix("ran ") in task_ids]
 
 
+def started_when_paused(desk: Desk, queue: str, task_ids: list[str]) -> int:
+    """Of these, after the newest confirmation."""
+    found: Any = desk.connection.execute(
+        "SELECT count(*) FROM oracle.task_transition AS t, oracle.pause_report AS r"
+        " WHERE r.queue = %s AND t.rank = 20 AND t.task_id = ANY (%s) AND t.at > r.confirmed_at",
+        [queue, task_ids],
+    ).fetchone()
+    return int(found[0])
+
+
 def test_paused_and_resumed(desk: Desk) -> None:
     """Under load: after the confirmation nothing of the queue starts, another queue goes on, a resume starts it all."""
     desk.start_worker(concurrency=2, queues=[QUEUE, OTHER])
@@ -59,12 +69,7 @@ def test_paused_and_resumed(desk: Desk) -> None:
     other = desk.send("quick", queue=OTHER)
     desk.wait_for_line(f"ran {other}")
     desk.stays(lambda: len(lines_of(desk, paused)) <= ran + 2, A_WHILE)  # what ran at that moment has ended
-    started = desk.connection.execute(
-        "SELECT count(*) FROM oracle.task_transition AS t, oracle.pause_report AS r"
-        " WHERE r.queue = %s AND t.rank = 20 AND t.task_id = ANY (%s) AND t.at > r.confirmed_at",
-        [QUEUE, paused],
-    ).fetchone()
-    assert started == (0,)
+    assert started_when_paused(desk, QUEUE, paused) == 0
     assert len(running) < len(paused)
     assert any("queue_paused" in desk.reasons(task_id) for task_id in paused)
     seq = desk.resume(QUEUE)
@@ -211,6 +216,29 @@ def test_without_an_event_loop(file_desk: Desk) -> None:
     desk.resume(QUEUE)
     desk.wait(lambda: len(desk.said()) == len(task_ids), desk.said)
     assert _most_at_once(desk, task_ids) == 2
+
+
+def test_queues_of_a_topic_exchange(rabbit_desk: Desk) -> None:
+    """What a message's key does not tell: of two queues that get it one is paused, and what the worker holds of that
+    one does not start after the confirmation."""
+    desk = rabbit_desk
+    topic = {"exchange": "shop", "exchange_type": "topic"}
+    desk.set(task_queues={"feed": {**topic, "routing_key": "feed.#"}, "audit": {**topic, "routing_key": "#"}})
+    desk.start_worker(concurrency=1)
+    desk.wait_for_report("feed", desk.pause("feed"), "paused")
+    copied = desk.send("quick", exchange="shop", routing_key="feed.import")
+    desk.wait_for_line(f"ran {copied}")
+    desk.wait_for_report("feed", desk.resume("feed"), "consuming")
+    desk.wait(lambda: desk.said() == [f"ran {copied}"] * 2, desk.said)
+    desk.wait_for_report("audit", desk.pause("audit"), "paused")
+    task_ids = [desk.send("quick", 0.5, exchange="shop", routing_key="feed.import") for _ in range(4)]
+    desk.wait(lambda: desk.row(task_ids[0])[0] == "in_progress", lambda: desk.row(task_ids[0]))
+    desk.wait_for_report("feed", desk.pause("feed"), "paused")
+    ran = len(desk.said())
+    desk.stays(lambda: len(desk.said()) <= ran + 1, 2 * A_WHILE)
+    assert started_when_paused(desk, "feed", task_ids) == 0
+    desk.resume("feed")
+    desk.wait(lambda: len(lines_of(desk, task_ids)) == len(task_ids), desk.said)
 
 
 def test_database_away_at_start(rabbit_desk: Desk) -> None:

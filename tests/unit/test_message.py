@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from celery import Celery
-from kombu import Exchange, Queue
+from kombu import Exchange, Queue, binding
 
 from oracle_celery import message
 
@@ -61,3 +61,25 @@ def test_queue_names() -> None:
     assert message.queue_name(app, "elsewhere", "pay.#") == "pay.#"
     delayed = ".".join("0" * 28) + ".tills"
     assert message.queue_name(app, message.DELAYED_EXCHANGE, delayed) == "tills"
+
+
+@pytest.mark.parametrize(
+    ("routing_key", "expected"),
+    [
+        ("orders", "orders"),
+        ("feed.import", "feed"),
+        ("feed", "feed"),
+        ("news", "feed"),
+        ("eu.till.7", "tills"),
+        ("eu.till", "eu.till"),
+        ("eu.x.till.7", "eu.x.till.7"),
+        ("", ""),
+    ],
+)
+def test_queue_names_by_patterns(routing_key: str, expected: str) -> None:
+    """The one whose key it is, else the first whose pattern or second binding lets it in."""
+    app = Celery("shop", set_as_current=False)
+    shop = Exchange("shop", type="topic")
+    feed = Queue("feed", bindings=[binding(shop, "feed.#"), binding(shop, "news")])
+    app.conf.task_queues = [feed, Queue("tills", shop, "*.till.*"), Queue("orders", shop, "orders")]
+    assert message.queue_name(app, "shop", routing_key) == expected
