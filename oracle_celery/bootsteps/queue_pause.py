@@ -5,7 +5,8 @@ longer, it has given back what it held, and what its pool was given before has s
 
 What will bite: the set of queues that this worker is to consume (``app.amqp.queues.consume_from``) stays as it is,
 paused or not: it says what to resume, also after somebody has changed it meanwhile by Celery's own commands. Only
-the consuming itself is withheld.
+the consuming itself is withheld. And RabbitMQ answers a declaration that it refuses by closing the channel, and with it
+the consuming of all other queues: whether a queue can be resumed is tried on a channel that nobody needs.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ CONFIRM_INTERVAL = 0.1
 START_SECONDS = 0.1
 #: Seconds after a reconnect in which a child may still take up what Celery has lost sight of.
 RECONNECT_SECONDS = 0.5
+#: Seconds after which a queue that the broker has refused to resume is tried again.
+REFUSAL_SECONDS = 10.0
 
 
 class QueuePauseStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ships no types
@@ -70,6 +73,8 @@ class QueuePauses:
         self.desired = oracle.desired_state
         self._gate = gate
         self._withheld: set[str] = set()
+        #: Those of them that cannot be resumed, until the monotonic second in which they are tried again.
+        self._refused: dict[str, float] = {}
         self._confirmed: dict[str, PauseReport] = {}
         self._connected_at = 0.0
         self._is_started = False
@@ -89,6 +94,8 @@ class QueuePauses:
             self._is_started = True
             self._learn()
         self._connected_at = time.monotonic()
+        self._withheld.clear()  # Celery's consumer is a new one, and is about to consume whatever it is not kept from
+        self._refused.clear()
         self._is_act_due = self._is_confirm_due = False  # what was due may have gone with the connection
         if self._gate.slots is not None:
             self._gate.slots.forget_waiting()
@@ -159,8 +166,14 @@ class QueuePauses:
                 self._is_sweep_due = False
                 self._gate.sweep()
             self._confirm()
-        except consumer.connection_errors + consumer.channel_errors as error:
+        except consumer.connection_errors as error:
             logger.debug("Oracle could not act on a queue, and tries again with the next connection: %r", error)
+        except consumer.channel_errors as error:
+            if not self._is_amqp():
+                logger.debug("Oracle could not act on a queue, and tries again: %r", error)
+                return
+            logger.error("Oracle could not act on a queue: the broker ends all consuming here, and says: %s", error)  # noqa: TRY400
+            raise ConnectionError("The broker has closed the channel of all consuming.") from error  # to begin anew
         except Exception:  # noqa: BLE001  # a guest's mistake is the guest's
             self.oracle.guest.count_failure()
 
@@ -171,14 +184,40 @@ class QueuePauses:
         resumed = []
         for queue in self._configured():
             if self.desired.is_paused(queue.name):
+                self._refused.pop(queue.name, None)
                 self._withhold(queue.name)
-            elif queue.name in self._withheld:
-                self._withheld.discard(queue.name)
+            elif queue.name in self._withheld and self._may_resume(queue):
                 task_consumer.add_queue(queue)
                 resumed.append(queue.name)
         if resumed:
             task_consumer.consume()
+            self._withheld.difference_update(resumed)
             logger.info("Oracle resumes %s.", ", ".join(resumed))
+
+    def _may_resume(self, queue: Any) -> bool:
+        """Whether the broker takes the queue as this worker declares it."""
+        now = time.monotonic()
+        if not self._is_amqp() or now < self._refused.get(queue.name, now):
+            return queue.name not in self._refused
+        try:
+            with self.consumer.connection.channel() as channel:
+                queue(channel).declare()
+        except self.consumer.channel_errors as error:
+            if queue.name not in self._refused:
+                logger.error(  # noqa: TRY400  # its traceback says nothing more
+                    "Oracle cannot resume %s. The broker does not take the queue as this worker declares it, and says: "
+                    "%s. Delete the queue, or let task_queues say what it is now; it is tried again every %g seconds.",
+                    queue.name,
+                    error,
+                    REFUSAL_SECONDS,
+                )
+            self._refused[queue.name] = now + REFUSAL_SECONDS
+            return False
+        self._refused.pop(queue.name, None)
+        return True
+
+    def _is_amqp(self) -> bool:
+        return bool(self.consumer.connection.transport.driver_type == "amqp")
 
     def _withhold(self, queue: str) -> None:
         task_consumer = self.consumer.task_consumer

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kombu import Connection
 
 from oracle_celery import embedded_broker
 from tests.acceptance.desk import Desk
@@ -239,6 +240,26 @@ def test_queues_of_a_topic_exchange(rabbit_desk: Desk) -> None:
     assert started_when_paused(desk, "feed", task_ids) == 0
     desk.resume("feed")
     desk.wait(lambda: len(lines_of(desk, task_ids)) == len(task_ids), desk.said)
+
+
+def test_a_queue_that_is_another_now(rabbit_desk: Desk) -> None:
+    """The broker refuses to resume it: the worker says why, consumes its other queues, and resumes it once it can."""
+    desk = rabbit_desk
+    worker = desk.start_worker(queues=[QUEUE, OTHER])
+    desk.wait_for_report(QUEUE, desk.pause(QUEUE), "paused")
+    with Connection(desk.station.broker) as connection:
+        channel = connection.default_channel
+        channel.queue_delete(QUEUE)
+        channel.queue_declare(QUEUE, durable=True, auto_delete=False, arguments={"x-max-length": 9})
+        desk.resume(QUEUE)
+        worker.wait_for_log(f"Oracle cannot resume {QUEUE}")
+        task_id = desk.send("quick", queue=OTHER)
+        desk.wait_for_line(f"ran {task_id}")
+        channel.queue_delete(QUEUE)
+    desk.wait_for_report(QUEUE, desk.pause(QUEUE), "paused")  # else it is tried again ten seconds later
+    desk.wait_for_report(QUEUE, desk.resume(QUEUE), "consuming")
+    task_id = desk.send("quick")
+    desk.wait_for_line(f"ran {task_id}")
 
 
 def test_database_away_at_start(rabbit_desk: Desk) -> None:
