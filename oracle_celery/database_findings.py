@@ -160,7 +160,7 @@ def _others(health: DatabaseHealth) -> Iterator[Finding]:
         yield attention(
             "database/connections-few",
             f"Only {max(0, health.connections_left)} more connections may be made.",
-            "Raise max_connections, or put pgbouncer before it: each worker needs one, a sidecar about ten.",
+            "Raise max_connections, or put pgbouncer before it: each worker needs one, a sidecar up to twenty.",
         )
     oldest = health.oldest_transaction
     if oldest is not None and oldest.seconds > OLD_TRANSACTION:

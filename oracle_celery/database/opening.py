@@ -27,6 +27,7 @@ from oracle_celery.database.untraced import untraced
 from oracle_celery.errors import ConfigurationError, DatabaseUnavailable
 
 __all__ = [
+    "LIVE_POOL_SIZE",
     "blocking_pool",
     "direct_connection",
     "is_shared",
@@ -37,7 +38,10 @@ __all__ = [
 ]
 
 CONNECT_TIMEOUT_SECONDS = 5
+#: Connections of a sidecar for whatever pages ask, and of its own for what streams live on: no crowd of slow questions
+#: keeps news from those who wait for it.
 POOL_SIZE = 8
+LIVE_POOL_SIZE = 4
 BLOCKING_POOL_SIZE = 4
 #: A reader that waits longer for a connection is told that the database is unavailable.
 POOL_TIMEOUT_SECONDS = 5.0
@@ -86,12 +90,13 @@ async def is_shared(url: str) -> bool:
     return await shares_sessions(url, _OPTIONS)
 
 
-async def open_pool(url: str) -> AsyncConnectionPool[AsyncBoundedConnection]:
-    """Returns at once, connected or not: the pool goes on trying in the background."""
+async def open_pool(url: str, size: int = POOL_SIZE) -> AsyncConnectionPool[AsyncBoundedConnection]:
+    """Returns at once, connected or not: the pool goes on trying in the background. It has `size` connections at
+    most."""
     pool = AsyncConnectionPool(
         url,
         min_size=1,
-        max_size=POOL_SIZE,
+        max_size=size,
         timeout=POOL_TIMEOUT_SECONDS,
         connection_class=AsyncBoundedConnection,
         kwargs=_OPTIONS,

@@ -22,7 +22,13 @@ from oracle_celery.database.lineage import LineageQueries
 from oracle_celery.database.logs import LogQueries
 from oracle_celery.database.marks import MarkedFetch
 from oracle_celery.database.metrics import MetricQueries
-from oracle_celery.database.opening import migrate_schema, open_pool, require_schema, require_sessions
+from oracle_celery.database.opening import (
+    LIVE_POOL_SIZE,
+    migrate_schema,
+    open_pool,
+    require_schema,
+    require_sessions,
+)
 from oracle_celery.database.progress import ProgressQueries
 from oracle_celery.database.queries import Queries
 from oracle_celery.database.retention import RetentionQueries, Windows
@@ -123,8 +129,10 @@ class Backend:
             await asyncio.to_thread(require_schema, url)
         pool = await open_pool(url)
         self._closing.push_async_callback(pool.close)
-        fetch = over(pool)
-        queries = Queries(fetch)
+        live_pool = await open_pool(url, LIVE_POOL_SIZE)
+        self._closing.push_async_callback(live_pool.close)
+        fetch, live = over(pool), over(live_pool)
+        queries = Queries(live)
         reads = await self._reads(pool)
         values = ValueQueries(reads.fetch, reads.over(COUNTING_PATIENCE))
         fleet = FleetQueries(reads.fetch, self._settings.worker_timeout)
@@ -156,15 +164,15 @@ class Backend:
         )
         streams = Streams(broadcaster, summaries, Resume(broadcaster, queries), seats)
         broadcaster.turn = streams.written
-        log_streams = LogStreams(LogQueries(fetch), seats)
-        progress = ProgressBulletins(ProgressQueries(fetch), broadcaster)
+        log_streams = LogStreams(LogQueries(live), seats)
+        progress = ProgressBulletins(ProgressQueries(live), ProgressQueries(fetch), broadcaster)
 
         def hear(_: str) -> None:  # a batch of log lines rings with any of its tasks
             broadcaster.wake()
             log_streams.wake()
             progress.wake()
 
-        listener = Listener(direct_url, pool, {CHANNEL: hear, CONTROL_CHANNEL: hear_control})
+        listener = Listener(direct_url, live_pool, {CHANNEL: hear, CONTROL_CHANNEL: hear_control})
         for part in (
             streams,
             broadcaster,

@@ -1,6 +1,8 @@
 """Who asks too often is told to wait: 429, with the seconds in Retry-After.
 
-A person's commands, whatever their role: a script that has gone wild must not fill the audit and the broker. And logins
+A person's commands, whatever their role: a script that has gone wild must not fill the audit and the broker. Their
+questions that may read many tasks: a few at a time are answered, some wait, so that one person's slow searches leave
+connections to the database for everybody else. And logins
 that fail, by address. A token that is good is never refused because of others that were not: behind a proxy everybody
 has one address, and nobody must be able to lock the others out. An expired cookie does not count: a page has many
 requests on their way when its session ends, and must learn of that.
@@ -19,13 +21,25 @@ from oracle_celery.sidecar.answers import failure
 from oracle_celery.sidecar.auth import VIEWER
 from oracle_celery.sidecar.origins import READING_METHODS
 from oracle_celery.sidecar.rate_limit import RateLimit
+from oracle_celery.sidecar.turns import LineFull, Turns
 
-__all__ = ["limit_commands", "limit_failed_logins"]
+__all__ = ["limit_commands", "limit_failed_logins", "limit_reads", "refuse_for_now"]
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 COMMANDS_PER_SECOND = 10.0
 COMMANDS_AT_ONCE = 40
+#: Questions of one person that are answered at the same time, and that wait for their turn. A page that opens asks ten.
+READS_AT_ONCE = 4
+READS_WAITING = 60
+READS_RETRY_SECONDS = 1.0
+#: Names of the routes that may read many tasks to answer. Streams are none: they have seats.
+HEAVY_ROUTES = frozenset(
+    {
+        *("tasks", "task", "logs", "counts", "values", "failures", "failure", "audit", "schedule", "workers", "queues"),
+        *("statistics", "task_types", "queue_statistics"),
+    }
+)
 FAILED_LOGINS = 5
 FAILED_LOGINS_SECONDS = 60.0
 #: The name of the route that trades a token for a cookie.
@@ -44,10 +58,29 @@ def limit_commands(limit: RateLimit | None = None) -> Middleware:
         if viewer is not None and request.method not in READING_METHODS:
             wait = commands.take(viewer.user_id)
             if wait:
-                return _refusal(wait, "too_many_commands", "Too many commands at once; a bulk is one.")
+                return refuse_for_now(wait, "too_many_commands", "Too many commands at once; a bulk is one.")
         return await handler(request)
 
     return count_commands
+
+
+def limit_reads(turns: Turns | None = None) -> Middleware:
+    """A middleware; the innermost one, when the viewer is known and allowed to."""
+    reads = turns or Turns(at_once=READS_AT_ONCE, waiting=READS_WAITING)
+
+    @web.middleware
+    async def take_turns(request: web.Request, handler: Handler) -> web.StreamResponse:
+        viewer = request.get(VIEWER)
+        if viewer is None or request.match_info.route.name not in HEAVY_ROUTES:
+            return await handler(request)
+        try:
+            async with reads.take(viewer.user_id):
+                return await handler(request)
+        except LineFull:
+            message = f"{READS_AT_ONCE + READS_WAITING} questions of yours wait for an answer already."
+            return refuse_for_now(READS_RETRY_SECONDS, "too_many_questions", message)
+
+    return take_turns
 
 
 def limit_failed_logins(limit: RateLimit | None = None) -> Middleware:
@@ -61,7 +94,7 @@ def limit_failed_logins(limit: RateLimit | None = None) -> Middleware:
             return answer
         wait = failed.take(_network(request.remote or ""))
         if wait:
-            return _refusal(wait, "too_many_failures", "Too many tokens from this address were no good.")
+            return refuse_for_now(wait, "too_many_failures", "Too many tokens from this address were no good.")
         return answer
 
     return count_failures
@@ -79,7 +112,8 @@ def _network(address: str) -> str:
     return str(ipaddress.ip_network((ip, NETWORK_BITS), strict=False)) if ip.version == 6 else address
 
 
-def _refusal(wait: float, code: str, message: str) -> web.Response:
+def refuse_for_now(wait: float, code: str, message: str) -> web.Response:
+    """429; `wait` are the seconds until it is worth asking again."""
     refused = failure(429, code, message)
     refused.headers["Retry-After"] = str(math.ceil(wait))
     return refused

@@ -17,6 +17,7 @@ from aiohttp import web
 
 from oracle_celery import __version__
 from oracle_celery.sidecar.answers import Failure, Refused, success
+from oracle_celery.sidecar.limits import HEAVY_ROUTES
 from oracle_celery.sidecar.operation import Answer, Operation, Parameter
 from oracle_celery.sidecar.operations import EVENTS, LOG_EVENTS, NO_API, OPERATIONS
 from oracle_celery.sidecar.origins import READING_METHODS
@@ -81,6 +82,7 @@ CODES: Mapping[str, str] = {
     "too_large": "The body is too large.",
     "too_many_commands": "Wait as long as Retry-After says; a bulk takes them all at once.",
     "too_many_failures": "Too many bad tokens came from this address. Wait as long as Retry-After says.",
+    "too_many_questions": "As many of yours wait for an answer as may. Wait as long as Retry-After says.",
     "too_many_streams": "Try again later.",
     "wrong_host": "The sidecar does not answer to this name.",
 }
@@ -175,7 +177,7 @@ def _operation(name: str, method: str, operation: Operation, schemas: _Schemas) 
             content["example"] = operation.body_example
         described["requestBody"] = {"required": method == "POST", "content": {"application/json": content}}
     responses = {status: _answer(answer, schemas) for status, answer in operation.answers.items()}
-    for status, codes in _refusals(method, RULES[name], operation).items():
+    for status, codes in _refusals(name, method, RULES[name], operation).items():
         responses[status] = _refusal(status, codes, schemas)
     described["responses"] = {str(status): responses[status] for status in sorted(responses)}
     if name in _EVENTS:
@@ -219,9 +221,11 @@ def _refusal(status: int, codes: Iterable[str], schemas: _Schemas) -> dict[str, 
     return described
 
 
-def _refusals(method: str, rule: Rule, operation: Operation) -> dict[int, set[str]]:
+def _refusals(name: str, method: str, rule: Rule, operation: Operation) -> dict[int, set[str]]:
     """Codes by status: of the operation itself, and what the sidecar refuses before it looks at the operation."""
     codes: dict[int, set[str]] = {}
+    if name in HEAVY_ROUTES:
+        codes[429] = {"too_many_questions"}
     for status, code in (*_refusals_of_all(method, rule, operation), *_own(operation)):
         codes.setdefault(status, set()).add(code)
     return codes

@@ -39,8 +39,10 @@ TASKS_LIMIT = 1_000
 class ProgressBulletins:
     """`start` and `stop` bracket its task; `wake` makes it look soon."""
 
-    def __init__(self, queries: ProgressQueries, broadcaster: Broadcaster) -> None:
+    def __init__(self, queries: ProgressQueries, pages: ProgressQueries, broadcaster: Broadcaster) -> None:
+        """`queries` tells streams what is new, `pages` answers questions."""
         self._queries = queries
+        self._pages = pages
         self._broadcaster = broadcaster
         self._cursor: Cursor | None = None
         self._woken = asyncio.Event()
@@ -58,7 +60,7 @@ class ProgressBulletins:
 
     async def answer(self, request: web.Request) -> web.Response:
         Parameters(request, ())
-        return success(await self._queries.current(viewer_of(request), TASKS_LIMIT))
+        return success(await self._pages.current(viewer_of(request), TASKS_LIMIT))
 
     async def _run(self) -> None:
         while True:

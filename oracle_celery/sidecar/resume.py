@@ -24,7 +24,8 @@ __all__ = ["EVENTS_LIMIT", "Resume"]
 
 PAGE_EVENTS = 2_000
 EVENTS_LIMIT = 20_000
-CONCURRENT_READS = 4
+#: Of the connections that streams share, the broadcaster's among them.
+CONCURRENT_READS = 2
 #: Between two signs of life to a client that waits for the database; also finds out that it left.
 PATIENCE_SECONDS = 5.0
 

@@ -36,7 +36,7 @@ from oracle_celery.sidecar.fleet import Fleet
 from oracle_celery.sidecar.headers import secure
 from oracle_celery.sidecar.health import Health
 from oracle_celery.sidecar.hosts import LOOPBACK_NAMES, names_of, only_hosts
-from oracle_celery.sidecar.limits import limit_commands, limit_failed_logins
+from oracle_celery.sidecar.limits import limit_commands, limit_failed_logins, limit_reads
 from oracle_celery.sidecar.log_api import LogApi
 from oracle_celery.sidecar.meter import Meter
 from oracle_celery.sidecar.metrics import Metrics
@@ -173,6 +173,7 @@ class Sidecar:
                 identify(tokens, cookie, is_public, self._settings.metrics_token),
                 permit,
                 limit_commands(),
+                limit_reads(),
             ],
             client_max_size=BODY_LIMIT_BYTES,
         )

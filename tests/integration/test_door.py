@@ -8,12 +8,16 @@ import socket
 import uuid
 
 import aiohttp
+import psycopg
 import pytest
 
+from oracle_celery.database import opening
 from oracle_celery.errors import ConfigurationError
 from oracle_celery.settings import Settings
+from oracle_celery.sidecar import limits
 from oracle_celery.sidecar.limits import COMMANDS_AT_ONCE
 from oracle_celery.sidecar.server import Sidecar
+from tests.factories import Feeder, transition
 from tests.sidecar_fixtures import DEADLINE_SECONDS, Client
 from tests.tokens import TOKEN_SETTINGS, bearer
 
@@ -172,6 +176,51 @@ async def test_commands_have_a_rate(client: Client) -> None:
     assert (code, headers["Retry-After"]) == ("too_many_commands", "1")
     assert (await _send(client, "GET", "/api/tasks"))[0] == 200
     assert (await _send(client, "DELETE", CANCEL, headers=bearer("somebody")))[0] == 404
+
+
+async def test_slow_questions_take_a_share(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One person's leave others their answers, and those of many leave everybody the news."""
+    monkeypatch.setattr(limits, "READS_AT_ONCE", 2)
+    monkeypatch.setattr(limits, "READS_WAITING", 1)
+    for name, value in (("STATEMENT_TIMEOUT_MILLISECONDS", 10**6), ("POOL_TIMEOUT_SECONDS", 10 * DEADLINE_SECONDS)):
+        monkeypatch.setattr(opening, name, value)  # nothing ends by itself
+    sidecar = Sidecar(Settings.from_mapping({"oracle_url": database, **TOKEN_SETTINGS}), port=0)
+    await sidecar.start()
+    try:
+        async with aiohttp.ClientSession() as session:
+            ann, bob = (Client(session, sidecar.address, bearer(name)) for name in ("ann", "bob"))
+            async with bob.subscribe() as stream:
+                await stream.until("summary")
+                with psycopg.connect(database) as slow, Feeder(database) as feeder:
+                    slow.execute("LOCK TABLE oracle.failure_group, oracle.failure_count IN ACCESS EXCLUSIVE MODE")
+                    asked = [asyncio.create_task(ann.get("/api/failures")) for _ in range(3)]
+                    await _until_waiting(database, 2)
+                    async with ann.raw("/api/failures") as refused:
+                        assert (refused.status, refused.headers["Retry-After"]) == (429, "1")
+                        assert (await refused.json())["error"]["code"] == "too_many_questions"
+                    assert (await bob.get("/api/tasks"))[0] == 200
+                    people = [Client(session, sidecar.address, bearer(f"u{number}")) for number in range(10)]
+                    asked += [asyncio.create_task(person.get("/api/failures")) for person in people]
+                    await _until_waiting(database, opening.POOL_SIZE)
+                    feeder.tell(transition("t", user_id="bob"))
+                    assert (await stream.until("task")).data["task_id"] == "t"
+                    assert (await bob.get("/readyz"))[0] == 200
+                    assert not any(question.done() for question in asked)
+                assert [status for status, _ in await asyncio.gather(*asked)] == [200] * len(asked)
+    finally:
+        await sidecar.stop()
+
+
+async def _until_waiting(database: str, count: int) -> None:
+    """Until so many connections of a sidecar's wait for somebody's lock."""
+    query = (
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        " AND application_name = 'oracle-sidecar'"
+    )
+    with psycopg.connect(database, autocommit=True) as connection:
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while connection.execute(query).fetchall() != [(count,)]:
+                await asyncio.sleep(0.01)
 
 
 async def test_failed_logins_have_a_rate(client: Client) -> None:

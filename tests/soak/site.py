@@ -44,7 +44,7 @@ SETTINGS = {
 }
 #: What pools may hold when nobody asks for anything: they let go after minutes only. The sidecar's connections to
 #: PostgreSQL (pool, listener, leader's lock), and its threads for what blocks.
-MOST_CONNECTIONS = 12
+MOST_CONNECTIONS = 16
 #: The producer's recorder connects when it reads the producers' journal, which a worker's may do in its place.
 MOST_OF_POSTGRESQL = {"sidecar": MOST_CONNECTIONS, "producer": 1}
 MOST_IDLE_THREADS = min(32, (os.cpu_count() or 1) + 4)
