@@ -37,6 +37,7 @@ from oracle_celery.database.control_facts import (
     WorkerPauseReport,
 )
 from oracle_celery.database.listing import TaskFilter
+from oracle_celery.database.transactions import LONG_TIMEOUT
 from oracle_celery.errors import BadQuery, NotAllowed, PublishFailed
 from oracle_celery.resending import Resender
 from oracle_celery.settings import Settings
@@ -178,9 +179,10 @@ class Control:
         wanted: TaskFilter | None,
         options: BulkOptions,
         created_until: datetime | None = None,
+        patience: int = LONG_TIMEOUT,
     ) -> BulkPreview:
-        """What a bulk would do now; nothing is done."""
-        return self._store.preview_bulk(actor, action, ids, wanted, options, created_until)
+        """What a bulk would do now; nothing is done. Raises QueryTooBroad after `patience` milliseconds."""
+        return self._store.preview_bulk(actor, action, ids, wanted, options, created_until, patience)
 
     def create_bulk(
         self,

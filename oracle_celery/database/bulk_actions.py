@@ -46,16 +46,18 @@ class BulkActions(CommandStore):
         wanted: TaskFilter | None,
         options: BulkOptions,
         created_until: datetime | None = None,
+        patience: int = LONG_TIMEOUT,
     ) -> BulkPreview:
         """What `create_bulk` would be about; nothing is changed. A filter finds tasks created up to `created_until`,
-        which is now where it is not said. Raises BadQuery or ReadOnly."""
+        which is now where it is not said. Raises BadQuery or ReadOnly, and QueryTooBroad after `patience`
+        milliseconds."""
         parameters: dict[str, Any] = {
             "include_cancelled": options.include_cancelled,
             "force": options.force,
             "sample": SAMPLE_SIZE,
         }
         parts = {"rule": statement(f"{action}_rule"), "missing": statement("missing_message")}
-        with self._command(actor, LONG_TIMEOUT) as transaction:
+        with self._command(actor, patience) as transaction:
             moment = _moment(transaction, created_until)
             source = _source(actor.viewer, ids, wanted, moment if ids is None else created_until, parameters)
             rows = transaction.fetch("preview_bulk", parameters, source=source, **parts)

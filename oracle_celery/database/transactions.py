@@ -20,7 +20,7 @@ from oracle_celery.database.pooler import patience_of
 from oracle_celery.database.silence import GRACE_SECONDS, answers_within
 from oracle_celery.database.sql import statement
 from oracle_celery.database.visibility import controllable
-from oracle_celery.errors import AdminsOnly, BadQuery, DatabaseUnavailable, ReadOnly
+from oracle_celery.errors import AdminsOnly, BadQuery, DatabaseUnavailable, QueryTooBroad, ReadOnly
 from oracle_celery.redaction import USUAL, Redaction
 from oracle_celery.viewer import Actor, Viewer
 
@@ -92,8 +92,9 @@ class CommandStore:
 
     @contextmanager
     def _transaction(self, statement_timeout: int | None = None) -> Iterator[Transaction]:
-        """`statement_timeout` is in milliseconds; None leaves the pool's."""
-        with translated_errors():
+        """`statement_timeout` is in milliseconds, of a statement that may read many tasks: what takes longer raises
+        QueryTooBroad. None leaves the pool's."""
+        with translated_errors(reads_many=statement_timeout is not None):
             self._pool.open()
             seconds = None if statement_timeout is None else statement_timeout / 1000 + GRACE_SECONDS
             with (
@@ -124,11 +125,17 @@ class CommandStore:
 
 
 @contextmanager
-def translated_errors() -> Iterator[None]:
+def translated_errors(*, reads_many: bool = False) -> Iterator[None]:
     """psycopg's errors in the words of this project."""
     try:
         yield
+    except psycopg.errors.QueryCanceled as error:
+        raise QueryTooBroad() if reads_many else _unavailable(error) from error
     except (psycopg.DataError, UnicodeEncodeError) as error:
         raise BadQuery(parameter="text", value="(not shown)", allowed="text that PostgreSQL can store") from error
     except (psycopg.Error, PoolClosed) as error:  # a schema that is not there (any more) included
-        raise DatabaseUnavailable(detail=" ".join(str(error).split())) from error
+        raise _unavailable(error) from error
+
+
+def _unavailable(error: Exception) -> DatabaseUnavailable:
+    return DatabaseUnavailable(detail=" ".join(str(error).split()))

@@ -8,13 +8,16 @@ typing error must not silently be another command.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar
 
 import msgspec
 from aiohttp import web
 
 from oracle_celery.control import Control
 from oracle_celery.database.control import ControlStore
-from oracle_celery.database.control_facts import Bulk, BulkOptions, RetryChanges
+from oracle_celery.database.control_facts import Bulk, BulkOptions, BulkPreview, RetryChanges
 from oracle_celery.errors import BadBody
 from oracle_celery.sidecar.answers import success
 from oracle_celery.sidecar.auth import actor_of, viewer_of
@@ -27,7 +30,9 @@ from oracle_celery.sidecar.bodies import (
     RetryBody,
     body_of,
 )
+from oracle_celery.sidecar.limits import refuse_for_now
 from oracle_celery.sidecar.parameters import LAST_BIGINT, Parameters, task_id_of
+from oracle_celery.sidecar.turns import LineFull, Turns
 
 __all__ = ["BulkList", "Commands"]
 
@@ -37,6 +42,13 @@ ITEMS_LIMIT = 1_000
 ITEMS_DEFAULT = 100
 BULKS_LIMIT = 100
 BULKS_DEFAULT = 20
+#: Bulk commands that choose their tasks at the same time, of all people.
+BULKS_AT_ONCE = 2
+BULK_RETRY_SECONDS = 5.0
+#: Milliseconds that a preview may take: some millions of tasks are looked through in that time.
+PREVIEW_TIMEOUT = 15_000
+
+Answer = TypeVar("Answer")
 
 
 class BulkList(msgspec.Struct, frozen=True):
@@ -46,6 +58,8 @@ class BulkList(msgspec.Struct, frozen=True):
 class Commands:
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
+        self._turns = Turns(at_once=1, waiting=1)
+        self._threads = asyncio.Semaphore(BULKS_AT_ONCE)
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -89,11 +103,28 @@ class Commands:
             raise BadBody(detail="name the tasks either by `ids` or by a `filter`; the filter {} is all tasks")
         wanted = None if body.filter is None else body.filter.as_task_filter()
         options = BulkOptions(reason=body.reason, include_cancelled=body.include_cancelled, force=body.force)
-        command = self._control.preview_bulk if body.dry_run else self._control.create_bulk
-        answer = await asyncio.to_thread(
-            command, actor_of(request), body.action, body.ids, wanted, options, body.created_until
-        )
+        wish = (actor_of(request), body.action, body.ids, wanted, options, body.created_until)
+        if body.dry_run:
+            command: Callable[[], Bulk | BulkPreview] = partial(
+                self._control.preview_bulk, *wish, patience=PREVIEW_TIMEOUT
+            )
+        else:
+            command = partial(self._control.create_bulk, *wish)
+        # Whoever asked may leave: what they asked for goes on, and so does their turn.
+        working = asyncio.ensure_future(self._in_turn(viewer_of(request).user_id, command))
+        working.add_done_callback(_heed)
+        try:
+            answer = await asyncio.shield(working)
+        except LineFull:
+            return refuse_for_now(
+                BULK_RETRY_SECONDS, "too_many_commands", "Others of your bulk commands are under way."
+            )
         return success(answer, status=200 if body.dry_run else 202)
+
+    async def _in_turn(self, user_id: str, command: Callable[[], Answer]) -> Answer:
+        """Choosing many tasks may take long: it leaves threads and connections for everything else."""
+        async with self._turns.take(user_id), self._threads:
+            return await asyncio.to_thread(command)
 
     async def _bulks(self, request: web.Request) -> web.Response:
         limit = Parameters(request, ("limit",)).number("limit", 1, BULKS_LIMIT, BULKS_DEFAULT)
@@ -145,3 +176,9 @@ class Commands:
     @property
     def _store(self) -> ControlStore:
         return self._backend.parts.control_store
+
+
+def _heed(working: asyncio.Future[Any]) -> None:
+    """What it raised is told to whoever asked, where they still are; asyncio need not complain that nobody was."""
+    if not working.cancelled():
+        working.exception()

@@ -36,7 +36,7 @@ from oracle_celery.database.trends import RANGES
 from oracle_celery.database.values import VALUE_FIELDS, FieldValues, StatusCounts
 from oracle_celery.sidecar import api, commands, examples, failures, log_api, statistics, values
 from oracle_celery.sidecar.api import TaskAnswer
-from oracle_celery.sidecar.bodies import BulkBody, CancelBody, PauseBody, ResumeBody, RetryBody, SessionBody
+from oracle_celery.sidecar.bodies import IDS_LIMIT, BulkBody, CancelBody, PauseBody, ResumeBody, RetryBody, SessionBody
 from oracle_celery.sidecar.commands import BulkList
 from oracle_celery.sidecar.health import Alive, Readiness
 from oracle_celery.sidecar.listener import ListenerStatus
@@ -408,9 +408,10 @@ OPERATIONS: Mapping[str, Operation] = {
     "bulk": Operation(
         tag="control",
         summary="Cancel or retry many tasks",
-        description="Chosen by `ids` or by a `filter`, as the list has it ({} is all that you may see). The choice is "
-        "made at once and the work done behind: its progress comes over the stream. With `dry_run` nothing is done; "
-        "the answer's `created_until`, sent along with the command, keeps out what was created after the preview.",
+        description=f"Chosen by {IDS_LIMIT:,} `ids` at most, or by a `filter`, as the list has it ({{}} is all that "
+        "you may see). The choice is made at once and the work done behind: its progress comes over the stream. With "
+        "`dry_run` nothing is done; the answer's `created_until`, sent along with the command, keeps out what was "
+        "created after the preview.",
         body=BulkBody,
         body_rule=_EITHER_IDS_OR_FILTER,
         body_example={"action": "cancel", "filter": {"q": "status:pending name:shop.*"}, "dry_run": True},

@@ -20,7 +20,8 @@ from oracle_celery.errors import PublishUnknown
 from oracle_celery.kept_message import Envelope, encode_envelope
 from oracle_celery.resending import Resender
 from oracle_celery.settings import Settings
-from oracle_celery.sidecar.bodies import BODY_LIMIT_BYTES
+from oracle_celery.sidecar import commands
+from oracle_celery.sidecar.bodies import BODY_LIMIT_BYTES, IDS_LIMIT
 from oracle_celery.sidecar.server import Sidecar
 from oracle_celery.states import Status
 from tests.control_commands import Archive
@@ -286,6 +287,10 @@ async def test_admin_is_for_admins(client: Client, method: str, path: str, archi
         ("/api/tasks/bulk", {"action": "cancel"}, "ids"),
         ("/api/tasks/bulk", {"action": "cancel", "ids": ["t"], "filter": {}}, "ids"),
         ("/api/tasks/bulk", {"action": "cancel", "ids": []}, "$.ids"),
+        ("/api/tasks/bulk", {"action": "cancel", "ids": ["t", ""]}, "$.ids"),
+        ("/api/tasks/bulk", {"action": "cancel", "ids": ["t", "a\0b"]}, "$.ids"),
+        ("/api/tasks/bulk", {"action": "cancel", "ids": ["t"] * (IDS_LIMIT + 1)}, str(IDS_LIMIT)),
+        ("/api/tasks/bulk", {"action": "cancel", "ids": ["t"] * 2 * IDS_LIMIT}, str(IDS_LIMIT)),
         ("/api/tasks/bulk", {"action": "cancel", "filter": {"status": ["done"]}}, "$.filter.status"),
         ("/api/tasks/bulk", {"action": "cancel", "filter": {"stat": []}}, "stat"),
         ("/api/admin/queue/pause", {"queue": ""}, "$.queue"),
@@ -404,6 +409,45 @@ async def test_a_bulk_is_previewed_run_and_told(client: Client, feeder: Feeder, 
     assert (archive.task("b")[0], archive.task("late")[0]) == ("pending", "pending")
     [entry] = (await client.ok("/api/admin/audit"))["entries"]
     assert (entry["actor"], entry["action"], entry["bulk_id"]) == ("ann", "bulk_cancel", bulk["bulk_id"])
+
+
+async def test_large_previews_hold_up_nobody_else(
+    client: Client, feeder: Feeder, archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many people ask for one at once, other commands are done; of one's own, two are under way at most."""
+    monkeypatch.setattr(commands, "PREVIEW_TIMEOUT", int(1_000 * DEADLINE_SECONDS))
+    feeder.tell(transition("t", user_id="ann"))
+    people = [client.of(f"u{number}") for number in range(8)]
+    with psycopg.connect(archive.dsn) as slow:
+        slow.execute("LOCK TABLE oracle.task_message IN ACCESS EXCLUSIVE MODE")  # so every preview is
+        previews = {asyncio.create_task(_preview(person)) for person in [*people, people[0], people[0]]}
+        [refused], waiting = await asyncio.wait(previews, return_when=asyncio.FIRST_COMPLETED)
+        assert refused.result() == (429, "too_many_commands", "5")
+        status, answer = await client.of("ann").send("DELETE", "/api/tasks/t")
+        assert (status, answer["outcome"]) == (200, "cancelled")
+        assert not any(preview.done() for preview in waiting)
+    assert set(await asyncio.gather(*waiting)) == {(200, None, None)}
+
+
+async def _preview(client: Client) -> tuple[int, str | None, str | None]:
+    """(status, error's code, Retry-After)."""
+    body = {"action": "retry", "ids": ["t"], "dry_run": True}
+    async with client.raw("/api/tasks/bulk", "POST", json=body) as response:
+        code = (await response.json()).get("error", {}).get("code")
+        return response.status, code, response.headers.get("Retry-After")
+
+
+async def test_a_preview_takes_so_long_and_no_longer(
+    client: Client, archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """422 that says what to do."""
+    monkeypatch.setattr(commands, "PREVIEW_TIMEOUT", 100)
+    with psycopg.connect(archive.dsn) as slow:
+        slow.execute("LOCK TABLE oracle.task_message IN ACCESS EXCLUSIVE MODE")
+        status, answer = await client.send(
+            "POST", "/api/tasks/bulk", {"action": "retry", "filter": {}, "dry_run": True}
+        )
+    assert (status, answer["error"]["code"]) == (422, "too_broad")
 
 
 async def test_a_pause_is_told_to_open_pages(client: Client) -> None:
