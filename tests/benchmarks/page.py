@@ -38,6 +38,8 @@ MEASURE_SECONDS = 10
 #: Between two looks at the memory.
 LOOK_SECONDS = 60.0
 PATIENCE_SECONDS = 120.0
+#: Until Chromium has given back what it can.
+PURGE_SECONDS = 5
 
 SERVER_SETTINGS = {
     "max_wal_size": "'8GB'",
@@ -236,7 +238,11 @@ def _load(page: Page, wanted: int) -> dict[str, float]:
 def _stay(
     page: Page, devtools: CDPSession, sidecar: LocalSidecar, feeder: LocalProcess, minutes: float
 ) -> list[dict[str, float]]:
-    """Somebody reads far down, looks up, scrolls a little and goes back to the top, minute after minute."""
+    """Somebody reads far down, looks up, scrolls a little and goes back to the top, minute after minute.
+
+    What the processes hold without need, Chromium gives back when the machine is short of memory: at the beginning and
+    at the end it is told so (`needed_mb`). What it holds besides may grow all the time.
+    """
     looks = []
     end = time.monotonic() + minutes * 60
     while True:
@@ -245,9 +251,14 @@ def _stay(
         page.wait_for_timeout(5_000)
         look = _look(page, devtools, sidecar)
         look["fed"] = float((feeder.log.split() or ["0"])[-1])
+        is_over = time.monotonic() >= end
+        if is_over or not looks:
+            devtools.send("Memory.simulatePressureNotification", {"level": "critical"})
+            page.wait_for_timeout(PURGE_SECONDS * 1000)
+            look["needed_mb"] = sum(_rss(pid) for pid in _renderers())
         looks.append(look)
         _say("memory", ", ".join(f"{name} {value:.1f}" for name, value in look.items()))
-        if time.monotonic() >= end:
+        if is_over:
             return looks
         until = min(end, time.monotonic() + LOOK_SECONDS - 2 * MEASURE_SECONDS)
         look["live_frames"] = _frames(page, "live", 0)["frames"]
