@@ -38,8 +38,6 @@ MEASURE_SECONDS = 10
 #: Between two looks at the memory.
 LOOK_SECONDS = 60.0
 PATIENCE_SECONDS = 120.0
-#: Until Chromium has given back what it can.
-PURGE_SECONDS = 5
 
 SERVER_SETTINGS = {
     "max_wal_size": "'8GB'",
@@ -238,11 +236,7 @@ def _load(page: Page, wanted: int) -> dict[str, float]:
 def _stay(
     page: Page, devtools: CDPSession, sidecar: LocalSidecar, feeder: LocalProcess, minutes: float
 ) -> list[dict[str, float]]:
-    """Somebody reads far down, looks up, scrolls a little and goes back to the top, minute after minute.
-
-    What the processes hold without need, Chromium gives back when the machine is short of memory: at the beginning and
-    at the end it is told so (`needed_mb`). What it holds besides may grow all the time.
-    """
+    """Somebody reads far down, looks up, scrolls a little and goes back to the top, minute after minute."""
     looks = []
     end = time.monotonic() + minutes * 60
     while True:
@@ -252,10 +246,6 @@ def _stay(
         look = _look(page, devtools, sidecar)
         look["fed"] = float((feeder.log.split() or ["0"])[-1])
         is_over = time.monotonic() >= end
-        if is_over or not looks:
-            devtools.send("Memory.simulatePressureNotification", {"level": "critical"})
-            page.wait_for_timeout(PURGE_SECONDS * 1000)
-            look["needed_mb"] = sum(_rss(pid) for pid in _renderers())
         looks.append(look)
         _say("memory", ", ".join(f"{name} {value:.1f}" for name, value in look.items()))
         if is_over:
@@ -267,10 +257,14 @@ def _stay(
 
 
 def _look(page: Page, devtools: CDPSession, sidecar: LocalSidecar) -> dict[str, float]:
+    """What the page uses (scripts, and the document with its styles), and what the browser's processes hold for it:
+    the latter grows for hours where no memory is wanted elsewhere."""
     devtools.send("HeapProfiler.collectGarbage")
     metrics = {one["name"]: one["value"] for one in devtools.send("Performance.getMetrics")["metrics"]}
+    heap = devtools.send("Runtime.getHeapUsage")
     return {
-        "heap_mb": metrics["JSHeapUsedSize"] / 1e6,
+        "heap_mb": heap["usedSize"] / 1e6,
+        "dom_mb": heap.get("embedderHeapUsedSize", 0.0) / 1e6,
         "nodes": metrics["Nodes"],
         "listeners": metrics["JSEventListeners"],
         "rows": page.evaluate(COUNT),
