@@ -201,7 +201,10 @@ _RETRY_REFUSALS = (
 
 _EITHER_IDS_OR_FILTER = {
     "oneOf": [
-        {"required": ["ids"], "properties": {"ids": {"type": "array"}, "filter": {"type": "null"}}},
+        {
+            "required": ["ids"],
+            "properties": {"ids": {"type": "array"}, "filter": {"type": "null"}, "created_until": {"type": "null"}},
+        },
         {"required": ["filter"], "properties": {"filter": {"type": "object"}, "ids": {"type": "null"}}},
     ]
 }

@@ -152,9 +152,10 @@ def _hardly_rejected(case: schemathesis.Case, response: schemathesis.Response) -
         if error.get("parameter") in (
             "page",
             "until",
+            "created_until",
             "q",
             "before",
-        ):  # a place in a list, a moment to come, a language, one of two
+        ):  # a place in a list, a moment to come, one that has been, a language, one of two
             excluded.append(checks.positive_data_acceptance)
     return excluded
 
