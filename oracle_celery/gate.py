@@ -68,6 +68,8 @@ class Gate:
         self.worker = worker
         self.desired = oracle.desired_state
         self.slots: PoolSlots | None = None
+        #: What each process runs: Celery 5.5 lets go of a run whose message comes again after a lost connection.
+        self._accepted: dict[int, Any] = {}
         #: Called with a request that its pool has accepted although it was cancelled meanwhile.
         self.on_late_start: Callable[[Any], None] = _ignore
         #: Called in the event loop with the name of a paused queue that still delivers.
@@ -242,13 +244,15 @@ class Gate:
         accepted, ended = options["accept_callback"], options["callback"]
         failed, timed_out = options["error_callback"], options["timeout_callback"]
 
-        def on_accepted(*args: Any, **kwargs: Any) -> None:
+        def on_accepted(pid: int, *args: Any, **kwargs: Any) -> None:
             setattr(request, ACCEPTED_AT, time.monotonic())
-            accepted(*args, **kwargs)
+            self._accepted[pid] = request
+            accepted(pid, *args, **kwargs)
             if request.id in self.desired.cancelled:
                 self.on_late_start(request)
 
         def on_end(outcome: Any, **kwargs: Any) -> None:
+            self._let_go(request)
             if _is_failure(outcome):
                 self._keep(request)
             elif outcome[1] is outcome[2] is None:  # a run, however short, has a time that it took
@@ -256,6 +260,7 @@ class Gate:
             ended(outcome, **kwargs)
 
         def on_failure(einfo: Any, *args: Any, **kwargs: Any) -> None:
+            self._let_go(request)
             self._keep(request)
             with self.oracle.signals.speaking_of(request, einfo):
                 failed(einfo, *args, **kwargs)
@@ -272,6 +277,11 @@ class Gate:
         options.update(
             accept_callback=on_accepted, callback=on_end, error_callback=on_failure, timeout_callback=on_timeout
         )
+
+    def _let_go(self, request: Any) -> None:
+        pid = request.worker_pid
+        if self._accepted.get(pid) is request:
+            self._accepted.pop(pid, None)
 
     def keep_long_runs(self) -> None:
         """Called now and then. Quick tasks, which are many, never pay for it."""

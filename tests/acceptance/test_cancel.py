@@ -11,6 +11,7 @@ import pytest
 
 from oracle_celery import embedded_broker
 from tests.acceptance.desk import Desk
+from tests.broker_fixtures import RabbitServer
 from tests.local_processes import LocalWorker
 
 QUEUE = "signals"
@@ -196,6 +197,23 @@ def test_without_an_event_loop(file_desk: Desk) -> None:
     desk.wait_for_line(f"ran {after}")
     desk.wait_for_row(held, "cancelled", "cancelled")
     assert f"ran {held}" not in desk.said()
+
+
+def test_delivered_again(rabbit_desk: Desk, rabbitmq_server: RabbitServer) -> None:
+    """While it runs, because its connection was lost: the run that is under way is ended, and whatever comes again."""
+    desk = rabbit_desk
+    desk.set(task_acks_late=True)
+    desk.start_worker(concurrency=1)
+    task_id = desk.send("clean_up")
+    desk.wait_for_line(f"began {task_id}")
+    rabbitmq_server.close_connections()
+    desk.wait(lambda: "redelivered" in desk.reasons(task_id), lambda: desk.reasons(task_id))
+    desk.cancel(task_id)
+    desk.wait_for_line(f"cleaned up {task_id}")
+    desk.wait_for_row(task_id, "cancelled", "cancelled")
+    after = desk.send("quick")
+    desk.wait_for_line(f"ran {after}")
+    assert desk.said().count(f"began {task_id}") == desk.said().count(f"cleaned up {task_id}")
 
 
 def test_worker_stopped_meanwhile(rabbit_desk: Desk) -> None:
