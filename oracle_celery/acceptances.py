@@ -38,8 +38,8 @@ def hear_before_forgetting(worker: Any, guest: Guest) -> None:
 
 def _hear(pool: Any, hub: Any) -> None:
     """As the event loop would in its next round: the messages that lie ready."""
-    if not pool._registered_with_event_loop:  # noqa: SLF001
-        return  # it never came to its event loop, and no child got a task
+    if pool is None or not pool._registered_with_event_loop:  # noqa: SLF001
+        return  # a cold shutdown has ended it, or it never came to its event loop and no child got a task
     read = pool.handle_result_event
     children = pool._fileno_to_outq  # noqa: SLF001
     for descriptor in list(children):

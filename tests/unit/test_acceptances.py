@@ -52,3 +52,13 @@ def test_before_celery_forgets() -> None:
 def test_before_the_event_loop() -> None:
     """A worker that loses the broker while it starts: its children have no task yet, and that is no mistake."""
     assert heard(is_registered=False) == []
+
+
+def test_behind_a_cold_shutdown() -> None:
+    """The pool is gone by then, and that is no mistake either."""
+    forgotten: list[int] = []
+    failures: list[int] = []
+    worker: Any = SimpleNamespace(hub=object(), pool=SimpleNamespace(_pool=None, flush=lambda: forgotten.append(1)))
+    hear_before_forgetting(worker, SimpleNamespace(count_failure=lambda: failures.append(1)))  # type: ignore[arg-type]
+    worker.pool.flush()
+    assert (forgotten, failures) == ([1], [])
