@@ -68,7 +68,8 @@ class Gate:
         self.worker = worker
         self.desired = oracle.desired_state
         self.slots: PoolSlots | None = None
-        #: What each process runs: Celery 5.5 lets go of a run whose message comes again after a lost connection.
+        #: What each process runs, held for the sake of Celery's own list of it, which holds nothing: Celery 5.5 lets go
+        #: of a run whose message comes again after a lost connection.
         self._accepted: dict[int, Any] = {}
         #: Called with a request that its pool has accepted although it was cancelled meanwhile.
         self.on_late_start: Callable[[Any], None] = _ignore
@@ -267,6 +268,7 @@ class Gate:
 
         def on_timeout(soft: Any, *args: Any, **kwargs: Any) -> None:
             if not soft:
+                self._let_go(request)  # on greenlets there is no other end
                 self._keep(request)
             try:
                 timed_out(soft, *args, **kwargs)
