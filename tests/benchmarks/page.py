@@ -245,10 +245,9 @@ def _stay(
         page.wait_for_timeout(5_000)
         look = _look(page, devtools, sidecar)
         look["fed"] = float((feeder.log.split() or ["0"])[-1])
-        is_over = time.monotonic() >= end
         looks.append(look)
         _say("memory", ", ".join(f"{name} {value:.1f}" for name, value in look.items()))
-        if is_over:
+        if time.monotonic() >= end:
             return looks
         until = min(end, time.monotonic() + LOOK_SECONDS - 2 * MEASURE_SECONDS)
         look["live_frames"] = _frames(page, "live", 0)["frames"]

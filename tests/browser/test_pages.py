@@ -7,7 +7,10 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page
 
-SETTING = """
+from tests.browser.settling import SETTLE
+
+SETTING = (
+    """
 async () => {
   window.asked = [];
   window.answers = {}; // by the beginning of an address; what is not there, nobody answers
@@ -17,16 +20,9 @@ async () => {
     if (found === undefined) throw new TypeError("nobody answers");
     return new Response(JSON.stringify(answers[found](new URL(address, location.href).searchParams)));
   };
-  window.settle = async () => {
-    for (let turn = 0; turn < 20; turn += 1) {
-      await new Promise((resolve) => {
-        const { port1, port2 } = new MessageChannel(); // a task of its own, which no clock moves
-        port1.onmessage = resolve;
-        port2.postMessage(null);
-      });
-    }
-  };
-  const { reduce, initialState } = await import("/state.js");
+"""
+    + SETTLE
+    + """  const { reduce, initialState } = await import("/state.js");
   const { Pages } = await import("/pages.js");
   const { routeFromHash } = await import("/route.js");
   window.state = reduce(initialState, { type: "sessionOpened", viewer: { user_id: "anna", role: null } });
@@ -39,6 +35,7 @@ async () => {
   };
 }
 """
+)
 #: A bulk of 350 tasks, and what came of the first `done` of them.
 BULK = """
 (done) => {

@@ -7,7 +7,10 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page
 
-SETTING = """
+from tests.browser.settling import SETTLE
+
+SETTING = (
+    """
 async () => {
   window.asked = [];
   window.fetch = (address) => new Promise((answer, fail) => asked.push({
@@ -21,16 +24,9 @@ async () => {
       await settle();
     },
   }));
-  window.settle = async () => {
-    for (let turn = 0; turn < 20; turn += 1) {
-      await new Promise((resolve) => {
-        const { port1, port2 } = new MessageChannel(); // a task of its own, which no clock moves
-        port1.onmessage = resolve;
-        port2.postMessage(null);
-      });
-    }
-  };
-  const { reduce, initialState } = await import("/state.js");
+"""
+    + SETTLE
+    + """  const { reduce, initialState } = await import("/state.js");
   const { TaskReading } = await import("/task-reading.js");
   window.state = initialState;
   window.told = [];
@@ -43,6 +39,7 @@ async () => {
   dispatch({ type: "taskOpened", taskId: "a" });
 }
 """
+)
 
 
 @pytest.fixture
