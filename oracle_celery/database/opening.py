@@ -1,7 +1,8 @@
 """Opens a database for a sidecar: first its schema, then the pool that readers share.
 
 What bites: psycopg reports the same absence in several ways (refused, timed out, shutting down); here it is always
-`DatabaseUnavailable`, so that nobody above this package needs psycopg to wait for a database.
+`DatabaseUnavailable`, so that nobody above this package needs psycopg to wait for a database. And a client that hangs
+up cancels its question wherever that is, also while it hands its connection back.
 """
 
 from __future__ import annotations
@@ -102,6 +103,7 @@ async def open_pool(url: str, size: int = POOL_SIZE) -> AsyncConnectionPool[Asyn
         kwargs=_OPTIONS,
         configure=_configure,
         check=_check,
+        reset=_taken_back,
         reconnect_timeout=float("inf"),
         open=False,
         name="oracle-sidecar",
@@ -163,6 +165,11 @@ async def _configure(connection: AsyncBoundedConnection) -> None:
     else:
         await connection.execute(f"SET statement_timeout = {STATEMENT_TIMEOUT_MILLISECONDS}")
         await connection.execute(statement("keepalives"))
+
+
+async def _taken_back(connection: AsyncBoundedConnection) -> None:
+    """Nothing is left to do; but where there is this step, the pool's own tasks take a connection back, not whoever had
+    it: cancelled in the middle of that, they would take it along, and leave whoever was to have it next waiting."""
 
 
 @contextmanager
