@@ -9,7 +9,8 @@
  * A viewer's events reach nobody else: there is a stream per viewer, and whenever somebody logs in or out in any tab,
  * all streams end at once and the tabs find out who they are (event "renew").
  *
- * Messages of a tab: {type: "join", viewer, tab}, {type: "start", cursor}, {type: "wake"}, {type: "leave"}.
+ * Messages of a tab: {type: "join", viewer, tab}, {type: "start", cursor}, {type: "wake"}, {type: "leave"},
+ * and {type: "ask"}, which is answered with "here".
  * Messages to it: {type, detail} as `TaskStream` tells its events; and "started", "joined", "renew".
  */
 
@@ -47,6 +48,7 @@ export class StreamHub {
       },
       start: ({ cursor }) => channel?.start(port, cursor),
       wake: () => channel?.wake(),
+      ask: () => port.postMessage({ type: "here" }),
       leave,
     };
     return (message) => takes[message.type]?.(message);

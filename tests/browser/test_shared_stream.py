@@ -18,6 +18,15 @@ from tests.tokens import bearer
 WITHOUT_WORKERS = "delete globalThis.SharedWorker"
 #: And one that is on plain HTTP from elsewhere.
 WITHOUT_LOCKS = WITHOUT_WORKERS + "; Object.defineProperty(Navigator.prototype, 'locks', { value: undefined })"
+#: A shared worker that has died, or never came to life: its port takes everything and says nothing.
+SILENT_WORKERS = "globalThis.SharedWorker = class extends EventTarget { port = new MessageChannel().port1; }"
+#: One whose script cannot be had, as the browser says.
+BROKEN_WORKERS = (
+    "globalThis.SharedWorker = class extends EventTarget { port = new MessageChannel().port1;"
+    " constructor() { super(); setTimeout(() => this.dispatchEvent(new Event('error'))); } }"
+)
+#: A tab that leads and has been frozen: whoever asks it waits for ever.
+FROZEN_LEADER = WITHOUT_WORKERS + "; navigator.locks.request('oracle.stream.leader', () => new Promise(() => {}))"
 
 HUB = """
 async () => {
@@ -140,6 +149,64 @@ def test_a_tab_by_itself_is_live_too(sidecar: LocalSidecar, narrator: Narrator, 
     expect(page.locator(".connection__word")).to_have_text("Live")
     narrator.sent("t-1")
     expect(_row(page, "t-1")).to_have_count(1)
+
+
+ROADS = """
+async () => {
+  const { SharedStream } = await import("/shared-stream.js");
+  const ends = [];
+  const road = (isThere) => (end) => {
+    const said = [];
+    ends.push({ end, said });
+    return { send: ({ type }) => said.push(type) && type === "ask" && isThere && end.take({ type: "here" }) };
+  };
+  const refused = () => { throw new Error("not allowed"); };
+  const stream = new SharedStream([() => null, refused, road(false), road(true)]);
+  const heard = [];
+  for (const type of ["resync", "facts"]) stream.addEventListener(type, () => heard.push(type));
+  stream.join("anna");
+  stream.start("c-1");
+  globalThis.scene = { stream, ends, heard };
+}
+"""
+
+
+def test_a_hub_that_does_not_answer_is_left(fresh_modules: Page) -> None:
+    """Two questions without an answer lead to the next one, everything is read again, and a late word of the former
+    is nobody's; one question alone is not enough, and a hub that answers is kept however long nothing happens."""
+    fresh_modules.clock.install()
+    fresh_modules.evaluate(ROADS)
+    said = "scene.ends.map(({ said }) => said)"
+    fresh_modules.clock.run_for(9_000)
+    assert fresh_modules.evaluate(said) == [["join", "start", "ask"]]
+    fresh_modules.clock.run_for(2_000)
+    assert fresh_modules.evaluate(said) == [["join", "start", "ask", "leave"], ["leave", "join"]]
+    assert fresh_modules.evaluate("scene.heard") == ["resync"]
+    fresh_modules.evaluate("scene.stream.start('c-2')")
+    fresh_modules.evaluate("for (const { end } of scene.ends) end.take({ type: 'facts', detail: [] })")
+    fresh_modules.evaluate("scene.ends[0].end.fail()")
+    fresh_modules.clock.run_for(60_000)
+    assert set(fresh_modules.evaluate(said)[1][1:]) == {"join", "start", "ask"}
+    assert fresh_modules.evaluate("scene.heard") == ["resync", "facts"]
+    fresh_modules.evaluate("scene.stream.stop()")
+    fresh_modules.clock.run_for(60_000)
+    assert fresh_modules.evaluate(said)[1][-1] == "leave"
+
+
+@pytest.mark.parametrize(
+    "broken", [SILENT_WORKERS, BROKEN_WORKERS, FROZEN_LEADER], ids=["silent worker", "no script", "frozen leader"]
+)
+def test_whatever_does_not_carry_the_stream_is_done_without(
+    broken: str, sidecar: LocalSidecar, narrator: Narrator, open_page: Callable[..., Page]
+) -> None:
+    """The page is live all the same, by the next way that its browser has."""
+    page = open_page("about:blank")
+    page.context.add_init_script(broken)
+    page.goto(sidecar.url)
+    expect(page.locator(".connection__word")).to_have_text("Live")
+    narrator.sent("t-1")
+    expect(_row(page, "t-1")).to_have_count(1)
+    eventually(lambda: _streams(sidecar, page) == 1, "one stream is open")
 
 
 def _row(page: Page, task_id: str) -> Any:
