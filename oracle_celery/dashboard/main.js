@@ -8,7 +8,7 @@
  */
 
 import { Access } from "./access.js";
-import { OLDER_SIZE, getProgress, getReadiness, getSession, getSummary, getTasks } from "./api.js";
+import { OLDER_SIZE, getProgress, getReadiness, getSession, getSummary, getTasks, isPassing } from "./api.js";
 import { columnsFromText, textOfColumns } from "./columns.js";
 import { Control } from "./control.js";
 import { Counting } from "./counting.js";
@@ -369,7 +369,7 @@ async function loadList({ mayWait = false, isGap = false } = {}) {
       streamConnection = "reconnecting";
       showConnection();
     }
-    if (error.status === 0 || error.status >= 500) setTimeout(() => request === listRequest && loadList({ mayWait, isGap }), LIST_RETRY);
+    if (isPassing(error)) setTimeout(() => request === listRequest && loadList({ mayWait, isGap }), LIST_RETRY);
   }
 }
 
