@@ -232,6 +232,9 @@ class LocalSidecar(CeleryProcess):
         super().__init__([*command, "--port", str(self.port), *options], log_path, env=env, cwd=cwd)
 
     def is_ready(self) -> bool:
+        # Its own word first: the port was free a moment ago, and somebody else's sidecar would answer as well.
+        if f":{self.port}/" not in self.log:
+            return False
         try:
             with urllib.request.urlopen(f"{self.url}/readyz", timeout=2) as answer:
                 return bool(answer.status == 200)

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
+from playwright.sync_api import TimeoutError as TookTooLong
 
 from tests.broker_fixtures import RabbitServer
 from tests.browser.complaints import note_complaints
@@ -131,7 +132,11 @@ def open_page(browser: Browser, sidecar: LocalSidecar, complaints: list[str]) ->
 def page(sidecar: LocalSidecar, open_page: Callable[..., Page]) -> Page:
     """The dashboard in English, live."""
     page = open_page(sidecar.url)
-    page.locator('.connection[data-connection="live"]').wait_for()
+    try:
+        page.locator('.connection[data-connection="live"]').wait_for()
+    except TookTooLong:
+        badge = page.locator(".connection").evaluate("(badge) => badge.outerHTML")
+        pytest.fail(f"The page does not come alive: {badge}\n{page.inner_text('body')}\n{sidecar.log[-8000:]}")
     return page
 
 
