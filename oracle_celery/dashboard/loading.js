@@ -6,15 +6,26 @@
 {
   const FIRST_PAUSE = 1_000; // ms
   const LONGEST_PAUSE = 60_000; // ms
+  const ANSWER_TIMEOUT = 10_000; // ms
   const FAILURES = "oracle.loading.failures"; // how many times after each other, in this tab
   const assets = document.currentScript.src.replace(/[^/]*$/, "");
   let isLost = false;
 
-  document.addEventListener("error", ({ target }) => isNeeded(target) && lose(), { capture: true });
-  document.addEventListener("load", ({ target }) => target.type === "module" && !isLost && remember(0), { capture: true });
+  document.addEventListener("error", notice, { capture: true });
+  document.addEventListener("load", notice, { capture: true });
 
-  function isNeeded(target) {
-    return target instanceof HTMLScriptElement || target.rel === "stylesheet";
+  /** What others put into the page, an extension of the browser for one, is not missed. */
+  function notice({ type, target }) {
+    const isScript = target instanceof HTMLScriptElement;
+    if ((!isScript && target.rel !== "stylesheet") || !(target.src ?? target.href).startsWith(assets)) return;
+    if (type === "error") lose();
+    else if (target.type === "module" && !isLost) settle();
+  }
+
+  /** The last file is here and has been run. */
+  function settle() {
+    for (const type of ["error", "load"]) document.removeEventListener(type, notice, { capture: true });
+    remember(0);
   }
 
   async function lose() {
@@ -32,7 +43,9 @@
   async function tell() {
     try {
       const chosen = localStorage.getItem("oracle.language") ?? navigator.language;
-      const words = await (await fetch(`${assets}locales/${chosen.startsWith("ru") ? "ru" : "en"}.json`)).json();
+      const answer = await fetch(`${assets}locales/${chosen.startsWith("ru") ? "ru" : "en"}.json`);
+      if (!answer.ok) return;
+      const words = await answer.json();
       document.querySelector(".connection__word").textContent = words["connection.reconnecting"];
       document.querySelector(".connection__reason").textContent = words["loading.reason"];
     } catch {
@@ -42,7 +55,8 @@
 
   async function isThere() {
     try {
-      return (await fetch(location.pathname, { cache: "no-store" })).ok;
+      const signal = AbortSignal.timeout(ANSWER_TIMEOUT);
+      return (await fetch(location.pathname, { cache: "no-store", signal })).ok;
     } catch {
       return false;
     }

@@ -6,6 +6,9 @@ Files refer to each other relatively; the page refers to ``/assets/-/…``, and 
 
 The page names all modules that its script imports, however deep, so that a browser asks for them at once and not one
 after another as it comes upon them. Its style sheets, without which nothing is painted, are sent as one, in order.
+
+What bites: between a page and its files the server may have become another version's, or there are several behind one
+address. `loading.js` opens the page anew then, so it is there under any version's name.
 """
 
 from __future__ import annotations
@@ -24,6 +27,8 @@ INDEX = "index.html"
 STYLES = "styles.css"
 ENTRY = "main.js"
 PLACEHOLDER = b"/assets/-/"
+#: What is not to be missing where others are.
+GUARDS = frozenset({"loading.js"})
 
 #: What a module imports before it runs: `import … from "./x.js"`, `import "./x.js"` and `export … from "./x.js"`.
 _IMPORT = re.compile(r"""^(?:import|export)\s(?:[^"';]*?\sfrom\s*)?["'](\.[^"']+)["']""", re.MULTILINE)
@@ -80,13 +85,14 @@ class Assets:
     async def _asset(self, request: web.Request) -> web.Response:
         path = request.match_info["path"]
         body = self._files.get(path)
-        if body is None or request.match_info["version"] != self.version:
+        is_current = request.match_info["version"] == self.version
+        if body is None or not (is_current or path in GUARDS):
             raise web.HTTPNotFound
         return web.Response(
             body=body,
             content_type=_CONTENT_TYPES[_suffix(path)],
             charset="utf-8",
-            headers={"Cache-Control": "public, max-age=31536000, immutable"},
+            headers={"Cache-Control": "public, max-age=31536000, immutable" if is_current else "no-store"},
         )
 
 

@@ -12,6 +12,17 @@ from tests.browser.words import LOCALES, Words
 from tests.local_processes import LocalSidecar
 from tests.polling import eventually
 
+#: Puts a style sheet of somebody else's into the document as soon as it has a body, and says there what became of it.
+INJECTED = """
+new MutationObserver((_, observer) => {
+  if (!document.body) return;
+  observer.disconnect();
+  const sheet = Object.assign(document.createElement("link"), { rel: "stylesheet", href: "http://other.test/it.css" });
+  sheet.onerror = () => (document.documentElement.dataset.injected = "error");
+  document.body.append(sheet);
+}).observe(document, { childList: true, subtree: true });
+"""
+
 
 @pytest.mark.parametrize("lost", ["state.js", "styles.css", "views/bar.js"])
 def test_a_file_that_was_lost_is_asked_for_again(
@@ -49,6 +60,23 @@ def test_what_is_missing_is_told(language: str, sidecar: LocalSidecar, open_page
         expect(page.locator(".connection__reason")).to_have_text(word("loading.reason"))
     page.unroute("**/main.js")
     expect(page.locator('.connection[data-connection="live"]')).to_be_visible()
+
+
+def test_what_others_put_into_the_page_is_not_missed(
+    sidecar: LocalSidecar, open_page: Callable[..., Page], complaints: list[str]
+) -> None:
+    """A style sheet of a browser's extension that our policy refuses is no file of ours: the page is opened once."""
+    page = open_page("about:blank")
+    opened: list[str] = []
+    page.on("domcontentloaded", lambda page: opened.append(page.url))
+    page.add_init_script(INJECTED)
+    page.goto(sidecar.url)
+    page.wait_for_selector("html[data-injected=error]")
+    expect(page.locator('.connection[data-connection="live"]')).to_be_visible()
+    assert _failures(page) == "0"
+    assert len(opened) == 1
+    assert all("Content Security Policy" in complaint for complaint in complaints)
+    complaints.clear()
 
 
 def _failures(page: Page) -> str | None:

@@ -91,6 +91,20 @@ async def test_nothing_else_is_served(tmp_path: Path) -> None:
         assert (await client.get("/assets/-/main.js")).status == 404
 
 
+async def test_what_opens_the_page_anew_is_there_under_any_version(tmp_path: Path) -> None:
+    """A page of another version finds none of its other files; whatever it gets instead is not kept."""
+    folder = _dashboard(tmp_path)
+    (folder / "loading.js").write_text("//")
+    client, assets = await _client(folder)
+    async with client:
+        for version, kept in (
+            (assets.version, "public, max-age=31536000, immutable"),
+            ("0123456789abcdef", "no-store"),
+        ):
+            answer = await client.get(f"/assets/{version}/loading.js")
+            assert (answer.status, answer.headers["Cache-Control"]) == (200, kept)
+
+
 async def test_the_package_brings_its_page() -> None:
     """The default folder is the installed dashboard; its page refers to files that are there."""
     assets = Assets()
