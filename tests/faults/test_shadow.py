@@ -37,8 +37,8 @@ VARYING = re.compile(
     r"|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 )
 ABOUT_TASKS = re.compile(r"\bTask [a-z_]+\[|shop|printed|raised unexpected")
-#: The parent of a chord's body.
-PARENT = re.compile(r"""(?<="parent_id": )"'?header-\d'?\"""")
+#: The parent of a chord's body, and what it takes from that one.
+PARENT = re.compile(r"""("(?:parent|root)_id": )"'?header-\d'?\"""")
 #: Of an event: what no run repeats.
 VARYING_FIELDS = {"timestamp", "local_received", "clock", "pid", "hostname", "runtime", "utcoffset", "eta", "expires"}
 #: The observer's own.
@@ -130,8 +130,9 @@ def _same(told: Any) -> Any:
 
 
 def _of_any_header(told: Any) -> Any:
-    """A chord's body has for its parent the task of its header that ended last: where two run at once, either may."""
-    return json.loads(PARENT.sub('"header-*"', json.dumps(told)))
+    """A chord's body has for its parent the task of its header that ended last, and that one's root for its own: where
+    two run at once, either may be the last."""
+    return json.loads(PARENT.sub(r'\1"header-*"', json.dumps(told)))
 
 
 def _sorted(told: list[Any]) -> list[Any]:
