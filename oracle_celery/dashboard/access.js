@@ -7,11 +7,13 @@
  * tab does the others notice.
  */
 
-import { closeSession, gate, getSession, openSession } from "./api.js";
+import { closeSession, gate, getSession, isPassing, openSession } from "./api.js";
 import { t } from "./locale.js";
 import { isSameViewer } from "./session.js";
 
 const NOT_LOGGED_IN = 401; // the HTTP status
+const TOO_MANY = 429;
+const LINK_RETRY = 3_000; // ms
 const TOLD_FOR = 10_000; // ms: that logging out has failed
 
 /**
@@ -39,6 +41,8 @@ export function Access({ dispatch, state, begin, end, empty, askForLogin, announ
       try {
         return come(await openSession(token), { isNew: true });
       } catch (failure) {
+        // The link is out of the address: it would be lost with a server that is away for a moment.
+        if (isPassing(failure) && failure.status !== TOO_MANY) return setTimeout(() => enter(token), LINK_RETRY);
         error = failure;
       }
     }

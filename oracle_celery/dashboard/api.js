@@ -13,6 +13,8 @@ export const OLDER_SIZE = 200; // tasks: who scrolls wants more
 const ANSWER_TIMEOUT = 15_000; // ms
 const KEEPALIVE_LIMIT = 16_000; // characters: browsers keep 64 KiB alive in all
 const SESSION = "/api/session";
+export const NOT_FOUND = 404; // the HTTP status
+const NO_CONTENT = 204;
 const BULK_TIMEOUT = 60_000; // ms: a filter that matches a million tasks is looked through as a whole
 
 /** Tells "refused" when an answer says that nobody is logged in any more. */
@@ -26,9 +28,9 @@ export class ApiError extends Error {
   }
 }
 
-/** Whether it may be otherwise in a moment: nobody answered, the server is in trouble, or was asked too much. */
+/** Whether it may be otherwise in a moment: nobody answered as we do, the server is in trouble, or was asked too much. */
 export function isPassing({ status }) {
-  return status === 0 || status === 408 || status === 429 || status >= 500;
+  return status < 300 || status === 408 || status === 429 || status >= 500;
 }
 
 /** @returns {Promise<{tasks: object[], next_page: string | null, cursor: string}>} */
@@ -212,16 +214,21 @@ async function answer(address, { method = "GET", body = null, signal = null, acc
       body,
       keepalive: body !== null && body.length < KEEPALIVE_LIMIT, // a command outlives the page that gave it
       headers: { Accept: "application/json", ...(body === null ? {} : { "Content-Type": "application/json" }) },
-      signal: signal ? AbortSignal.any([signal, timeout]) : timeout,
+      signal: signal ? (AbortSignal.any?.([signal, timeout]) ?? signal) : timeout, // older browsers wait as long as it takes
     });
     text = await response.text();
   } catch (error) {
     if (signal?.aborted) throw error;
     throw new ApiError({ status: 0, code: "unreachable", message: String(error.message) });
   }
-  if (response.ok || accept.includes(response.status)) return text;
+  if ((response.ok && isOurs(response)) || accept.includes(response.status)) return text;
   if (response.status === 401 && address !== SESSION) gate.dispatchEvent(new Event("refused"));
   throw new ApiError({ status: response.status, ...errorFacts(text, response) });
+}
+
+/** Not the page of a proxy that means to help: its answer is no answer, and may be another one in a moment. */
+function isOurs({ status, headers }) {
+  return status === NO_CONTENT || /\bjson\b/.test(headers.get("Content-Type") ?? "");
 }
 
 function errorFacts(text, response) {

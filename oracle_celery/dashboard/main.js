@@ -8,7 +8,7 @@
  */
 
 import { Access } from "./access.js";
-import { OLDER_SIZE, getProgress, getReadiness, getSession, getSummary, getTasks, isPassing } from "./api.js";
+import { NOT_FOUND, OLDER_SIZE, getProgress, getReadiness, getSession, getSummary, getTasks, isPassing } from "./api.js";
 import { columnsFromText, textOfColumns } from "./columns.js";
 import { Control } from "./control.js";
 import { Counting } from "./counting.js";
@@ -22,6 +22,7 @@ import { paletteEntries } from "./palette.js";
 import { prefer, preference } from "./preferences.js";
 import { withTerm } from "./query-language.js";
 import {
+  DEFAULT_QUERY,
   NEWEST_FIRST,
   SORTS,
   addressFromQuery,
@@ -72,6 +73,7 @@ import { WorkersPage } from "./views/workers-page.js";
 const TICK = 1_000; // ms: running tasks count their seconds
 const READINESS_INTERVAL = 20_000; // ms: the sidecar is asked whether it hears PostgreSQL
 const LIST_RETRY = 3_000; // ms
+const BROAD_RETRY = 30_000; // ms: of a list that took too long, which it may not the next time
 const WORDS_RETRY = 1_000; // ms
 const DEAF_LISTENER = new Set(["deaf", "down"]); // what the sidecar says of its own ear
 const ONE_COLUMN = matchMedia("(max-width: 720px)");
@@ -86,6 +88,7 @@ let listRequest = 0;
 let listAbort = null;
 let firstPage = null; // asked for while the words and the session are on their way: {address, answer}
 let hasStream = false;
+let isUnanswered = false; // the list that the stream would go on from does not come
 let isRendering = false;
 let rendering = null; // frame
 
@@ -183,9 +186,9 @@ async function start() {
   dispatch({ type: "columnsChosen", columns: columnsFromText(preference("columns")) });
   takeQuery(query);
   dispatch({ type: "routeChanged", route: routeFromHash(location.hash) });
-  await access.enter(loginToken, session);
   setInterval(render, TICK);
   setInterval(askReadiness, READINESS_INTERVAL);
+  await access.enter(loginToken, session);
 }
 
 /** An answer that is waited for later: until then its failure is nobody's concern. */
@@ -208,6 +211,7 @@ function begin({ hasLoggedIn }) {
 function end() {
   stream.stop();
   hasStream = false;
+  isUnanswered = false;
   streamConnection = "connecting";
   showConnection();
   figures.forget();
@@ -255,7 +259,11 @@ function listen() {
   answer("closeTask", closeTask);
   answer("chooseLanguage", async ({ language }) => {
     prefer("language", language);
-    await speak(language);
+    try {
+      await speak(language);
+    } catch (error) {
+      if (error.status === NOT_FOUND) location.reload(); // the server is of another version by now, and so are its words
+    }
     render();
   });
   answer("chooseLog", log.read);
@@ -332,7 +340,13 @@ function render() {
 
 function draw() {
   const shown = { state, now: Date.now() + clockSkew };
-  for (const view of views) view.update(shown);
+  for (const view of views) {
+    try {
+      view.update(shown);
+    } catch (error) {
+      reportError(error); // one view that cannot be drawn does not stop the others, nor whatever led here
+    }
+  }
   document.body.classList.toggle("has-task", state.opened !== null);
   document.body.dataset.page = state.route.page;
   document.body.dataset.session = state.session.phase;
@@ -358,18 +372,38 @@ async function loadList({ mayWait = false, isGap = false } = {}) {
     const page = await (early ?? getTasks(state.query, { signal: listAbort.signal }));
     dispatch({ type: "listArrived", request, page, mayWait, isGap });
     if (isGap && state.list.isOutdated) rowTasks.renew();
-    if (hasStream) return;
-    hasStream = true;
-    stream.start(page.cursor);
-    readProgress();
+    follow(page.cursor);
   } catch (error) {
     if (request !== listRequest) return;
-    dispatch({ type: "listFailed", request, error });
-    if (!hasStream && streamConnection === "connecting") {
-      streamConnection = "reconnecting";
-      showConnection();
-    }
-    if (isPassing(error)) setTimeout(() => request === listRequest && loadList({ mayWait, isGap }), LIST_RETRY);
+    const passes = isPassing(error);
+    dispatch({ type: "listFailed", request, error, isLost: !hasStream && !passes });
+    const again = () => request === listRequest && loadList({ mayWait, isGap });
+    if (passes) setTimeout(again, LIST_RETRY);
+    else if (error.code === "too_broad") setTimeout(again, BROAD_RETRY);
+    if (hasStream) return;
+    isUnanswered = passes;
+    showConnection();
+    if (!passes) followWithoutList(request);
+  }
+}
+
+/** The stream goes on from here, unless it runs already. */
+function follow(cursor) {
+  if (hasStream) return;
+  hasStream = true;
+  isUnanswered = false;
+  showConnection();
+  stream.start(cursor);
+  readProgress();
+}
+
+/** A list that cannot be had does not keep the news away: they go on from where any list stands. */
+async function followWithoutList(request) {
+  try {
+    const { cursor } = await getTasks(DEFAULT_QUERY, { limit: 1 });
+    if (request === listRequest) follow(cursor);
+  } catch (error) {
+    if (isPassing(error)) setTimeout(() => request === listRequest && !hasStream && followWithoutList(request), LIST_RETRY);
   }
 }
 
@@ -469,6 +503,7 @@ async function checkAndGoOn() {
 
 async function askReadiness() {
   if (document.hidden || !isIn()) return;
+  if (state.session.phase === "unknown") access.check();
   try {
     const { listener, database } = await getReadiness();
     isServerDeaf = DEAF_LISTENER.has(listener) || database === "unavailable";
@@ -479,8 +514,9 @@ async function askReadiness() {
 }
 
 function showConnection() {
-  const isItsFault = streamConnection === "live" && isServerDeaf;
-  const connection = isItsFault ? "deaf" : streamConnection;
+  const told = isUnanswered ? "reconnecting" : streamConnection;
+  const isItsFault = told === "live" && isServerDeaf;
+  const connection = isItsFault ? "deaf" : told;
   const cause = isItsFault ? "server" : connection;
   if (connection !== state.connection || cause !== state.cause) dispatch({ type: "connectionChanged", connection, cause });
 }

@@ -1,17 +1,17 @@
 /**
  * Reads the tasks of rows that one has scrolled back to, after they had been let go (see rows.js): by their ids, many
- * at once, and again when a reading failed as soon as one scrolls on. A task that is not there any more is asked for once.
+ * at once, and again when a reading failed that may not fail in a moment, or as soon as one scrolls on. A task that is not there any more is asked for once.
  * After a gap in the stream those in sight are read again, too: they show what they showed until it has come.
  */
 
-import { getTask, getTasksById } from "./api.js";
+import { NOT_FOUND, getTask, getTasksById, isPassing } from "./api.js";
 import { missing } from "./rows.js";
 
 const MARGIN = 250; // rows beyond those in sight: as many pass in a second and a half of fast scrolling
 const AT_ONCE = 50; // ids: the server takes no more
 const LENGTH_AT_ONCE = 3_000; // characters of an address
 const ALONE_AT_ONCE = 10; // tasks that are read one by one
-const NOT_FOUND = 404; // the HTTP status
+const RETRY = 3_000; // ms
 
 /** @param {{dispatch: Function, note: Function, state: () => object}} page `note` is a dispatch after which nothing looks different */
 export function RowTasks({ dispatch, note, state }) {
@@ -19,6 +19,7 @@ export function RowTasks({ dispatch, note, state }) {
   let list = null; // the number of the list that `gone` is about
   let gone = new Set();
   let stale = new Set(); // known, and perhaps outdated
+  let retrying = null; // timer
 
   /** These rows are in sight now: from `first` up to, not including, `last`. */
   function show({ first, last }) {
@@ -37,8 +38,9 @@ export function RowTasks({ dispatch, note, state }) {
     isReading = true;
     try {
       for (let ids = wanted(); ids.length > 0; ids = wanted()) await readSome(ids);
-    } catch {
-      // The next scrolling tries again.
+    } catch (error) {
+      clearTimeout(retrying);
+      if (isPassing(error)) retrying = setTimeout(() => !isReading && read(), RETRY);
     } finally {
       isReading = false;
     }

@@ -105,10 +105,11 @@ export class SharedStream extends EventTarget {
       fail: () => isOurs() && this.#changeRoad(),
     };
     while (road === null) {
+      const make = this.#roads.shift();
       try {
-        road = this.#roads.shift()(end);
-      } catch {
-        // It is there and may not be used.
+        road = make(end);
+      } catch (error) {
+        if (this.#roads.length === 0) throw error; // else: it is there and may not be used
       }
     }
     return road;

@@ -116,7 +116,7 @@ export function reduce(state, action) {
       return action.mayWait && isHeld(state) ? pruned(withNews(state, action)) : withList(state, action.page);
     case "listFailed":
       if (action.request !== state.list.request) return state;
-      return { ...state, list: { ...state.list, phase: "failed", error: action.error, arrivals: null } };
+      return withFailure(action.isLost ? withoutRows(state) : state, action.error);
     case "olderRequested":
       return { ...state, list: { ...state.list, older: "loading" } };
     case "olderArrived":
@@ -206,6 +206,16 @@ function withList(state, page) {
   const { arrivals } = state.list;
   const late = [...arrivals].filter((id) => !listed.has(id) && tasks.has(id) && isMatching(next, tasks.get(id)));
   return pruned(settledOrWaiting(next, late, arrivals));
+}
+
+function withFailure(state, error) {
+  return { ...state, list: { ...state.list, phase: "failed", error, arrivals: null } };
+}
+
+/** There is a gap before the stream, and no list to close it: what is shown may be old, and nobody would ever say so. */
+function withoutRows(state) {
+  const list = { ...state.list, nextPage: null };
+  return pruned({ ...state, rows: [], window: inReach(state.window, []), list, waiting: new Set(), fresh: new Set() });
 }
 
 /** Whether rows are there that somebody reads, and that the answer to the same question must not move. */

@@ -31,6 +31,7 @@ export class TaskStream extends EventTarget {
   #heardAt = 0;
   #connection = null;
   #openedAt = 0;
+  #failedAt = 0;
   #reopening = null;
   #gathering = null;
   #watching = null;
@@ -114,6 +115,7 @@ export class TaskStream extends EventTarget {
   }
 
   #failed() {
+    this.#failedAt = performance.now();
     this.#connect("reconnecting");
     if (this.#source.readyState !== EventSource.CLOSED) return;
     const longest = Math.min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** this.#attempts);
@@ -126,9 +128,16 @@ export class TaskStream extends EventTarget {
   /** An open connection proves nothing to the deaf: only an event does, and a stream begins with one. */
   #watch() {
     const now = performance.now();
-    if (this.#connection === "reconnecting" || now - this.#heardAt < SILENCE_LIMIT) return;
+    if (this.#connection === "reconnecting") return this.#watchAttempt(now);
+    if (now - this.#heardAt < SILENCE_LIMIT) return;
     this.#connect("deaf");
     if (now - this.#openedAt >= DEAF_PAUSE) this.#open();
+  }
+
+  /** What the browser tries by itself may hang as well, on a way that swallows everything. */
+  #watchAttempt(now) {
+    if (this.#source === null || this.#source.readyState === EventSource.CLOSED) return; // a new one is to come
+    if (now - Math.max(this.#openedAt, this.#failedAt) >= SILENCE_LIMIT) this.#open();
   }
 
   #connect(connection) {

@@ -74,6 +74,14 @@ def test_a_login_link_is_out_of_the_address_before_anything_is_asked(
     assert page.url == f"{sidecar.url}/"
 
 
+def test_a_login_link_outlives_a_server_that_is_away(sidecar: LocalSidecar, open_page: OpenPage) -> None:
+    """It is out of the address already, and works only once it has been looked at: nobody has to ask for another."""
+    page = open_page("about:blank", user=None)
+    page.route("**/api/session", lambda route: route.abort(), times=2)
+    page.goto(f"{sidecar.url}/#/login/{token('anna')}")
+    expect(page.locator(".who__user")).to_have_text("anna")
+
+
 @pytest.mark.usefixtures("two_tasks")
 def test_a_login_link_in_an_open_page_leaves_it_where_it_is(sidecar: LocalSidecar, open_page: OpenPage) -> None:
     """Somebody else comes in: nothing of the former viewer stays."""

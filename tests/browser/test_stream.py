@@ -73,12 +73,15 @@ def test_a_stream_that_the_browser_gave_up_goes_on_from_the_last_id(fresh_module
 
 
 def test_the_browsers_own_reconnect_is_left_alone(fresh_modules: Page) -> None:
-    """While it tries by itself, with Last-Event-ID, nobody opens a second stream."""
+    """While it tries by itself, with Last-Event-ID, nobody opens a second stream; an attempt that hangs is given up."""
     _set(fresh_modules)
     fresh_modules.evaluate("sources[0].open()")
-    fresh_modules.evaluate("sources[0].fail(0)")
-    fresh_modules.clock.run_for(120_000)
+    for _ in range(4):
+        fresh_modules.evaluate("sources[0].fail(0)")
+        fresh_modules.clock.run_for(30_000)
     assert fresh_modules.evaluate("sources.length") == 1
+    fresh_modules.clock.run_for(30_000)
+    assert fresh_modules.evaluate("sources.map(({ readyState }) => readyState)") == [2, 0]
     assert _connections(fresh_modules) == ["live", "reconnecting"]
 
 
@@ -105,6 +108,60 @@ def test_a_cursor_that_nobody_can_serve_leads_to_a_fresh_start(
     expect(page.locator(".task-row")).to_have_count(2)
 
 
+def test_a_list_that_takes_too_long_keeps_no_news_away(
+    sidecar: LocalSidecar, narrator: Narrator, open_page: Callable[..., Page]
+) -> None:
+    """The page says what to do about the list, is live all the same, and shows nothing that may be old."""
+    narrator.sent("before")
+    page = open_page("about:blank")
+    page.route("**/api/tasks?q=*", _too_broad)
+    page.goto(f"{sidecar.url}/?q=name:shop.*")
+    expect(page.locator('.connection[data-connection="live"]')).to_be_visible()
+    expect(page.locator("#filters")).to_contain_text("narrow it down")
+    expect(page.locator(".task-row")).to_have_count(0)
+    narrator.sent("after")
+    expect(page.locator(".task-row")).to_have_count(1)
+
+
+def test_a_page_that_begins_anew_is_not_live_before_its_list_is_there(
+    sidecar: LocalSidecar, narrator: Narrator, open_page: Callable[..., Page]
+) -> None:
+    """The stream has a gap and the server cannot tell what is in it: what is shown may be old, and that is said."""
+    page = open_page("about:blank")
+    narrator.sent("before")
+    answers = iter([_with_a_foreign_cursor])
+    page.route("**/api/tasks?*", lambda route: next(answers, _unavailable)(route))
+    page.goto(sidecar.url)
+    expect(page.locator(".task-row")).to_have_count(1)
+    expect(page.locator(".connection__word")).to_have_text("Reconnecting")
+    page.unroute("**/api/tasks?*")
+    expect(page.locator(".connection__word")).to_have_text("Live")
+    narrator.sent("after")
+    expect(page.locator(".task-row")).to_have_count(2)
+
+
+def test_the_page_of_somebody_in_between_is_no_answer(sidecar: LocalSidecar, open_page: Callable[..., Page]) -> None:
+    """A proxy that answers everything with a page of its own is waited for, like a server that is away."""
+    page = open_page("about:blank")
+    page.route("**/api/tasks?*", lambda route: route.fulfill(body="<p>Sign in", content_type="text/html"), times=2)
+    page.goto(sidecar.url)
+    expect(page.locator(".connection__word")).to_have_text("Reconnecting")
+    expect(page.locator(".connection__word")).to_have_text("Live")
+
+
+def test_a_view_that_cannot_be_drawn_stops_no_other(page: Page, narrator: Narrator, complaints: list[str]) -> None:
+    """A mistake in one part of the page is told to the browser, and the rest goes on."""
+    page.evaluate(
+        """() => Object.defineProperty(document.querySelector(".who__user"), "textContent",
+        { set() { throw new Error("made by this test") }, get: () => "" })"""
+    )
+    narrator.sent("t-1")
+    expect(page.locator(".task-row")).to_have_count(1)
+    assert set(complaints) == {"uncaught: made by this test"}
+    complaints.clear()
+    page.close()
+
+
 def test_a_sidecar_that_cannot_hear_is_told_as_such(sidecar: LocalSidecar, open_page: Callable[..., Page]) -> None:
     """A live stream of a deaf server is no live page."""
     page = open_page("about:blank")
@@ -115,6 +172,14 @@ def test_a_sidecar_that_cannot_hear_is_told_as_such(sidecar: LocalSidecar, open_
     expect(page.locator(".connection")).to_contain_text(
         "The server is there but does not hear PostgreSQL. Changes may come late."
     )
+
+
+def _too_broad(route: Route) -> None:
+    route.fulfill(status=422, json={"error": {"code": "too_broad", "message": "It took too long: narrow it down."}})
+
+
+def _unavailable(route: Route) -> None:
+    route.fulfill(status=503, json={"error": {"code": "database_unavailable", "message": "Try again in a moment."}})
 
 
 def _with_a_foreign_cursor(route: Route) -> None:
