@@ -2,7 +2,7 @@
  * The only fetch of the page: addresses, answers and errors of the sidecar's API.
  *
  * A failure is an `ApiError` whose message may be shown: the server's own words where it had some. Its `code` is
- * "unreachable" where nobody answered.
+ * "unreachable" where nobody answered, or somebody in between with a page of theirs.
  */
 
 import { listParameters } from "./query.js";
@@ -28,9 +28,9 @@ export class ApiError extends Error {
   }
 }
 
-/** Whether it may be otherwise in a moment: nobody answered as we do, the server is in trouble, or was asked too much. */
+/** Whether it may be otherwise in a moment: nobody answered, the server is in trouble, or was asked too much. */
 export function isPassing({ status }) {
-  return status < 300 || status === 408 || status === 429 || status >= 500;
+  return status === 0 || status === 408 || status === 429 || status >= 500;
 }
 
 /** @returns {Promise<{tasks: object[], next_page: string | null, cursor: string}>} */
@@ -221,12 +221,15 @@ async function answer(address, { method = "GET", body = null, signal = null, acc
     if (signal?.aborted) throw error;
     throw new ApiError({ status: 0, code: "unreachable", message: String(error.message) });
   }
-  if ((response.ok && isOurs(response)) || accept.includes(response.status)) return text;
+  if (response.ok && !isOurs(response)) {
+    throw new ApiError({ status: 0, code: "unreachable", message: `${response.status} ${response.statusText}` });
+  }
+  if (response.ok || accept.includes(response.status)) return text;
   if (response.status === 401 && address !== SESSION) gate.dispatchEvent(new Event("refused"));
   throw new ApiError({ status: response.status, ...errorFacts(text, response) });
 }
 
-/** Not the page of a proxy that means to help: its answer is no answer, and may be another one in a moment. */
+/** What the sidecar says of success is JSON, or nothing. */
 function isOurs({ status, headers }) {
   return status === NO_CONTENT || /\bjson\b/.test(headers.get("Content-Type") ?? "");
 }
