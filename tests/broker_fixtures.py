@@ -22,7 +22,8 @@ import pytest
 from kombu import Connection
 
 from tests.docker_engine import finds_docker
-from tests.local_processes import LocalProcess, LocalSidecar, LocalWorker, free_port
+from tests.local_processes import LocalProcess, LocalSidecar, LocalWorker
+from tests.ports import free_port
 
 __all__ = ["LocalSidecar", "LocalWorker", "RabbitServer", "RedisServer"]
 

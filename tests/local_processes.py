@@ -20,6 +20,7 @@ import pytest
 
 from tests.nursery import Child, nursery
 from tests.polling import pauses
+from tests.ports import free_port
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 READY_SECONDS = 60
@@ -240,10 +241,3 @@ class LocalSidecar(CeleryProcess):
                 return bool(answer.status == 200)
         except (OSError, urllib.error.URLError):
             return False
-
-
-def free_port() -> int:
-    """A port of the loopback interface that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

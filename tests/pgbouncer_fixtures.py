@@ -15,7 +15,8 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from tests import scaling_page
-from tests.postgresql_fixtures import free_port, unprivileged_user
+from tests.ports import free_port
+from tests.postgresql_fixtures import unprivileged_user
 
 START_TIMEOUT = 20.0  # seconds
 POLL_SECONDS = 0.02

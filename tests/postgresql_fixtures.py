@@ -12,7 +12,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -25,6 +24,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from oracle_celery.database import schema
+from tests.ports import free_port
 
 START_TIMEOUT = 30.0  # seconds
 TEMPLATE = "oracle_template"
@@ -254,12 +254,6 @@ def unprivileged_user() -> str | None:
         except KeyError:
             continue
     pytest.exit(f"Root needs one of the users {', '.join(UNPRIVILEGED)} to run PostgreSQL.")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _children(parent: int) -> list[int]:

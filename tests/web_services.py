@@ -13,7 +13,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from tests.local_processes import READY_SECONDS, REPOSITORY, LocalProcess, LocalSidecar, LocalWorker, free_port
+from tests.local_processes import READY_SECONDS, REPOSITORY, LocalProcess, LocalSidecar, LocalWorker
+from tests.ports import free_port
 from tests.tokens import KEY
 
 if TYPE_CHECKING:

@@ -13,8 +13,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.local_processes import LocalWorker, free_port
+from tests.local_processes import LocalWorker
 from tests.polling import eventually
+from tests.ports import free_port
 
 #: Seconds that a script may wait for PostgreSQL at its end, and those it must not need where PostgreSQL is away.
 FLUSH_TIMEOUT = 50

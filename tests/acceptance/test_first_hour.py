@@ -20,9 +20,10 @@ import httpx
 import pytest
 
 from tests.faults.scale import is_full
-from tests.local_processes import LocalProcess, free_port
+from tests.local_processes import LocalProcess
 from tests.pages import every_block
 from tests.polling import eventually
+from tests.ports import free_port
 from tests.walkthroughs import Block, blocks
 
 STARTED = "docs/getting-started.md"

@@ -20,9 +20,9 @@ import pytest
 from oracle_celery.settings import Settings
 from oracle_celery.sidecar.server import Sidecar
 from tests.factories import Feeder, transition
-from tests.local_processes import free_port
 from tests.pages import block
 from tests.polling import eventually
+from tests.ports import free_port
 from tests.sidecar_fixtures import Client
 from tests.tokens import TOKEN_SETTINGS, bearer
 

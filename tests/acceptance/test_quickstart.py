@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from oracle_celery.embedded import EmbeddedPostgres
-from tests.local_processes import REPOSITORY, LocalProcess, free_port
+from tests.local_processes import REPOSITORY, LocalProcess
+from tests.ports import free_port
 
 LIFE_SECONDS = 60
 POLL_SECONDS = 0.2

@@ -27,8 +27,9 @@ from tests.benchmarks.bench_app import TaskCounter
 from tests.benchmarks.figure import Comparison, Figure
 from tests.benchmarks.ground import Ground
 from tests.broker_fixtures import RabbitServer
-from tests.local_processes import LocalProcess, LocalWorker, free_port
+from tests.local_processes import LocalProcess, LocalWorker
 from tests.otlp_receiver import OtlpReceiver
+from tests.ports import free_port
 from tests.postgresql_fixtures import DatabaseServer
 
 __all__ = ["VARIANTS", "environment", "measure", "publish", "rounds_of", "total"]

@@ -31,7 +31,8 @@ from psycopg.conninfo import conninfo_to_dict
 from tests.broker_fixtures import RedisServer
 from tests.comparison import LINE
 from tests.comparison.claims import CLAIMS
-from tests.local_processes import LocalProcess, LocalSidecar, LocalWorker, free_port
+from tests.local_processes import LocalProcess, LocalSidecar, LocalWorker
+from tests.ports import free_port
 from tests.postgresql_fixtures import DatabaseServer, PostgresServer
 from tests.tokens import KEY, bearer
 

@@ -15,8 +15,8 @@ from kombu import Connection
 from oracle_celery import embedded_broker
 from oracle_celery.broker_queues import MISSING, BrokerQueues, Depth, depths
 from tests.broker_fixtures import RabbitServer
-from tests.local_processes import free_port
 from tests.polling import eventually
+from tests.ports import free_port
 
 NOTHING_MORE_SECONDS = 20.0  # than the time limits of two tries together, on a busy machine
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 import uuid
 
 import aiohttp
@@ -18,6 +17,7 @@ from oracle_celery.sidecar import limits
 from oracle_celery.sidecar.limits import COMMANDS_AT_ONCE
 from oracle_celery.sidecar.server import Sidecar
 from tests.factories import Feeder, transition
+from tests.ports import free_port
 from tests.sidecar_fixtures import DEADLINE_SECONDS, Client
 from tests.tokens import TOKEN_SETTINGS, bearer
 
@@ -321,9 +321,7 @@ async def test_a_secret_opens_the_metrics_alone(database: str) -> None:
 
 async def test_metrics_have_a_port_of_their_own(database: str) -> None:
     """Of the loopback, without a token, and with nothing else on it."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     values = {"oracle_url": database, "oracle_metrics_port": port, **TOKEN_SETTINGS}
     sidecar = Sidecar(Settings.from_mapping(values), port=0)
     await sidecar.start()

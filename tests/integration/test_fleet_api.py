@@ -15,7 +15,7 @@ from oracle_celery.database.store import Store, WorkerRegistration
 from oracle_celery.settings import Settings
 from oracle_celery.sidecar.server import Sidecar
 from tests.factories import Feeder, transition
-from tests.local_processes import free_port
+from tests.ports import free_port
 from tests.sidecar_fixtures import Client
 from tests.tokens import TOKEN_SETTINGS
 

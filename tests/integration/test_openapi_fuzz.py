@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 import os
 import re
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -32,6 +31,7 @@ from tests.control_commands import Archive, register
 from tests.documented import DOCUMENT, check_documented
 from tests.factories import Feeder, transition
 from tests.polling import eventually
+from tests.ports import free_port
 from tests.postgresql_fixtures import DatabaseServer
 from tests.tokens import KEY, bearer
 
@@ -69,7 +69,7 @@ def address(
         f"app = Celery('shop', broker={redis_server.new_url()!r})\n"
         f"app.conf.update(oracle_url={dsn!r}, oracle_jwt_key={KEY!r})\n"
     )
-    port = _free_port()
+    port = free_port()
     log = folder / "sidecar.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -214,9 +214,3 @@ def _is_ready(address: str) -> bool:
         return requests.get(f"{address}/readyz", timeout=CALL_DEADLINE_SECONDS).status_code == 200
     except requests.ConnectionError:
         return False
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

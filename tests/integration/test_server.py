@@ -6,7 +6,6 @@ import asyncio
 import os
 import re
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -20,6 +19,7 @@ from oracle_celery.settings import Settings
 from oracle_celery.sidecar.headers import CONTENT_SECURITY_POLICY
 from oracle_celery.sidecar.server import Sidecar
 from tests.factories import Feeder, transition
+from tests.ports import free_port
 from tests.postgresql_fixtures import PostgresServer
 from tests.sidecar_fixtures import DEADLINE_SECONDS, Client
 from tests.tokens import KEY, TOKEN_SETTINGS
@@ -196,7 +196,7 @@ async def _finished(folder: Path, database: str, *arguments: str, code: int = 1)
 async def _command(
     folder: Path, database: str, *arguments: str
 ) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
-    process = await _spawn(folder, database, "--port", str(_free_port()), *arguments)
+    process = await _spawn(folder, database, "--port", str(free_port()), *arguments)
     assert process.stdout is not None
     try:
         async with asyncio.timeout(DEADLINE_SECONDS):
@@ -208,12 +208,6 @@ async def _command(
         if process.returncode is None:
             process.kill()
             await process.communicate()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def _ready(client: Client, status: int) -> None:
