@@ -128,7 +128,7 @@ def collector(tmp_path: Path) -> Iterator[Collector]:
 
 def listen(connection: http.client.HTTPConnection, headers: dict[str, str], heard: list[bytes]) -> None:
     connection.request("GET", "/api/tasks/subscribe", headers=headers)
-    with connection.getresponse() as answer, contextlib.suppress(http.client.HTTPException):
+    with connection.getresponse() as answer, contextlib.suppress(OSError, http.client.HTTPException):
         while line := answer.readline():
             heard.append(line)
     connection.close()  # the sidecar has stopped

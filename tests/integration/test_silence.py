@@ -24,10 +24,10 @@ from oracle_celery.database.upkeep import Upkeep
 from oracle_celery.errors import DatabaseUnavailable
 from oracle_celery.sidecar.listener import Listener
 
-#: Milliseconds.
-PATIENCE = 300
-#: Milliseconds, where many questions have to be answered first, on a busy machine.
-MORE_PATIENCE = 1_500
+#: Milliseconds, where nothing has to be answered in time.
+SHORT = 300
+#: Milliseconds: a busy machine takes some until a good answer is through the wall.
+PATIENCE = 1_500
 #: Milliseconds, beyond all patience of a test's.
 LONG = 3_600_000
 
@@ -79,7 +79,7 @@ def wall(database: str) -> Iterator[Wall]:
 @pytest.fixture
 def dsn(database: str, wall: Wall, monkeypatch: pytest.MonkeyPatch) -> str:
     """Of the database, through the wall."""
-    monkeypatch.setattr(silence, "GRACE_SECONDS", 0.2)
+    monkeypatch.setattr(silence, "GRACE_SECONDS", 1.0)
     return make_conninfo(database, host="127.0.0.1", port=wall.port)
 
 
@@ -96,8 +96,8 @@ def test_an_answer_that_does_not_come_ends_the_connection(dsn: str, wall: Wall) 
 
 def test_a_slow_answer_is_not_silence(database: str) -> None:
     """The server's own limit comes first, and says so."""
-    with impatient(psycopg.connect(database, autocommit=True), PATIENCE) as connection:
-        connection.execute(f"SET statement_timeout = {PATIENCE}")
+    with impatient(psycopg.connect(database, autocommit=True), SHORT) as connection:
+        connection.execute(f"SET statement_timeout = {SHORT}")
         with pytest.raises(psycopg.errors.QueryCanceled):
             connection.execute("SELECT pg_sleep(10)")
         assert connection.execute("SELECT 1").fetchone() == (1,)
@@ -127,7 +127,7 @@ async def test_a_pool_leaves_what_is_silent_for_what_is_not(
             await connection.execute("SELECT 1")
         wall.is_silent.set()
         with pytest.raises(psycopg.OperationalError):
-            async with pool.connection(timeout=PATIENCE / 1000 + 2) as connection:
+            async with pool.connection(timeout=PATIENCE / 1000 + 1) as connection:
                 await connection.execute("SELECT 1")
         wall.is_silent.clear()
         async with pool.connection(timeout=30) as connection:
@@ -138,10 +138,10 @@ async def test_a_pool_leaves_what_is_silent_for_what_is_not(
 
 def test_an_application_s_command_does_not_wait_for_ever(dsn: str, wall: Wall, monkeypatch: pytest.MonkeyPatch) -> None:
     """As long as the server would take for what was asked, and no longer."""
-    monkeypatch.setattr("oracle_celery.database.opening.STATEMENT_TIMEOUT_MILLISECONDS", MORE_PATIENCE)
+    monkeypatch.setattr("oracle_celery.database.opening.STATEMENT_TIMEOUT_MILLISECONDS", PATIENCE)
     with CommandStore(dsn) as store:
         with store._transaction(LONG) as transaction:
-            transaction._connection.execute("SELECT pg_sleep(%s)", (2 * MORE_PATIENCE / 1000,))  # it may take so long
+            transaction._connection.execute("SELECT pg_sleep(%s)", (2 * PATIENCE / 1000,))  # it may take so long
         monkeypatch.setattr(store._pool, "_check", None)  # silent from then on
         wall.is_silent.set()
         with pytest.raises(DatabaseUnavailable, match="no answer"), store._transaction():
@@ -151,7 +151,7 @@ def test_an_application_s_command_does_not_wait_for_ever(dsn: str, wall: Wall, m
 def test_a_blocking_pool_leaves_what_is_silent(dsn: str, wall: Wall, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is looked at before it is handed out, however long a question may take."""
     monkeypatch.setattr("oracle_celery.database.opening.STATEMENT_TIMEOUT_MILLISECONDS", LONG)
-    monkeypatch.setattr("oracle_celery.database.opening.CHECK_SECONDS", MORE_PATIENCE / 1000)
+    monkeypatch.setattr("oracle_celery.database.opening.CHECK_SECONDS", PATIENCE / 1000)
     with blocking_pool(dsn) as pool:
         with pool.connection() as connection:
             connection.execute("SELECT 1")
@@ -165,7 +165,7 @@ def test_a_blocking_pool_leaves_what_is_silent(dsn: str, wall: Wall, monkeypatch
 
 async def test_a_lead_does_not_wait_for_ever(dsn: str, wall: Wall, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is given up, and taken again over a new connection."""
-    monkeypatch.setattr("oracle_celery.database.upkeep.STATEMENT_TIMEOUT", MORE_PATIENCE)
+    monkeypatch.setattr("oracle_celery.database.upkeep.STATEMENT_TIMEOUT", PATIENCE)
     upkeep = Upkeep(dsn)
     try:
         assert await upkeep.try_lead()
@@ -182,10 +182,10 @@ async def test_a_lead_does_not_wait_for_ever(dsn: str, wall: Wall, monkeypatch: 
 
 async def test_what_reads_a_whole_partition_may_take_its_time(dsn: str) -> None:
     """There an answer may come as late as it likes."""
-    async with impatient(await psycopg.AsyncConnection.connect(dsn, autocommit=True), MORE_PATIENCE) as connection:
-        await connection.execute(f"SET statement_timeout = {MORE_PATIENCE}")
+    async with impatient(await psycopg.AsyncConnection.connect(dsn, autocommit=True), PATIENCE) as connection:
+        await connection.execute(f"SET statement_timeout = {PATIENCE}")
         async with _unhurried(connection):
-            await connection.execute("SELECT pg_sleep(%s)", (2 * MORE_PATIENCE / 1000,))
+            await connection.execute("SELECT pg_sleep(%s)", (2 * PATIENCE / 1000,))
         with pytest.raises(psycopg.errors.QueryCanceled):
             await connection.execute("SELECT pg_sleep(10)")
 
@@ -194,11 +194,11 @@ async def test_a_listener_does_not_wait_for_ever_until_it_listens(
     dsn: str, wall: Wall, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Afterwards it does: no news is no silence."""
-    monkeypatch.setattr("oracle_celery.sidecar.listener.LISTEN_PATIENCE_SECONDS", MORE_PATIENCE / 1000)
+    monkeypatch.setattr("oracle_celery.sidecar.listener.LISTEN_PATIENCE_SECONDS", PATIENCE / 1000)
     async with await open_pool(dsn) as pool:
         listener = Listener(dsn, pool, {})
         async with await listener._connect() as connection:
-            assert [news async for news in connection.notifies(timeout=2 * MORE_PATIENCE / 1000)] == []
+            assert [news async for news in connection.notifies(timeout=2 * PATIENCE / 1000)] == []
             await connection.execute("SELECT pg_notify('oracle_ping', 'here')")
             assert [news.payload async for news in connection.notifies(timeout=30, stop_after=1)] == ["here"]
 

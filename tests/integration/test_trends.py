@@ -67,6 +67,12 @@ def execute(database: str, statement: str) -> list[tuple[Any, ...]]:
         return cursor.fetchall() if cursor.description else []
 
 
+def _minute(database: str) -> str:
+    """The database's: what tells of its current minute is asked again where another one has begun meanwhile."""
+    [(minute,)] = execute(database, "SELECT date_bin('1 minute', now(), 'epoch')")
+    return str(minute)
+
+
 async def test_every_range_tells_what_finished_in_it(feeder: Feeder, upkeep: Upkeep, trends: Trends) -> None:
     """Folded or not, for everybody and for an owner: the same sums in the same places, and what came before."""
     feeder.tell(
@@ -102,12 +108,30 @@ async def test_every_range_tells_what_finished_in_it(feeder: Feeder, upkeep: Upk
         told = await trends.statistics(LOCAL_ADMIN, "24h")
         assert told.previous is not None
         assert (told.previous.completed, told.previous.failed, told.previous.failure_percent) == (1, 0, 0.0)
-        assert (told.completed[-1], told.minute.completed) == (1, 1)
-        assert told.mean_runtime[-1] == 1.0
         assert told.mean_runtime[100] is None
         assert (await trends.statistics(ANN, "7d")).previous is not None
         assert (await trends.statistics(ANN, "30d")).previous is None
         await upkeep.fold_statistics()
+
+
+async def test_the_newest_numbers_are_those_of_now(
+    database: str, feeder: Feeder, upkeep: Upkeep, trends: Trends
+) -> None:
+    """What has just finished is in the last bucket and in the minute that has begun, folded or not."""
+    for is_folded in (False, True):
+        while True:
+            minute = _minute(database)
+            before = await trends.statistics(LOCAL_ADMIN, "24h")
+            viewer = Viewer(f"{minute}, {is_folded}")
+            feeder.tell(ended(viewer.user_id, 0, user_id=viewer.user_id))
+            if is_folded:
+                await upkeep.fold_statistics()
+            own, told = await trends.statistics(viewer, "24h"), await trends.statistics(LOCAL_ADMIN, "24h")
+            if _minute(database) == minute:
+                break
+        assert (own.completed[-1], own.minute.completed, own.mean_runtime[-1]) == (1, 1, 1.0)
+        assert told.completed[-1] == before.completed[-1] + 1
+        assert told.minute.completed == before.minute.completed + 1
 
 
 async def test_a_correction_moves_what_it_corrects(
@@ -299,13 +323,13 @@ async def test_the_summary_counts_the_minute_and_the_slots(
         " VALUES (gen_random_uuid(), 'celery@one', '1@one', 'prefork', 8, '{}', '{}', now(), now())",
     )
     queries = Queries(over(pool))
-    while True:  # all of it within one minute of the database's clock
-        [(minute,)] = execute(database, "SELECT date_bin('1 minute', now(), 'epoch')")
+    while True:
+        minute = _minute(database)
         task_id = f"of {minute}"
         feeder.tell(ended(task_id, 0), ended(f"{task_id}, failed", 0, Status.FAILED))
         await upkeep.fold_statistics()
         own, everybody = await queries.summary(ANN), await queries.summary(LOCAL_ADMIN)
-        if execute(database, "SELECT date_bin('1 minute', now(), 'epoch')") == [(minute,)]:
+        if _minute(database) == minute:
             break
     assert (own.completed_minute, own.failed_minute, own.slots) == (1, 1, None)
     assert (everybody.completed_minute, everybody.failed_minute, everybody.slots) == (1, 1, 8)
