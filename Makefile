@@ -43,13 +43,13 @@ docs: $(DEV_READY) $(SERVERS_READY) ## Write the pages of docs/ that are made fr
 
 setup: $(DEV_READY) ## Make the virtual environment with everything that tests and linters need
 
-# Three at a time, on two cores too: tests wait for real servers much of their time. tests/conftest.py says which stay
-# together. Hundreds of programs are started: our modules are compiled once.
+# Three at a time, on two cores too: tests wait for real servers much of their time. tests/sharing.py says which stay
+# together and which come first. Hundreds of programs are started: our modules are compiled once.
 test: lint $(SERVERS_READY) ## Lint, then run all tests on real servers
-	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 3 --dist loadfile --durations 15 $(ARGS)
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --durations 15 $(ARGS)
 
 test-full: lint $(SERVERS_READY) ## The same in the long forms: storms at full size, the page's walk in both languages (an hour)
-	PYTHONDONTWRITEBYTECODE= ORACLE_FAULTS=full $(BIN)/python -m pytest -n 3 --dist loadfile --durations 15 $(ARGS)
+	PYTHONDONTWRITEBYTECODE= ORACLE_FAULTS=full $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --durations 15 $(ARGS)
 
 test-oldest: $(OLDEST_READY) $(SERVERS_READY) ## What leans on Celery's insides, on the oldest one that is supported (ARGS="tests/..." chooses)
 	$(OLDEST)/bin/python -m pytest $(if $(filter tests/%,$(ARGS)),,$(OLDEST_TESTS)) $(ARGS)

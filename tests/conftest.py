@@ -1,18 +1,16 @@
-"""Which fixtures every test may ask for, and which tests stay together where several processes share the work.
-
-Tests of a file share what it starts (a browser, a station), so they run in one process. The files in `APART` are long
-and their tests share nothing but a browser; each runs wherever there is time. The walk is one shop for each language.
-"""
+"""Which fixtures every test may ask for, how hypothesis searches, and how several processes share a run."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.docker_engine import finds_docker
+from tests.faults.scale import is_full
+from tests.sharing import ordered, scope_of
 
 if TYPE_CHECKING:
     from tests.otlp_receiver import OtlpReceiver
@@ -26,8 +24,12 @@ pytest_plugins = [
 if not finds_docker():
     pytest_plugins.append("tests.local_clusters")
 
-APART = {"test_hostile.py", "test_accessibility.py", "test_kill.py", "test_cancel_storm.py", "test_pause_storm.py"}
-WALK = "test_walk_"
+# An example's time is the machine's; and where one run of the tests is to say whether they pass, each tries the same
+# examples. Those of the long form are new ones every time.
+settings.register_profile(
+    "oracle", deadline=None, derandomize=not is_full(), suppress_health_check=[HealthCheck.too_slow], print_blob=True
+)
+settings.load_profile("oracle")
 
 
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist
@@ -37,11 +39,15 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
     class Sharing(LoadScopeScheduling):  # type: ignore[misc]
         def _split_scope(self, nodeid: str) -> str:
-            file, _, test = nodeid.partition("::")
-            name = PurePosixPath(file).name
-            if name in APART:
-                return nodeid
-            return f"{file} {test.partition('[')[2]}" if name.startswith(WALK) else file
+            return scope_of(nodeid)
+
+        def schedule(self) -> None:
+            if self.collection is None:  # the first time: what is in the queue by now keeps its place there
+                nodeids = next(iter(self.registered_collections.values()))
+                self.workqueue.update((scope, {}) for scope in ordered(nodeids))
+            super().schedule()
+            if self.collection is None:  # the processes found different tests: there is nothing to do
+                self.workqueue.clear()
 
     return Sharing(config, log) if config.getvalue("dist") == "loadfile" else None
 
