@@ -18,7 +18,7 @@ async () => {
     asked.push(address);
     const found = Object.keys(answers).find((start) => address.startsWith(start));
     if (found === undefined) throw new TypeError("nobody answers");
-    return new Response(JSON.stringify(answers[found](new URL(address, location.href).searchParams)));
+    return Response.json(answers[found](new URL(address, location.href).searchParams));
   };
 """
     + SETTLE

@@ -42,7 +42,7 @@ async () => {
     }
   };
   const page = { lines: [], runs: [], previous: null, lines_deleted_until: null, cursor: "c" };
-  window.fetch = async () => new Response(JSON.stringify(page));
+  window.fetch = async () => Response.json(page);
   let isHidden = false;
   Object.defineProperty(document, "hidden", { configurable: true, get: () => isHidden });
   window.look = (isLooking) => {
@@ -260,7 +260,7 @@ def test_a_log_is_followed_read_searched_and_taken_along(
     assert len(file.read_text().splitlines()) == 40 + 1 + 5 + 1 + 1
     narrator.completed("t")
     log.get_by_label("Level").select_option("0")
-    expect(log.locator(".task-log__live")).to_be_hidden(timeout=15_000)
+    expect(log.locator(".task-log__live")).to_be_hidden()
 
 
 def test_a_long_log_is_loaded_from_its_end(
@@ -331,7 +331,7 @@ def test_a_log_that_could_not_be_read_is_read_again(
     page = open_page(sidecar.url)
     page.route("**/api/tasks/t/logs?*", lambda route: route.abort(), times=1)
     page.goto(f"{sidecar.url}/#/tasks/t")
-    expect(page.locator(".log-line").last).to_contain_text("came through", timeout=30_000)  # after a pause
+    expect(page.locator(".log-line").last).to_contain_text("came through")  # after a pause
 
 
 def test_a_value_is_a_tree(sidecar: LocalSidecar, narrator: Narrator, open_page: Callable[..., Page]) -> None:

@@ -16,7 +16,7 @@ async () => {
   window.fetch = (address) => new Promise((answer, fail) => asked.push({
     answer: async (changes) => {
       const task = { task_id: "a", name: "x", status: "pending", version: [0, null, 0], ...changes.task };
-      answer(new Response(JSON.stringify({ history: [], ...changes, task }), { status: changes.status ?? 200 }));
+      answer(Response.json({ history: [], ...changes, task }, { status: changes.status ?? 200 }));
       await settle();
     },
     fail: async () => {
