@@ -15,6 +15,10 @@ __all__ = ["DELAYED_PREFIX", "Sent", "queue_name", "seconds_since_epoch", "sent"
 #: follows 28 binary digits.
 DELAYED_EXCHANGE = "celery_delayed_delivery"
 DELAYED_PREFIX = re.compile(r"^(?:[01]\.){28}")
+#: Seconds since the epoch of the first and the last moment that Oracle tells, 0001-01-02 and 9999-12-31: they are of
+#: Python's years in every time zone. PostgreSQL has more years, which nobody who reads them in Python could read.
+FIRST_MOMENT = -62_135_510_400.0
+LAST_MOMENT = 253_402_214_400.0
 
 
 class Sent(NamedTuple):
@@ -78,11 +82,12 @@ def was_delayed(exchange: Any) -> bool:
 
 
 def seconds_since_epoch(moment: Any) -> float | None:
-    """An ISO 8601 text, a datetime (naive means UTC, as Celery's messages are) or seconds from now."""
+    """An ISO 8601 text, a datetime (naive means UTC, as Celery's messages are) or seconds from now. What is before the
+    first moment or after the last is that one: whoever says `datetime.max` means "never"."""
     if moment is None:
         return None
     if type(moment) in (int, float):
-        return time.time() + float(moment)
+        return _told(time.time() + max(-LAST_MOMENT, min(LAST_MOMENT, moment)))
     if type(moment) is str:
         try:
             moment = datetime.datetime.fromisoformat(moment)
@@ -92,4 +97,8 @@ def seconds_since_epoch(moment: Any) -> float | None:
         return None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=datetime.UTC)
-    return float(moment.timestamp())
+    return _told(float(moment.timestamp()))
+
+
+def _told(seconds: float) -> float:
+    return max(FIRST_MOMENT, min(LAST_MOMENT, seconds))

@@ -175,19 +175,14 @@ class Standby:
         """Finds out what it is good for."""
         began = time.monotonic()
         try:
-            mark = await self._mark()
-        except DatabaseUnavailable:
-            return  # then it is the primary that is away, which others say
-        try:
-            async with self._reached(mark):
-                pass
-        except _NotUsable as reason:
-            self._become(reason.status)
+            status = await self._found()
         except Exception:  # whatever it was: the next look must come
-            logger.exception("Looking at the standby failed")
-            self._become(StandbyStatus.AWAY)
-        else:
-            self._become(StandbyStatus.FOLLOWING)
+            if self.status is not StandbyStatus.AWAY or self._behind_since is None:
+                logger.exception("Looking at the standby failed")
+            status = StandbyStatus.AWAY
+        if status is None:
+            return  # it is the primary that is away, which others say
+        self._become(status)
         now = time.monotonic()
         if self.status is StandbyStatus.FOLLOWING:
             self._behind_since = None
@@ -195,6 +190,18 @@ class Standby:
         else:
             self._behind_since = self._behind_since or began
             self.lag = now - self._behind_since
+
+    async def _found(self) -> StandbyStatus | None:
+        """None where the primary does not say what the standby is to be measured by."""
+        try:
+            mark = await self._mark()
+        except DatabaseUnavailable:
+            return None
+        try:
+            async with self._reached(mark):
+                return StandbyStatus.FOLLOWING
+        except _NotUsable as reason:
+            return reason.status
 
     def _become(self, status: StandbyStatus) -> None:
         if status is not self.status:

@@ -7,6 +7,8 @@ between, and because what is behind or ahead of C is decided by transactions (se
 A slow or absent client cannot delay another one: handing out is a bounded append. While PostgreSQL is away clients
 stay connected; the same cursor goes on when it is back. Only another database, or the same one restored, makes
 cursors worthless: then everybody is told to `resync`.
+
+Whatever a read fails with, the next one comes, and nothing is left out to get on: meanwhile this sidecar is not ready.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import random
 import time
 from collections import defaultdict
@@ -47,6 +50,8 @@ TURN_BYTES = 64 * 1024
 READ_TIMEOUT_SECONDS = 10.0
 BACKOFF_FIRST_SECONDS = 0.1
 BACKOFF_CAP_SECONDS = 2.0
+#: Between two words about the same trouble while it lasts.
+COMPLAINT_SECONDS = 60.0
 
 
 class Source(Protocol):
@@ -166,6 +171,7 @@ class Broadcaster:
 
     async def _run(self) -> None:
         failures = 0
+        complained_at = -math.inf
         while True:
             try:
                 is_behind = await self._read()
@@ -177,20 +183,33 @@ class Broadcaster:
             except (DatabaseUnavailable, TimeoutError) as error:
                 if self.is_online or failures == 0:
                     logger.warning("No new events for now: %s", error or "PostgreSQL is too slow to answer")
-                self.is_online = False
                 failures += 1
-                ceiling = min(BACKOFF_CAP_SECONDS, BACKOFF_FIRST_SECONDS * 2 ** min(failures, 10))
-                await asyncio.sleep(random.uniform(ceiling / 2, ceiling))  # noqa: S311  # spreads reconnects
+                await self._back_off(failures)
+                continue
+            except Exception:  # whatever it was: the next read must come, and /readyz must not say "ok" meanwhile
+                if time.monotonic() - complained_at >= COMPLAINT_SECONDS:
+                    complained_at = time.monotonic()
+                    logger.exception(
+                        "New events cannot be read, which is a mistake of Oracle's: nobody is shown any until it goes. "
+                        "It is tried again all the time. Please report it with what follows"
+                    )
+                failures += 1
+                await self._back_off(failures)
                 continue
             if not self.is_online:
                 if failures:
-                    logger.warning("PostgreSQL answers again.")
+                    logger.warning("New events are read again.")
                 self.is_online = True
                 failures = 0
             self._read_done.set()
             self._read_done.clear()
             if not is_behind:
                 await self._wait_for_news()
+
+    async def _back_off(self, failures: int) -> None:
+        self.is_online = False
+        ceiling = min(BACKOFF_CAP_SECONDS, BACKOFF_FIRST_SECONDS * 2 ** min(failures, 10))
+        await asyncio.sleep(random.uniform(ceiling / 2, ceiling))  # noqa: S311  # spreads reconnects
 
     async def _wait_for_news(self) -> None:
         await asyncio.sleep(READ_GAP_SECONDS)

@@ -51,6 +51,8 @@ SILENCE_SECONDS = 10.0
 LISTEN_PATIENCE_SECONDS = 5.0
 BACKOFF_FIRST_SECONDS = 0.1
 BACKOFF_CAP_SECONDS = 5.0
+#: Between two words about the same trouble while it lasts.
+COMPLAINT_SECONDS = 60.0
 
 _CONNECTION_OPTIONS: dict[str, Any] = {
     "connect_timeout": 5,
@@ -110,6 +112,7 @@ class Listener:
 
     async def _run(self) -> None:
         failures = 0
+        complained_at = -math.inf
         while True:
             try:
                 async with await self._connect() as connection:
@@ -122,6 +125,14 @@ class Listener:
                 self._become(ListenerStatus.DOWN)
                 if failures == 0:
                     logger.warning("The listener's connection is gone, polling goes on: %s", _one_line(error))
+            except Exception:  # whatever it was: the next attempt must come, and nobody is told that it hears
+                self._become(ListenerStatus.DOWN)
+                if time.monotonic() - complained_at >= COMPLAINT_SECONDS:
+                    complained_at = time.monotonic()
+                    logger.exception(
+                        "The listener failed, which is a mistake of Oracle's; polling goes on, and it is made anew. "
+                        "Please report it with what follows"
+                    )
             self._started.set()
             failures += 1
             ceiling = min(BACKOFF_CAP_SECONDS, BACKOFF_FIRST_SECONDS * 2 ** min(failures, 10))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import signal
@@ -202,6 +203,16 @@ def test_expired_in_the_broker(station: Station, expires: float) -> None:
     detail = station.wait_for(task_id, "cancelled", timeout=60)
     assert detail["task"]["reason"] == "expired"
     assert reasons(detail) == ["sent", "expired"]
+
+
+def test_an_eta_of_never(station: Station) -> None:
+    """`datetime.max` is the last moment that can be told; whoever uses it takes nobody's news away."""
+    task_id = station.send("succeed", eta=datetime.datetime.max)  # noqa: DTZ901  # as it is sent
+    detail = station.wait_for(task_id, "pending", reason="received")
+    assert detail["task"]["eta"] == "9999-12-31T00:00:00.000000Z"
+    station.wait_for(station.send("succeed"), "completed")
+    assert task_id in {task["task_id"] for task in station.get("/api/tasks?status=pending")["tasks"]}
+    assert station.get("/readyz")["status"] == "ok"
 
 
 def test_expired_while_waiting(station: Station) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
+import psycopg
 import pytest
 
 from oracle_celery.database.cursor import Cursor
@@ -20,11 +21,16 @@ DEADLINE_SECONDS = 60.0
 
 
 class CountingQueries(Queries):
-    """How often rows were found."""
+    """How often rows were found; a read may fail as nobody has foreseen."""
 
     finds = 0
+    failures = 0
+    trouble: Exception | None = None
 
     async def changes(self, cursor: Cursor, limit: int = 1_000, viewer: Viewer = LOCAL_ADMIN) -> Changes:
+        if self.trouble is not None:
+            self.failures += 1
+            raise self.trouble
         changes = await super().changes(cursor, limit, viewer)
         self.finds += bool(changes.transitions)
         return changes
@@ -117,6 +123,28 @@ async def test_a_large_transaction_overflows_nobody_who_reads(database: str, bro
         chunk = await _taken(subscription)
         assert b"event: resync" not in chunk
         received += chunk.count(b"event: task")
+
+
+async def test_no_failure_of_a_read_is_the_end(
+    database: str, broadcaster: Broadcaster, queries: CountingQueries, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever it is: it is said once and not hidden from /readyz, and all that came meanwhile is handed out later."""
+    subscription = _joined(broadcaster, LOCAL_ADMIN)
+    queries.trouble = psycopg.DataError("timestamp too large (after year 10K)")
+    with Feeder(database) as feeder:
+        await asyncio.to_thread(feeder.tell, transition("t"))
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while queries.failures < 2:
+                await asyncio.sleep(0.01)
+        assert not broadcaster.is_online
+        queries.trouble = None
+        received = await _taken(subscription)
+        await asyncio.to_thread(feeder.tell, transition("u"))
+        received += await _taken(subscription)
+    assert [received.count(b'"task_id":"t"') > 0, received.count(b'"task_id":"u"') > 0] == [True, True]
+    assert broadcaster.is_online
+    assert caplog.text.count("Please report it") == 1
+    assert "after year 10K" in caplog.text
 
 
 async def test_stop_closes_subscriptions_and_is_safe_twice(queries: CountingQueries) -> None:

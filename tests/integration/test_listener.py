@@ -113,6 +113,35 @@ async def test_a_lost_connection_is_made_anew_and_wakes(database: str, pool: Asy
         await listener.stop()
 
 
+async def test_no_failure_is_its_end(
+    database: str, pool: AsyncConnectionPool[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever hears may fail as nobody has foreseen: it is down meanwhile, says so, and hears again later."""
+    is_failing = False
+    wakes: list[str] = []
+
+    def hear(payload: str) -> None:
+        if is_failing:
+            raise ValueError("unforeseen")
+        wakes.append(payload)
+
+    listener = Listener(database, pool, {CHANNEL: hear})
+    await listener.start()
+    try:
+        await until(lambda: listener.status is ListenerStatus.HEARING)
+        is_failing = True
+        async with pool.connection() as connection:
+            await connection.execute("SELECT pg_notify(%s, '{}')", (CHANNEL,))
+        await until(lambda: listener.status is ListenerStatus.DOWN)
+        is_failing = False
+        before = len(wakes)
+        await until(lambda: listener.status is ListenerStatus.HEARING and len(wakes) > before)
+    finally:
+        await listener.stop()
+    assert caplog.text.count("The listener failed") == 1
+    assert "unforeseen" in caplog.text
+
+
 async def test_an_absent_database_is_down_and_start_returns(pool: AsyncConnectionPool[Any]) -> None:
     """Starting does not wait for a database that is away."""
     listener = Listener("host=127.0.0.1 port=1 dbname=nothing", pool, {CHANNEL: _ignore})

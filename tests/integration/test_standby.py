@@ -271,3 +271,26 @@ def test_a_promoted_standby_is_another_timeline() -> None:
                 return reads.status
 
         assert asyncio.run(look()) is StandbyStatus.FOREIGN
+
+
+async def test_no_failure_of_a_look_is_the_last(
+    database: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever the primary's answer fails with: it is said once, the standby is left alone, and looked at again."""
+    pool = await open_pool(database)
+    try:
+        looked_at = Standby(pool, pool)
+        with monkeypatch.context() as patch:
+            patch.setattr(looked_at, "_ask_primary", _fail)
+            for _ in range(2):
+                await looked_at.look()
+                assert looked_at.status is StandbyStatus.AWAY
+        await looked_at.look()
+        assert looked_at.status is not StandbyStatus.AWAY
+    finally:
+        await pool.close()
+    assert caplog.text.count("Looking at the standby failed") == 1
+
+
+async def _fail(query: str, parameters: dict[str, Any]) -> Any:
+    raise psycopg.DataError("unforeseen")

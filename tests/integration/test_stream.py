@@ -101,6 +101,36 @@ async def test_a_reconnect_gets_what_it_missed_once(client: Client, feeder: Feed
         assert [event.data["task_id"] for event in await stream.tasks(2)] == ["t-2", "t-3"]
 
 
+async def test_moments_outside_the_calendar_stop_nobody(database: str, client: Client, feeder: Feeder) -> None:
+    """What workers of before have stored of an eta of `datetime.max`, or of before the year 1: it is told as the last
+    moment there is, or the first, in the stream, in lists and in the backlog of a sidecar that starts later; and all
+    that comes after it is told, too."""
+    first, last = "0001-01-02T00:00:00.000000Z", "9999-12-31T00:00:00.000000Z"
+    moments = {"max": 253_402_300_800.0, "late": 9e12, "min": -62_135_596_800.0 - 3_600, "early": -2e11}
+    expected = {"max": last, "late": last, "min": first, "early": first, "next": None}
+    before = await _list_cursor(client)
+    async with client.subscribe(after=before) as stream:
+        for name, moment in moments.items():
+            await asyncio.to_thread(feeder.tell, transition(name, eta=moment, expires=moment))
+        await asyncio.to_thread(feeder.tell, transition("next"))
+        told = [event.data["task"] for event in await stream.tasks(len(expected))]
+    for tasks in (told, (await client.ok("/api/tasks"))["tasks"]):
+        assert {task["task_id"]: task["eta"] for task in tasks} == expected
+        assert {task["task_id"]: task["expires"] for task in tasks} == expected
+    for name, code in {"early": "expired", "max": "eta"}.items():
+        reason = (await client.ok(f"/api/tasks/{name}"))["waiting"]["reasons"][0]
+        assert (reason["code"], reason.get("eta") or reason.get("expires")) == (code, expected[name])
+    other = Sidecar(Settings.from_mapping({"oracle_url": database, **TOKEN_SETTINGS}), port=0)
+    await other.start()
+    try:
+        later = Client(client._session, other.address)
+        async with later.subscribe(after=before) as stream:
+            assert [event.data["task_id"] for event in await stream.tasks(len(expected))] == list(expected)
+        assert (await later.ok("/readyz"))["status"] == "ok"
+    finally:
+        await other.stop()
+
+
 async def test_a_cursor_of_another_sidecar_works_here(database: str, client: Client, feeder: Feeder) -> None:
     """What is older than this sidecar's ring comes from the database; then it goes on live."""
     start = await _list_cursor(client)

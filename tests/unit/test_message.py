@@ -46,6 +46,26 @@ def test_points_in_time(value: Any, expected: float | None) -> None:
     assert message.seconds_since_epoch(value) == expected
 
 
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (datetime.datetime.max, message.LAST_MOMENT),  # noqa: DTZ901  # naive means UTC
+        ("9999-12-31T23:59:59.999999-05:00", message.LAST_MOMENT),
+        (float("inf"), message.LAST_MOMENT),
+        (10**400, message.LAST_MOMENT),
+        (datetime.datetime.min, message.FIRST_MOMENT),  # noqa: DTZ901
+        ("0001-01-01T00:00:00+05:00", message.FIRST_MOMENT),
+        (-(10**400), message.FIRST_MOMENT),
+    ],
+)
+def test_never_is_the_last_moment_of_the_calendar(value: Any, expected: float) -> None:
+    """`datetime.max` has no place in a float, and a year 10000 none in Python: in every time zone it can be told."""
+    assert message.seconds_since_epoch(value) == expected
+    for hours in (-14, 14):
+        zone = datetime.timezone(datetime.timedelta(hours=hours))
+        assert datetime.datetime.fromtimestamp(0, zone) + datetime.timedelta(seconds=expected)
+
+
 def test_a_countdown_counts_from_now() -> None:
     """Celery gives `task_retry` seconds."""
     before = time.time()

@@ -110,9 +110,13 @@ LEFT JOIN LATERAL (
 ORDER BY name.queue;
 
 -- name: why_waiting
--- situation.Situation of a pending task, as JSON. No row where the viewer may not see it, or it is not pending.
+-- situation.Situation of a pending task, as JSON. No row where the viewer may not see it, or it is not pending. As in
+-- task_columns, moments that a sender chose are told within bounds.
 WITH task AS MATERIALIZED (
-    SELECT t.*, t.rank = 10 AND t.worker_id IS NOT NULL AS is_held FROM oracle.task_state_record AS t
+    SELECT t.task_id, t.name, t.queue, t.reason, t.worker, t.worker_id, t.retries, t.created_at, t.changed_at,
+        CASE WHEN t.eta IS NOT NULL THEN greatest('0001-01-02T00:00:00Z', least('9999-12-31T00:00:00Z', t.eta)) END AS eta,
+        CASE WHEN t.expires IS NOT NULL THEN greatest('0001-01-02T00:00:00Z', least('9999-12-31T00:00:00Z', t.expires)) END AS expires,
+        t.rank = 10 AND t.worker_id IS NOT NULL AS is_held FROM oracle.task_state_record AS t
     WHERE t.task_id = %(task_id)s AND t.status = 0 AND {visible}
 ),
 running AS MATERIALIZED (

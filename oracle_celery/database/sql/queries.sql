@@ -22,10 +22,13 @@ greatest(%(marked)s::bigint, (
         SELECT max(txid)::text::bigint FROM oracle.task_transition WHERE stored_at >= %(marked_at)s::timestamptz))
 
 -- name: task_columns
--- Facts.Task, in its order, with the version last.
+-- Facts.Task, in its order, with the version last. A moment that a sender chose may be of a year that Python has not got:
+-- what was stored before message.seconds_since_epoch had its bounds is told within them.
 t.task_id, t.name, t.status, t.reason, t.user_id, t.queue, t.worker, t.retries,
 t.created_at AT TIME ZONE 'UTC', coalesce(t.received_at, CASE WHEN t.run_id IS NOT NULL THEN t.run_at END) AT TIME ZONE 'UTC', t.started_at AT TIME ZONE 'UTC',
-t.finished_at AT TIME ZONE 'UTC', t.runtime, t.eta AT TIME ZONE 'UTC', t.expires AT TIME ZONE 'UTC',
+t.finished_at AT TIME ZONE 'UTC', t.runtime,
+CASE WHEN t.eta IS NOT NULL THEN greatest('0001-01-02T00:00:00Z', least('9999-12-31T00:00:00Z', t.eta)) END AT TIME ZONE 'UTC',
+CASE WHEN t.expires IS NOT NULL THEN greatest('0001-01-02T00:00:00Z', least('9999-12-31T00:00:00Z', t.expires)) END AT TIME ZONE 'UTC',
 t.trace_id, nullif(substr(t.trace_word, 27, 16), '----------------'),
 CASE substr(t.trace_word, 26, 1) WHEN '1' THEN true WHEN '0' THEN false END,
 nullif(split_part(t.trace_word, chr(31), 2), ''), t.correlation_id,
