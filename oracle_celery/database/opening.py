@@ -46,6 +46,10 @@ LIVE_POOL_SIZE = 4
 BLOCKING_POOL_SIZE = 4
 #: A reader that waits longer for a connection is told that the database is unavailable.
 POOL_TIMEOUT_SECONDS = 5.0
+#: For so long a pool tries by itself to connect. Each of its pauses is twice the last one, and nobody else may try
+#: meanwhile: after a long absence it would stay away for as long again. Once it has given up, the next reader makes it
+#: try anew, and somebody reads several times a second.
+RECONNECT_SECONDS = 5.0
 STATEMENT_TIMEOUT_MILLISECONDS = 5_000
 #: A connection that does not answer an empty question for so long is not handed out.
 CHECK_SECONDS = 2.0
@@ -92,8 +96,7 @@ async def is_shared(url: str) -> bool:
 
 
 async def open_pool(url: str, size: int = POOL_SIZE) -> AsyncConnectionPool[AsyncBoundedConnection]:
-    """Returns at once, connected or not: the pool goes on trying in the background. It has `size` connections at
-    most."""
+    """Returns at once, connected or not: whoever asks it makes it try to connect. It has `size` connections at most."""
     pool = AsyncConnectionPool(
         url,
         min_size=1,
@@ -104,7 +107,7 @@ async def open_pool(url: str, size: int = POOL_SIZE) -> AsyncConnectionPool[Asyn
         configure=_configure,
         check=_check,
         reset=_taken_back,
-        reconnect_timeout=float("inf"),
+        reconnect_timeout=RECONNECT_SECONDS,
         open=False,
         name="oracle-sidecar",
     )
@@ -123,7 +126,7 @@ def blocking_pool(url: str) -> ConnectionPool[BoundedConnection]:
         kwargs={**_OPTIONS, "application_name": "oracle-app"},
         configure=_configure_blocking,
         check=_check_blocking,
-        reconnect_timeout=POOL_TIMEOUT_SECONDS,
+        reconnect_timeout=RECONNECT_SECONDS,
         open=False,
         name="oracle-app",
     )

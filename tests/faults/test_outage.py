@@ -6,19 +6,27 @@ about time and memory is what would be a fault on any machine.
 
 from __future__ import annotations
 
+import asyncio
 import statistics
 import threading
 import time
 from pathlib import Path
 
+import aiohttp
 import psycopg
 import pytest
+from psycopg_pool.base import AttemptWithBackoff
 
+from oracle_celery.database import schema
+from oracle_celery.settings import Settings
+from oracle_celery.sidecar.server import Sidecar
 from tests.acceptance.station import Station
 from tests.faults.scale import is_full, scaled
 from tests.faults.stamps import Stamps
 from tests.local_processes import LocalWorker
 from tests.postgresql_fixtures import PostgresServer
+from tests.sidecar_fixtures import DEADLINE_SECONDS, Client
+from tests.tokens import TOKEN_SETTINGS
 
 #: Seconds before, and of, the outage.
 STEADY_SECONDS = scaled(3, 30)
@@ -31,6 +39,13 @@ GROWTH_LIMIT = 32 * 1024 * 1024
 CATCH_UP_SECONDS = scaled(60, 30)
 #: Seconds by which the slowest hundredth of the tasks may start later; one that waited for PostgreSQL would be over it.
 DELAY_LIMIT = 3.0
+
+#: How long the sidecar's database is away in the long form, which a pool's growing pauses must be seen in; and seconds
+#: within which the sidecar serves everybody again.
+AWAY_SECONDS = scaled(0, 40)
+BACK_SECONDS = scaled(40, 20)
+#: What the short form has for the first of a pool's pauses, as if it had tried in vain for ten minutes already.
+LONG_PAUSE_SECONDS = 600.0
 
 pytestmark = pytest.mark.timeout(OUTAGE_SECONDS + STEADY_SECONDS + 180)
 
@@ -70,6 +85,38 @@ def test_nobody_notices_a_long_outage(station: Station, private_postgres: Postgr
     assert statuses == [("completed", len(ids))]
     assert p99[1] - p99[0] < DELAY_LIMIT * 1000
     assert growth < GROWTH_LIMIT
+
+
+async def test_a_sidecar_is_back_soon_after_its_database(
+    private_postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long it was away: pages and streams are served again within seconds, by the pools they had before."""
+    if not is_full():
+        monkeypatch.setattr(AttemptWithBackoff, "INITIAL_DELAY", LONG_PAUSE_SECONDS)
+    with psycopg.connect(private_postgres.dsn(), autocommit=True) as connection:
+        schema.migrate(connection)
+    sidecar = Sidecar(Settings.from_mapping({"oracle_url": private_postgres.dsn(), **TOKEN_SETTINGS}), port=0)
+    await sidecar.start()
+    try:
+        async with aiohttp.ClientSession() as session:
+            client = Client(session, sidecar.address)
+
+            async def answers(status: int, within: float) -> None:
+                async with asyncio.timeout(within):
+                    for path in ("/api/tasks", "/readyz"):
+                        while (await client.get(path))[0] != status:
+                            await asyncio.sleep(0.1)
+
+            await answers(200, DEADLINE_SECONDS)
+            await asyncio.to_thread(private_postgres.kill)
+            await answers(503, DEADLINE_SECONDS)
+            await asyncio.sleep(AWAY_SECONDS)
+            await asyncio.to_thread(private_postgres.start)
+            began = time.monotonic()
+            await answers(200, BACK_SECONDS)
+            print(f"The sidecar was back {time.monotonic() - began:.1f} s after its database")
+    finally:
+        await sidecar.stop()
 
 
 class Load(threading.Thread):
