@@ -34,6 +34,8 @@ LEAD_KEY = 0x6F7261636C65_01
 FOLD_LIMIT = 20_000
 CONNECT_TIMEOUT = 5  # seconds
 STATEMENT_TIMEOUT = 30_000  # milliseconds
+#: SQLSTATEs, and a class of them, with which nobody's facts get in: a read-only server, a full disk or memory.
+NOBODY_WRITES = ("25006", "53")
 #: Kept messages of completed tasks are looked for this far back, in seconds, and so many forgotten at once.
 MESSAGES_AGE = 7 * 24 * 3600.0
 MESSAGES_LIMIT = 10_000
@@ -92,6 +94,13 @@ class Upkeep:
         self._sweep: AsyncGenerator[Removed] | None = None
         self._connection: psycopg.AsyncConnection[Any] | None = None
         self._leads = False
+        self._is_nobody_able_to_write = False
+
+    @property
+    def is_away(self) -> bool:
+        """After a failure: whether workers, too, could tell nothing meanwhile. There is no connection any more, or the
+        server lets nobody write."""
+        return self._connection is None or self._connection.closed or self._is_nobody_able_to_write
 
     async def close(self) -> None:
         """Gives the lead up."""
@@ -273,18 +282,28 @@ class Upkeep:
                     application_name="oracle-upkeep",
                     **KEEPALIVES,
                 )
-                self._connection = impatient(connection, STATEMENT_TIMEOUT)
-                await untraced(self._connection).execute(f"SET statement_timeout = {STATEMENT_TIMEOUT}")
-                await self._connection.execute(statement("synchronous_commit"))
-                await self._connection.execute(statement("keepalives"))  # the lead is not to outlive the network
-                await self._connection.execute("SET TIME ZONE 'UTC'")  # days of partitions are UTC's
+                try:
+                    await self._prepare(impatient(connection, STATEMENT_TIMEOUT))
+                except BaseException:  # a half-prepared one must not be used: its days would not be UTC's
+                    await connection.close()
+                    raise
+                self._connection = connection
             return self._connection
+
+    @staticmethod
+    async def _prepare(connection: psycopg.AsyncConnection[Any]) -> None:
+        await untraced(connection).execute(f"SET statement_timeout = {STATEMENT_TIMEOUT}")
+        await connection.execute(statement("synchronous_commit"))
+        await connection.execute(statement("keepalives"))  # the lead is not to outlive the network
+        await connection.execute("SET TIME ZONE 'UTC'")  # days of partitions are UTC's
 
     @asynccontextmanager
     async def _translated(self) -> AsyncIterator[None]:
+        self._is_nobody_able_to_write = False
         try:
             yield
         except psycopg.Error as error:
+            self._is_nobody_able_to_write = (error.sqlstate or "").startswith(NOBODY_WRITES)
             raise DatabaseUnavailable(detail=" ".join(str(error).split())) from error
 
 

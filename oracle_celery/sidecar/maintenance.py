@@ -62,6 +62,10 @@ PARTITIONS_SECONDS = 1_800.0
 BUSY_SECONDS = 60.0
 #: Of each round, what a round of retention may take while there is something to delete.
 RETAIN_SECONDS = 0.25
+#: A step that failed rests for so many times what that took: one that ran into its time limit does not keep the server
+#: busy, and one that was refused at once is tried again at once. And seconds between two words about it.
+REST_FACTOR, REST_LIMIT_SECONDS = 10.0, 60.0
+COMPLAINT_SECONDS = 600.0
 #: Parts of the history in which one round looks for failures.
 FAILURE_FOLDS = 5
 
@@ -101,6 +105,9 @@ class Maintenance:
         self._durations_at = clock()
         self._partitions_at = clock()
         self._retain_at = clock()
+        #: By step, when it may be tried again, and when it was last said that it fails.
+        self._rests_until: dict[str, float] = {}
+        self._complained_at: dict[str, float] = {}
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -125,46 +132,76 @@ class Maintenance:
             await asyncio.sleep(self._round_seconds)
 
     async def round(self) -> None:
-        """Everything that is due now, if this sidecar leads."""
+        """Everything that is due now, if this sidecar leads. Raises DatabaseUnavailable where the database is away."""
         now = self._clock()
         if now - self._last_round > self._round_seconds + SUSPENDED_SECONDS:
             self._watching_since = now
         self._last_round = now
         if await self._upkeep.try_lead():
-            while await self._upkeep.fold_statistics() >= FOLD_LIMIT:
-                await asyncio.sleep(0)
-            await self._fold_failures()
+            await self._try("folding statistics", self._fold_statistics)
+            await self._try("folding failures", self._fold_failures)
             if now >= self._partitions_at:
                 await self._keep_partitions(now)
             if now >= self._trim_at:
                 self._trim_at = now + TRIM_SECONDS
-                await self._upkeep.trim_statistics()
-                await self._upkeep.trim_schedule()
-                await self._upkeep.trim_metrics()
-                while await self._upkeep.trim_failures():
-                    await asyncio.sleep(0)
+                await self._try("trimming statistics", self._upkeep.trim_statistics)
+                await self._try("trimming the schedule", self._upkeep.trim_schedule)
+                await self._try("trimming metrics", self._upkeep.trim_metrics)
+                await self._try("trimming failures", self._trim_failures)
             if now >= self._forget_at:
                 self._forget_at = now + FORGET_SECONDS
-                await self._upkeep.forget_messages()
-                await self._upkeep.forget_progress()
+                await self._try("forgetting messages", self._upkeep.forget_messages)
+                await self._try("forgetting progress", self._upkeep.forget_progress)
             if now - self._watching_since >= self._worker_timeout:
-                await self._give_up_lost_workers()
+                await self._try("giving lost workers up", self._give_up_lost_workers)
                 if now >= self._look_at:
                     self._look_at = now + LOOK_SECONDS
-                    await self._fail_stranded_tasks()
-                    while await self._upkeep.expire_overdue(self._worker_timeout) >= EXPIRY_LIMIT:
-                        await asyncio.sleep(0)
+                    await self._try("failing tasks of gone workers", self._fail_stranded_tasks)
+                    await self._try("cancelling expired tasks", self._expire_overdue)
             if self._settle is not None:
-                await self._settle()
+                await self._try("settling commands", self._settle)
             if now >= self._sample_at:
                 self._sample_at = now + SAMPLE_SECONDS
-                await self._upkeep.sample_gauges()
+                await self._try("sampling gauges", self._upkeep.sample_gauges)
             if now >= self._durations_at:
                 self._durations_at = now + DURATIONS_SECONDS
-                await self._fold_durations()
+                await self._try("folding durations", self._fold_durations)
             if now >= self._retain_at:
                 await self._retain(now)
         self._last_round = self._clock()
+
+    async def _try(self, what: str, step: Callable[[], Awaitable[object]]) -> None:
+        """One step. Where it alone fails, each time perhaps, all others come nevertheless; it rests the longer the more
+        time it has taken in vain. Raises what it failed with where that is everybody's trouble."""
+        began = self._clock()
+        if began < self._rests_until.get(what, began):
+            return
+        try:
+            await step()
+        except Exception as error:
+            if self._upkeep.is_away:
+                raise
+            now = self._clock()
+            self._rests_until[what] = now + min(REST_LIMIT_SECONDS, REST_FACTOR * (now - began))
+            if now - self._complained_at.get(what, -math.inf) < COMPLAINT_SECONDS:
+                return
+            self._complained_at[what] = now
+            if isinstance(error, DatabaseUnavailable):
+                logger.warning("Maintenance: %s fails, is tried again, and all else goes on: %s", what, error)
+            else:
+                logger.exception("Maintenance: %s fails, is tried again, and all else goes on", what)
+
+    async def _fold_statistics(self) -> None:
+        while await self._upkeep.fold_statistics() >= FOLD_LIMIT:
+            await asyncio.sleep(0)
+
+    async def _trim_failures(self) -> None:
+        while await self._upkeep.trim_failures():
+            await asyncio.sleep(0)
+
+    async def _expire_overdue(self) -> None:
+        while await self._upkeep.expire_overdue(self._worker_timeout) >= EXPIRY_LIMIT:
+            await asyncio.sleep(0)
 
     async def _fold_failures(self) -> None:
         """Not all of a long history at once: the rest of the round must come."""
@@ -185,6 +222,8 @@ class Maintenance:
         try:
             await self._upkeep.keep_partitions()
         except (TableBusy, DatabaseUnavailable) as error:
+            if self._upkeep.is_away:
+                raise
             self._partitions_at = now + BUSY_SECONDS
             logger.warning("Partitions for the days to come are made later: %s", error)
 
@@ -193,6 +232,8 @@ class Maintenance:
         try:
             removed, is_under_way = await self._upkeep.retain(RETAIN_SECONDS)
         except DatabaseUnavailable as error:  # what only a part of retention may not or cannot do stops nothing else
+            if self._upkeep.is_away:
+                raise
             self._retain_at = now + BUSY_SECONDS
             logger.warning("Retention is tried again later: %s", error)
             return

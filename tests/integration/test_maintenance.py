@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Collection
 import msgspec
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from oracle_celery.database.store import WorkerRegistration
 from oracle_celery.database.upkeep import SilentWorker, Upkeep
@@ -265,6 +266,7 @@ class InterruptedUpkeep(Upkeep):
     async def fold_statistics(self) -> int:
         self.rounds += 1
         if self.rounds == 0:
+            await self.close()
             raise DatabaseUnavailable(detail="for a moment")
         return await super().fold_statistics()
 
@@ -286,6 +288,36 @@ async def test_an_interrupted_connection_waits_again(database: str, broker: Brok
     finally:
         await maintenance.stop()
         await maintenance.stop()
+
+
+async def test_a_step_that_always_fails_stops_no_other(
+    database: str, maintenance: Maintenance, broker: Broker, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Lost workers are given up nevertheless, after no longer a watch; what fails is said, and not all the time."""
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("ALTER TABLE oracle.failure_cursor RENAME TO out_of_reach")
+    worker = Worker(database)
+    await worker.silent()
+    for _ in range(3):
+        await maintenance.round()
+        clock.now += 1
+    assert await worker.status() == LOST
+    assert caplog.text.count("folding failures fails") == 1
+
+
+async def test_where_nobody_can_write_it_waits_again(database: str, broker: Broker, clock: Clock) -> None:
+    """Workers could not say anything either: no step goes on."""
+    read_only = make_conninfo(database, options="-c default_transaction_read_only=on")
+    maintenance = Maintenance(Upkeep(read_only), TIMEOUT_SECONDS, broker.ping, clock=clock)
+    clock.now += TIMEOUT_SECONDS
+    worker = Worker(database)
+    await worker.silent()
+    try:
+        with pytest.raises(DatabaseUnavailable):
+            await maintenance.round()
+    finally:
+        await maintenance.stop()
+    assert not broker.asked
 
 
 async def test_only_one_of_two_leads(database: str, maintenance: Maintenance, broker: Broker, clock: Clock) -> None:

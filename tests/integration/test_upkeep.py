@@ -12,6 +12,7 @@ import pytest
 from oracle_celery.database import upkeep as upkeep_module
 from oracle_celery.database.store import WorkerRegistration
 from oracle_celery.database.upkeep import Upkeep
+from oracle_celery.errors import DatabaseUnavailable
 from oracle_celery.records import Transition
 from oracle_celery.states import Rank, Status
 from tests.factories import Feeder, transition
@@ -193,3 +194,22 @@ async def test_messages_of_what_completed_are_forgotten(database: str, upkeep: U
         )
     assert await upkeep.forget_messages() == 1
     assert await rows(database, "SELECT task_id FROM oracle.task_message ORDER BY 1") == [("ill",), ("under way",)]
+
+
+async def test_a_connection_that_was_not_made_ready_is_not_used(
+    database: str, upkeep: Upkeep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its days would be the server's, and partitions would begin at another hour."""
+
+    def fail(connection: psycopg.AsyncConnection[object]) -> psycopg.AsyncConnection[object]:
+        raise psycopg.OperationalError("in the middle of it")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(upkeep_module, "untraced", fail)
+        with pytest.raises(DatabaseUnavailable, match="in the middle"):
+            await upkeep.try_lead()
+    assert await upkeep.try_lead()
+    connection = await upkeep._connect()
+    assert await (await connection.execute("SHOW TimeZone")).fetchone() == ("UTC",)
+    mine = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+    assert await rows(database, f"{mine} AND application_name = 'oracle-upkeep'") == [(1,)]
