@@ -70,9 +70,26 @@ def failure(http_status: int, code: str, message: str, **fields: Any) -> web.Res
 
 @web.middleware
 async def explain_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Turns what a handler raises into an answer."""
+    """Turns what a handler raises into an answer. Where a part of one is sent already the connection is cut off: so the
+    client knows that it has not got everything, and finds no second answer within the first."""
     try:
         return await handler(request)
+    except Exception as error:
+        if not request.writer.output_size:
+            return _explanation(request, error)
+        what = (request.method, request.match_info.route.name or "unnamed route")
+        if isinstance(error, (OracleError, OSError)):  # of the database's, or of the client's own doing
+            logger.warning("An answer is cut off half-way: %s %s: %r", *what, error)
+        else:
+            logger.exception("An answer failed half-way and is cut off: %s %s", *what)
+        if request.transport is not None:
+            request.transport.abort()
+        raise ConnectionResetError("A part of the answer is sent: there is no way to say that it failed") from error
+
+
+def _explanation(request: web.Request, raised: Exception) -> web.Response:
+    try:
+        raise raised  # noqa: TRY301  # to be told apart
     except BadTerm as error:
         fields = {name: error.fields[name] for name in ("parameter", "allowed", "at")}
         return failure(400, "bad_query", str(error), word=error.fields["value"], **fields)

@@ -195,6 +195,8 @@ class Connection(RequestHandler):
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
     ) -> web.StreamResponse:
         """What is no HTTP is answered in our words: aiohttp's repeat what was sent and name its version."""
+        if isinstance(exc, ConnectionError) and request.writer.output_size > 0:
+            raise exc  # the connection is gone already, and whoever did not lose but cut it has said why
         if status == web.HTTPBadRequest.status_code:
             logger.debug("Not HTTP, from %s: %s", request.remote, type(exc).__name__)
         else:
@@ -237,6 +239,8 @@ class Connection(RequestHandler):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self.transport is None:
+            return  # it is lost: a handler that took no notice of its cancel has come to its end
         self._phase = phase
         self._received = 0
         if phase is _Phase.ANSWERING:

@@ -158,6 +158,8 @@ class Outlet(asyncio.Protocol):
         self._unsent = self._transport.get_write_buffer_size()
 
     def resume_writing(self) -> None:
+        if self._is_over:
+            return  # the rest is still to be taken: it is watched until the connection is lost
         self._paused_at = 0.0
         self.become_due()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 from aiohttp import web
@@ -30,7 +30,7 @@ Pair = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class Server:
-    """A guarded server with three handlers, and sockets to it."""
+    """A guarded server with a few handlers, and sockets to it."""
 
     def __init__(self, port: int, connections: Connections) -> None:
         self.port = port
@@ -198,6 +198,16 @@ async def test_whoever_sends_a_request_is_answered(start: Start, monkeypatch: py
         writer.close()
 
 
+async def test_who_has_left_waits_for_nothing(start: Start) -> None:
+    """Also where the handler takes no notice of its cancel: a connection that is lost has no place among the others."""
+    server = await start()
+    async with server.connect() as (_, writer):
+        writer.write(b"GET /stubborn HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        await until(lambda: server.connections.open == 1 and server.connections.waiting == 0)
+    await until(lambda: server.connections.open == 0 and not _handlers())
+    assert server.connections.waiting == 0
+
+
 async def test_what_is_answered_never_gives_way(start: Start) -> None:
     """Streams stay; beyond the last place nobody is let in, and the server lives on."""
     server = await start(limit=5, waiting_limit=5)
@@ -255,10 +265,15 @@ def _application() -> web.Application:
         await asyncio.Event().wait()
         return response
 
+    async def stubborn(request: web.Request) -> web.Response:
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        return web.Response(body=b"late")
+
     application = web.Application()
     application.on_response_prepare.append(secure)
     application.add_routes([web.get("/fast", fast), web.get("/large", large), web.get("/stream", stream)])
-    application.add_routes([web.post("/body", body)])
+    application.add_routes([web.post("/body", body), web.get("/stubborn", stubborn)])
     return application
 
 

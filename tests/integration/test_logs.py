@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import re
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from oracle_celery.database.fetching import Fetch
 from oracle_celery.database.logs import END, Following, LogQueries
 from oracle_celery.database.sql import statement
 from oracle_celery.database.store import Store
-from oracle_celery.errors import TaskNotFound
+from oracle_celery.errors import DatabaseUnavailable, TaskNotFound
 from oracle_celery.records import LogLine
 from oracle_celery.settings import Settings
 from oracle_celery.sidecar import log_stream
@@ -316,3 +317,39 @@ async def test_a_log_is_downloaded_whole(client: Client, store: Store, monkeypat
         "2026-01-01T00:00:05.000000Z WARNING shop: r1 5",
         "2026-01-01T00:00:07.000000Z -- 2 lines not kept --",
     ]
+
+
+async def test_a_download_that_fails_half_way_is_cut_off(
+    sidecar: Sidecar, store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its client sees that it is not whole, and no second answer within it; the log says why."""
+    monkeypatch.setattr("oracle_celery.sidecar.log_api.FILE_LINES", 2)
+    store.ingest([Source().slice([sent("t", 0), started("t", 2, 1, run_id="r1")])])
+    store.ingest_logs([Source("w@h").slice([line(number) for number in range(4)])])
+    logs = sidecar._backend.parts.logs
+    page, asked = logs.page, 0
+
+    async def fail_later(*arguments: Any, **options: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        if asked > 1:
+            raise DatabaseUnavailable(detail="gone")
+        return await page(*arguments, **options)
+
+    monkeypatch.setattr(logs, "page", fail_later)
+    port = int(sidecar.address.rstrip("/").rpartition(":")[2])
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    head = "".join(f"{name}: {value}\r\n" for name, value in bearer(role="admin").items())
+    writer.write(f"GET /api/tasks/t/logs/download HTTP/1.1\r\nHost: localhost\r\n{head}\r\n".encode())
+    received = b""
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        with contextlib.suppress(ConnectionError):
+            while piece := await reader.read(65_536):
+                received += piece
+    writer.close()
+    assert received.startswith(b"HTTP/1.1 200 ")
+    assert b"r1 1" in received
+    assert received.count(b"HTTP/1.1") == 1
+    assert not received.endswith(b"0\r\n\r\n")
+    assert "cut off half-way: GET download_logs" in caplog.text
+    assert "Traceback" not in caplog.text

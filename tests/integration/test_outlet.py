@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -130,6 +131,9 @@ class Pipe(asyncio.Transport):
     def get_write_buffer_size(self) -> int:
         return 100_000
 
+    def close(self) -> None:
+        """What is left must be taken first."""
+
     def abort(self) -> None:
         self.is_aborted = True
 
@@ -166,4 +170,15 @@ async def test_who_takes_nothing_is_cut_off() -> None:
     assert not pipe.written
     assert not pipe.is_aborted
     outlet.look_after(outlet._paused_at + 31.0)
+    assert pipe.is_aborted
+
+
+async def test_an_end_that_nobody_takes_is_cut_off_too() -> None:
+    """A client that takes a part of what was left when its stream ended, and then no more, does not stay for ever."""
+    pipe = Pipe()
+    outlet, subscription = _outlet(pipe)
+    subscription.close()
+    outlet.write_what_waits(0.0, 0.0)
+    outlet.resume_writing()
+    outlet.look_after(time.monotonic() + 31.0)
     assert pipe.is_aborted
