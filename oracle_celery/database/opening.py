@@ -133,8 +133,9 @@ def blocking_pool(url: str) -> ConnectionPool[BoundedConnection]:
 
 
 def direct_connection(url: str) -> psycopg.Connection[Any]:
-    """One connection, for a lock that lives as long as it does. Raises psycopg's errors."""
-    connection = psycopg.connect(url, **_OPTIONS)
+    """One connection, for a lock that lives as long as it does: none of its statements takes longer than one of the
+    pools'. Raises psycopg's errors."""
+    connection = impatient(psycopg.connect(url, **_OPTIONS), STATEMENT_TIMEOUT_MILLISECONDS)
     if not is_pooled(connection):
         connection.execute(statement("keepalives"))
     return connection

@@ -14,7 +14,7 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from oracle_celery.database import silence
-from oracle_celery.database.opening import blocking_pool, open_pool
+from oracle_celery.database.opening import blocking_pool, direct_connection, open_pool
 from oracle_celery.database.partitions import _unhurried
 from oracle_celery.database.silence import impatient
 from oracle_celery.database.sql import statement
@@ -114,6 +114,15 @@ def test_the_recorder_s_connection_does_not_wait_for_ever(
     with pytest.raises(DatabaseUnavailable, match="no answer"):
         store.clock()
     store.close()
+
+
+def test_who_holds_a_bulks_lock_does_not_wait_for_ever(dsn: str, wall: Wall, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The connection whose life is the lock's asks little, and gives up when it is not answered."""
+    monkeypatch.setattr("oracle_celery.database.opening.STATEMENT_TIMEOUT_MILLISECONDS", PATIENCE)
+    with direct_connection(dsn) as connection:
+        wall.is_silent.set()
+        with pytest.raises(psycopg.OperationalError, match="no answer"):
+            connection.execute("SELECT 1")
 
 
 async def test_a_pool_leaves_what_is_silent_for_what_is_not(
