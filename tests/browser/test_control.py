@@ -9,13 +9,13 @@ import pytest
 from playwright.sync_api import Page, Request, expect
 
 from tests.browser.narrator import Narrator
+from tests.browser.undoing import end_undo_time, hold_undo_time
 from tests.control_commands import Archive
 from tests.local_processes import LocalSidecar
 
 ARGUMENTS = msgspec.Raw(b'{"args":[18446744073709551615],"kwargs":{"currency":"EUR"}}')
 MANY = 1_200  # more than may be touched without typing the number
 BULK_PATIENCE_MS = 60_000
-UNDO_PATIENCE_MS = 60_000
 
 
 @pytest.fixture
@@ -60,6 +60,7 @@ def test_a_command_is_given_at_once_and_can_be_taken_back(page: Page, narrator: 
         narrator.sent(task_id, ago=9)
     orders: list[str] = []
     page.on("request", lambda request: request.method == "DELETE" and orders.append(request.url[-3:]))
+    hold_undo_time(page)
     open_task(page, "u-1")
     page.keyboard.press("c")
     notice = page.locator(".task-control__notice")
@@ -73,7 +74,8 @@ def test_a_command_is_given_at_once_and_can_be_taken_back(page: Page, narrator: 
     expect(notice.get_by_role("button", name="Undo")).to_be_focused()
     narrator.started("u-2", ago=1)
     narrator.completed("u-2")  # before it is sent
-    expect(notice).to_contain_text("It has ended", timeout=UNDO_PATIENCE_MS)
+    end_undo_time(page)
+    expect(notice).to_contain_text("It has ended")
     open_task(page, "u-3")
     command(page, "Cancel").click()
     expect(notice).to_contain_text("in 5 seconds")

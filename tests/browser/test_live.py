@@ -72,7 +72,7 @@ def test_everything_missed_while_the_sidecar_was_dead_is_shown_once(
         narrator.started(task_id)
         narrator.failed(task_id)
     sidecar.start()
-    expect(page.locator(".connection__word")).to_have_text("Live", timeout=30_000)
+    expect(page.locator(".connection__word")).to_have_text("Live")
     expect(page.locator(".task-row")).to_have_count(21)
     expect(_row(page, "before").locator(".status-word")).to_have_text("Completed")
     for number, task_id in enumerate(missed):

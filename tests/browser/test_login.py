@@ -179,7 +179,7 @@ def test_a_stream_whose_token_ends_asks_for_a_login_and_goes_on_live(
     page = open_page(sidecar.url, user="anna", role=None, ttl=SHORT_LIFE)
     expect(page.locator('.connection[data-connection="live"]')).to_be_visible()
     page.evaluate("window.isSameDocument = true")
-    expect(page.locator(".login__cause")).to_contain_text("Your session has ended", timeout=30_000)
+    expect(page.locator(".login__cause")).to_contain_text("Your session has ended")
     narrator.sent("meanwhile", user_id="anna")
     page.get_by_label("Token", exact=True).fill(token("anna"))
     page.keyboard.press("Enter")
@@ -197,7 +197,7 @@ def test_a_stream_that_is_refused_asks_for_a_login(sidecar: LocalSidecar, open_p
     page.context.clear_cookies()
     sidecar.stop()
     sidecar.start()
-    expect(page.locator(".login__cause")).to_contain_text("Your session has ended", timeout=30_000)
+    expect(page.locator(".login__cause")).to_contain_text("Your session has ended")
 
 
 @pytest.mark.usefixtures("two_tasks")
@@ -238,7 +238,7 @@ def test_a_page_that_opens_while_nobody_answers_waits(sidecar: LocalSidecar, ope
     expect(page.locator(".connection")).to_have_attribute("data-connection", "reconnecting")
     expect(page.locator("#login")).to_be_hidden()
     page.unroute("**/api/**")
-    expect(page.locator(".who__user")).to_have_text("anna", timeout=20_000)
+    expect(page.locator(".who__user")).to_have_text("anna")
     expect(page.locator('.connection[data-connection="live"]')).to_be_visible()
 
 
@@ -247,7 +247,7 @@ def test_a_page_whose_words_do_not_come_asks_for_them_again(sidecar: LocalSideca
     page = open_page("about:blank", user="anna", role=None)
     page.route("**/locales/*.json", lambda route: route.abort(), times=2)
     page.goto(sidecar.url)
-    expect(page.locator(".who__user")).to_have_text("anna", timeout=20_000)
+    expect(page.locator(".who__user")).to_have_text("anna")
     expect(page.get_by_role("button", name="Log out (anna)")).to_be_visible()
 
 

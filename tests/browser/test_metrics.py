@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from urllib.parse import parse_qs, urlsplit
 
 import psycopg
@@ -16,6 +15,7 @@ from playwright.sync_api import Locator, Page, expect
 from tests.browser.folds import wait_for_types
 from tests.browser.narrator import Narrator
 from tests.local_processes import LocalSidecar
+from tests.polling import eventually
 
 MINUTE = 60
 
@@ -60,11 +60,11 @@ def test_the_charts_are_of_what_happened(page: Page, narrator: Narrator) -> None
     _choose(page, "1 h")
     expect(page.locator(".throughput__finished")).to_have_attribute("d", re.compile(r"^M[^M]+M[^M]+$"))
     expect(page.locator(".throughput__failed")).to_have_attribute("d", re.compile(r"^M[^M]+$"))
-    assert _table(page) == (5, 2)
+    _expect_table(page, (5, 2))
     for wanted, text in (("7 d", "per hour"), ("30 d", "per 4 h"), ("24 h", "per 5 min")):
         _choose(page, wanted)
         expect(page.locator(".throughput__per")).to_have_text(text)
-        assert _table(page) == ((25, 12) if wanted in ("7 d", "30 d") else (5, 2))
+        _expect_table(page, (25, 12) if wanted in ("7 d", "30 d") else (5, 2))
     bars = page.locator(".throughput__finished")
     before = bars.get_attribute("d") or ""
     narrator.started("waiting")
@@ -125,7 +125,7 @@ def test_task_types_are_compared_and_lead_to_their_tasks(page: Page, sidecar: Lo
     wait_for_types(sidecar, 2)
     page.locator("#bar").get_by_role("link", name="Task types").click()
     rows = page.locator("#types-page tbody tr")
-    expect(rows).to_have_count(2, timeout=30_000)
+    expect(rows).to_have_count(2)
     expect(page.locator("#types-page .page__summary")).to_have_text("24 hours, 2 kinds of task")
     first = rows.nth(0)
     expect(first.locator("th")).to_have_text("shop.orders.pay")
@@ -133,7 +133,7 @@ def test_task_types_are_compared_and_lead_to_their_tasks(page: Page, sidecar: Lo
     expect(first.locator(".type-row__failure span")).to_have_text("25.0\u00a0%")
     expect(first.locator("td").nth(0)).to_have_text("0.4")
     expect(first.locator(".spark__line")).to_have_attribute("d", re.compile("^M"))
-    expect(first.locator("td").nth(6)).to_have_text(re.compile(r"^(9\d\d\u00a0ms|1\.0\d\u00a0s)$"), timeout=30_000)
+    expect(first.locator("td").nth(6)).to_have_text(re.compile(r"^(9\d\d\u00a0ms|1\.0\d\u00a0s)$"))
     expect(first.locator("circle")).to_have_count(4)
     page.get_by_role("button", name="Task name").click()
     expect(rows.nth(0).locator("th")).to_have_text("shop.mail")
@@ -155,18 +155,14 @@ def _choose(page: Page, words: str) -> None:
     expect(page.locator(".throughput tbody tr").first).to_be_attached()
 
 
-def _table(page: Page) -> tuple[int, int]:
-    """Finished and failed tasks of the table that is read by ear, once it is complete."""
-    deadline = time.monotonic() + 20
-    sums = (0, 0)
-    while time.monotonic() < deadline:
-        texts = page.locator(".throughput tbody tr").all_inner_texts()
-        cells = [text.split("\t") for text in texts]
-        sums = (sum(int(row[1]) for row in cells), sum(int(row[2]) for row in cells))
-        if sums[0] >= 5:
-            return sums
-        page.wait_for_timeout(100)
-    return sums
+def _expect_table(page: Page, sums: tuple[int, int]) -> None:
+    """Finished and failed tasks of the table that is read by ear; a moment before it is that of another range."""
+
+    def look() -> bool:
+        cells = [text.split("\t") for text in page.locator(".throughput tbody tr").all_inner_texts()]
+        return (sum(int(row[1]) for row in cells), sum(int(row[2]) for row in cells)) == sums
+
+    eventually(look, f"the table has {sums}")
 
 
 def _handle(page: Page, end: str) -> Locator:

@@ -11,6 +11,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.narrator import Narrator
+from tests.browser.undoing import hold_undo_time
 from tests.local_processes import LocalSidecar
 
 TASK_ID = "0b3c2f0e-6f0e-4d8c-9a55-7a8f0f9b1c2d"
@@ -38,6 +39,7 @@ def test_everything_is_a_few_letters_away(page: Page, narrator: Narrator) -> Non
     choose(page, TASK_ID, f"Open the task {TASK_ID}")
     expect(page.locator(".task-detail__id code")).to_have_text(TASK_ID)
     expect(page.locator('[data-command="cancelTask"]')).to_be_visible()
+    hold_undo_time(page)
     choose(page, "cancel", "Cancel shop.orders.charge_card")
     page.locator(".task-control__notice").get_by_role("button", name="Undo").press("Enter")
     expect(page.locator('[data-command="cancelTask"]')).to_be_visible()

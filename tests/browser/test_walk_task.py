@@ -12,6 +12,7 @@ from pathlib import Path
 from celery import group
 from playwright.sync_api import expect
 
+from tests.browser.undoing import hold_undo_time
 from tests.browser.walking import NOBODYS, TRACE_ID, WORKER_MS, Stage, lines_of
 from tests.polling import eventually
 
@@ -114,6 +115,7 @@ def test_a_waiting_task_says_why_and_is_cancelled_unless_that_is_undone(stage: S
     expect(why.first).to_have_text(stage.word("waiting.no_consumer", queue=NOBODYS), timeout=WORKER_MS)
     detail = stage.open(early)
     expect(why.first).to_contain_text(stage.word.start("waiting.eta"), timeout=WORKER_MS)
+    hold_undo_time(stage.page)
     stage.button(detail, "control.cancel").click()
     notice = detail.locator(".task-control__notice")
     expect(notice).to_contain_text(stage.word("notice.cancel.deferred"))
