@@ -24,13 +24,12 @@ import { withTerm } from "./query-language.js";
 import {
   DEFAULT_QUERY,
   NEWEST_FIRST,
-  SORTS,
   addressFromQuery,
   isOldAddress,
+  isSort,
   nextSort,
   queryFromAddress,
   queryOf,
-  sortColumn,
   typedText,
 } from "./query.js";
 import { Renewable } from "./renewal.js";
@@ -242,7 +241,7 @@ function isIn() {
 function listen() {
   answer("filterTasks", ({ q }) => filterBy(q));
   answer("addTerm", (term) => filterBy(withTerm(typedText(state.query), term)));
-  answer("openView", ({ q, sort }) => changeQuery(queryOf(q, sortColumn(sort) in SORTS ? sort : NEWEST_FIRST)));
+  answer("openView", ({ q, sort }) => changeQuery(queryOf(q, isSort(sort) ? sort : NEWEST_FIRST)));
   ValueClicks(document);
   answer("sortTasks", ({ column }) => changeQuery({ ...state.query, sort: nextSort(state.query.sort, column) }));
   answer("holdRows", ({ reading }) => {

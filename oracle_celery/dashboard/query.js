@@ -57,7 +57,7 @@ export function queryFromAddress(search) {
   const given = new URLSearchParams(search);
   const sort = given.get("sort") ?? NEWEST_FIRST;
   const text = [...oldTerms(given), ...given.getAll("q")].join(" ");
-  return queryOf(text, sortColumn(sort) in SORTS ? sort : NEWEST_FIRST);
+  return queryOf(text, isSort(sort) ? sort : NEWEST_FIRST);
 }
 
 /** Whether an address says its filter as links did before the query language. @param {string} search */
@@ -102,6 +102,10 @@ export function sortColumn(sort) {
 }
 
 /** @param {Query} query */
+export function isSort(sort) {
+  return Object.hasOwn(SORTS, sortColumn(sort));
+}
+
 export function isFiltered(query) {
   return query.q !== "";
 }

@@ -28,7 +28,7 @@ const VALUES = Object.freeze({
 
 /** What an address says of the page; what is not understood is the usual. @param {Record<string, string>} parameters */
 export function arrangementOf({ sort = "", name = "" }) {
-  return { sort: sort.replace(/^-/, "") in TYPE_SORTS ? sort : DEFAULT_TYPE_SORT, name };
+  return { sort: Object.hasOwn(TYPE_SORTS, sort.replace(/^-/, "")) ? sort : DEFAULT_TYPE_SORT, name };
 }
 
 /** The same as parameters of an address, which tell only what is not usual. */

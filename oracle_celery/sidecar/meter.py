@@ -110,6 +110,7 @@ class Meter:
             try:
                 async with asyncio.timeout_at(deadline):
                     facts = await read()
+                told = list(tell(facts))
             except QueryTooBroad:  # its statement took too long; the others may not
                 logger.debug("Metrics lack %s: PostgreSQL took too long for it.", part)
                 continue
@@ -119,7 +120,7 @@ class Meter:
             except Exception:
                 logger.exception("Metrics lack %s.", part)
                 continue
-            for name, sample in tell(facts):
+            for name, sample in told:
                 found[name].append(sample)
             is_up[part] = True
             queues = facts if part is Part.QUEUES else queues

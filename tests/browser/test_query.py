@@ -37,6 +37,12 @@ def test_an_old_link_becomes_a_query(modules: Page) -> None:
     assert evaluate(modules, script, given) == [text, address, True, False]
 
 
+@pytest.mark.parametrize("sort", ["colour", "__proto__", "-constructor"])
+def test_an_order_that_is_none_is_the_usual_one(modules: Page, sort: str) -> None:
+    """Whatever an address says, and whatever every object of the language has."""
+    assert evaluate(modules, "return queryFromAddress(given).sort", f"?sort={sort}") == "-created_at"
+
+
 def test_a_wrong_word_does_not_spoil_the_others(modules: Page) -> None:
     """It is kept to be shown and asked of nobody."""
     script = """

@@ -308,3 +308,18 @@ async def _fold(database: str) -> None:
 def _execute(database: str, query: str, *parameters: Any) -> None:
     with psycopg.connect(database, autocommit=True) as connection:
         connection.execute(query.encode(), parameters)
+
+
+async def test_what_cannot_be_told_costs_its_part_alone(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A value that nobody foresaw is missing itself, and the rest is told."""
+
+    def stumble(_: Any) -> Any:
+        raise ValueError("year 10000 is out of range")
+
+    monkeypatch.setattr("oracle_celery.sidecar.meter._of_standing", stumble)
+    async with _started(database) as client:
+        told = await _scrape(client)
+    up = told["oracle_metrics_part_up"]
+    assert {part: up[part] for part in up if not up[part]} == {("standing",): 0}
+    assert {("finished",), ("durations",), ("workers",), ("queues",)} < set(up)
+    assert "oracle_workers" in told

@@ -176,6 +176,7 @@ function spoken({ runs, due, missed }) {
 /** The clock within a day, the date too beyond. */
 function clock(iso, now) {
   const seconds = Math.abs(Date.parse(iso) - now) / 1000;
+  if (Number.isNaN(seconds)) return UNKNOWN; // no calendar of a browser goes that far
   const time = formatExactTime(iso).slice(0, 8);
   if (seconds < DAY && new Date(iso).toDateString() === new Date(now).toDateString()) return time;
   const isTomorrow = new Date(now + DAY * 1000).toDateString() === new Date(iso).toDateString();
