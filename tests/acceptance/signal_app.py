@@ -208,6 +208,20 @@ def sleep_late(seconds: float, witness: str | None = None) -> float:
     return seconds
 
 
+@task()
+def wait_for_file(may_end: str) -> None:
+    """Ends when there is a file of that name."""
+    while not Path(may_end).exists():
+        time.sleep(0.05)
+
+
+@task(acks_late=True)
+def wait_late_for_file(may_end: str) -> None:
+    """The same; its message is acknowledged at its end."""
+    while not Path(may_end).exists():
+        time.sleep(0.05)
+
+
 @task(bind=True)
 def spawn(self: Task, value: Any) -> str:
     return str(self.app.signature("signals.succeed", args=(value,)).apply_async())
@@ -287,11 +301,12 @@ def stamp(self: Task, path: str, seconds: float = 0.0) -> None:
 
 
 @task(bind=True, acks_late=True)
-def stamp_late(self: Task, path: str, seconds: float = 60.0) -> None:
-    """As `stamp`; its message is acknowledged at its end, and it asks now and then whether it has been cancelled."""
+def stamp_late(self: Task, path: str, seconds: float = 60.0, may_end: str = "") -> None:
+    """As `stamp`; its message is acknowledged at its end, and it asks now and then whether it has been cancelled, or
+    whether there is a file `may_end`."""
     note(path, f"{self.request.id} {self.request.delivery_info['routing_key']} started {time.time()}")
     deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
+    while time.monotonic() < deadline and not (may_end and Path(may_end).exists()):
         raise_if_cancelled()
         time.sleep(0.02)
     note(path, f"{self.request.id} {self.request.delivery_info['routing_key']} ended {time.time()}")

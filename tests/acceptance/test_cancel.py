@@ -11,10 +11,13 @@ import pytest
 
 from oracle_celery import embedded_broker
 from tests.acceptance.desk import Desk
+from tests.acceptance.station import DEADLINE
 from tests.broker_fixtures import RabbitServer
 from tests.local_processes import LocalWorker
 
 QUEUE = "signals"
+#: Seconds for a task that tidies up at once: on a busy machine its process may not run for long.
+AMPLE_GRACE = 30.0
 
 
 @pytest.fixture
@@ -62,19 +65,23 @@ def test_cancelled_while_no_worker_runs(desk: Desk) -> None:
 def test_cancelled_while_held(desk: Desk) -> None:
     """In a worker's hands: waiting for a slot, for its time, and for its rate; all are dropped at once."""
     desk.start_worker(concurrency=1)
-    running = desk.send("quick", 3.0)
+    may_end = Path(desk.station.witness("may end"))
+    running = desk.station.send("wait_for_file", str(may_end))
     held = [desk.send("quick") for _ in range(3)]
     later = desk.send("quick", countdown=60)
     desk.wait_for_row(later, "pending", "received")
     desk.cancel(*held, later)
     for task_id in [*held, later]:
         desk.wait_for_row(task_id, "cancelled", "cancelled")
-    desk.wait_for_line(f"ran {running}")
-    assert desk.said() == [f"ran {running}"]
+    assert desk.row(running)[0] == "in_progress"
+    may_end.touch()
+    desk.wait_for_row(running, "completed")
+    assert desk.said() == []
 
 
 def test_soft(desk: Desk) -> None:
     """The task tidies up; its result backend says REVOKED, its process goes on with the next task."""
+    desk.set(oracle_cancel_grace=AMPLE_GRACE)
     worker = desk.start_worker(concurrency=1)
     children = worker.pool_children()
     task_id = desk.send("clean_up")
@@ -83,11 +90,13 @@ def test_soft(desk: Desk) -> None:
     desk.wait_for_row(task_id, "cancelled", "cancelled")
     assert f"cleaned up {task_id}" in desk.said()
     desk.wait(lambda: desk.result_state(task_id) == "REVOKED", lambda: desk.result_state(task_id))
-    after = desk.send("quick")
-    desk.wait_for_line(f"ran {after}")
+    after = [desk.send("quick") for _ in range(4)]
+    for quick in after:
+        desk.wait_for_row(quick, "completed")
     assert worker.pool_children() == children
     desk.wait(lambda: desk.is_kept(task_id), lambda: task_id)
-    assert not desk.is_kept(after)
+    # of what goes on for a second the message is kept meanwhile: on a busy machine one of them may
+    assert not all(desk.is_kept(quick) for quick in after)
 
 
 def test_hard(desk: Desk) -> None:
@@ -202,7 +211,7 @@ def test_without_an_event_loop(file_desk: Desk) -> None:
 def test_delivered_again(rabbit_desk: Desk, rabbitmq_server: RabbitServer) -> None:
     """While it runs, because its connection was lost: the run that is under way is ended, and whatever comes again."""
     desk = rabbit_desk
-    desk.set(task_acks_late=True)
+    desk.set(task_acks_late=True, oracle_cancel_grace=AMPLE_GRACE)
     desk.start_worker(concurrency=1)
     task_id = desk.send("clean_up")
     desk.wait_for_line(f"began {task_id}")
@@ -235,9 +244,9 @@ def test_worker_stopped_before_it_heard(rabbit_desk: Desk) -> None:
     worker = LocalWorker("tests.acceptance.deaf_app", desk.station.folder / "deaf.log", **options)
     desk.station.workers.append(worker)
     worker.start()
-    task_id = desk.send("clean_up")
+    task_id = desk.send("clean_up", 10 * DEADLINE)
     desk.wait_for_line(f"began {task_id}")
     os.kill(worker.pid, signal.SIGTERM)
     desk.cancel(task_id, ring=False)
-    desk.wait_for_row(task_id, "cancelled", "cancelled", timeout=30)  # it would take 60 s to its end
+    desk.wait_for_row(task_id, "cancelled", "cancelled")  # it would go on to its end
     worker.wait()

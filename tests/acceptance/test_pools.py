@@ -87,9 +87,13 @@ def test_warm_shutdown_tells_everything(rabbitmq_station: Station) -> None:
     station = rabbitmq_station
     station.start_sidecar()
     worker = station.start_worker()
-    task_id = station.send("sleep", 2)
+    may_end = Path(station.witness("may end"))
+    task_id = station.send("wait_for_file", str(may_end))
     station.wait_for(task_id, "in_progress")
-    worker.terminate()
+    worker.send_signal(signal.SIGTERM)
+    worker.wait_for_log("Warm shutdown")
+    may_end.touch()
+    worker.wait()
     assert station.detail(task_id)["task"]["status"] == "completed"
 
 
@@ -99,7 +103,8 @@ def test_cold_shutdown_tells_what_becomes_of_each(rabbitmq_station: Station) -> 
     station = rabbitmq_station
     station.start_sidecar()
     worker = station.start_worker(concurrency=2)
-    early, late = station.send("sleep", 60), station.send("sleep_late", 2)
+    may_end = Path(station.witness("may end"))
+    early, late = (station.send(name, str(may_end)) for name in ("wait_for_file", "wait_late_for_file"))
     station.wait_for(early, "in_progress")
     station.wait_for(late, "in_progress")
     worker.send_signal(signal.SIGQUIT)
@@ -109,6 +114,7 @@ def test_cold_shutdown_tells_what_becomes_of_each(rabbitmq_station: Station) -> 
     assert [one["state"] for one in station.get("/api/workers")["workers"]] == ["stopped"]
     assert "Error on terminating" not in worker.log
     assert "Oracle could not record" not in worker.log
+    may_end.touch()
     worker.start()
     assert station.wait_for(late, "completed")["task"]["retries"] == 0
     assert station.detail(early)["task"]["status"] == "failed"

@@ -15,7 +15,7 @@ from celery import chain, chord, group
 from celery.worker.request import Request
 
 import oracle_celery
-from tests.acceptance.station import Station
+from tests.acceptance.station import DEADLINE, Station
 
 
 @pytest.fixture(scope="module", params=["rabbitmq", "redis"])
@@ -224,7 +224,7 @@ def test_expired_while_waiting(station: Station) -> None:
 def test_revoked_before_it_was_received(station: Station) -> None:
     """The worker drops a message whose id it has been told."""
     task_id = "revoked-" + os.urandom(8).hex()
-    station.app.control.revoke(task_id, reply=True, timeout=5, destination=[station.workers[0].node])
+    station.app.control.revoke(task_id, reply=True, timeout=DEADLINE, destination=[station.workers[0].node])
     station.send("succeed", task_id=task_id)
     detail = station.wait_for(task_id, "cancelled")
     assert detail["task"]["reason"] == "revoked"
@@ -253,9 +253,11 @@ def test_revoked_while_running(station: Station, number: str) -> None:
 
 def test_revoked_without_terminate_while_running(station: Station) -> None:
     """A mere revoke does not touch a running task: it completes."""
-    task_id = station.send("sleep", 1)
+    may_end = Path(station.witness("may end"))
+    task_id = station.send("wait_for_file", str(may_end))
     station.wait_for(task_id, "in_progress")
-    station.app.control.revoke(task_id)
+    station.app.control.revoke(task_id, reply=True, timeout=DEADLINE, destination=[station.workers[0].node])
+    may_end.touch()
     station.wait_for(task_id, "completed")
 
 

@@ -15,7 +15,7 @@ from tests.acceptance.station import DEADLINE, Station
 from tests.faults.scale import scaled
 
 #: Failed tasks.
-TASKS = scaled(600, 20_000)
+TASKS = scaled(1_000, 20_000)
 
 pytestmark = pytest.mark.timeout(600)
 

@@ -187,7 +187,12 @@ def test_only_the_dead_are_lost(fleet: Fleet, private_postgres: PostgresServer, 
         rows = connection.execute("SELECT node FROM oracle.worker WHERE lost_at IS NOT NULL").fetchall()
     assert rows == []
     delays = fleet.kill(stopped)
-    assert {fleet.states()[worker.node] for worker in stepped.values()} == {"alive"}
+    fleet.station.poll(
+        lambda: {fleet.states().get(worker.node) for worker in stepped.values()} == {"alive"},
+        "the others are alive",
+        fleet.states,
+    )
+    assert fleet.lost_tasks.keys() == stopped.keys(), "whoever was taken for lost lost its task"
     assert {fleet.station.detail(task_id)["task"]["status"] for task_id in stepped} == {"in_progress"}
     times = sum(disturbance.count for disturbance in disturbances[: len(stopped)])
     print(

@@ -18,8 +18,9 @@ from tests.local_processes import LocalProcess
 
 SLOW_CONNECTIONS = 1_000
 #: The bars, of a machine that does nothing else; where other tests run beside, the short form's tell apart who waits
-#: for the slow ones.
+#: for the slow ones: not one request, which may meet a moment in which nobody runs, but many.
 ANSWER_SECONDS = scaled(5, 1)
+LATE_PERCENT = scaled(5, 0)
 CLOSED_SECONDS = scaled(30, 15)
 FILES_NEEDED = SLOW_CONNECTIONS + 200
 
@@ -81,8 +82,9 @@ async def test_a_thousand_slow_connections_slow_nobody_down(sidecar: Sidecar) ->
     )
     assert len(lived) == SLOW_CONNECTIONS
     assert max(lived) < CLOSED_SECONDS
-    assert max(answered) < ANSWER_SECONDS
     assert len(answered) > 10
+    late = [seconds for seconds in answered if seconds >= ANSWER_SECONDS]
+    assert 100 * len(late) <= LATE_PERCENT * len(answered), late
     assert "Traceback" not in sidecar.log
 
 
