@@ -18,8 +18,8 @@ from pathlib import Path
 __all__ = ["free_port"]
 
 HOST = "127.0.0.1"
-#: Most services of a machine lie below.
-FIRST = 10_000
+#: Most services of a machine lie below, and the last port that browsers refuse to speak to: 10080.
+FIRST = 11_000
 #: Where Linux's ports for outgoing connections begin, unless it is told otherwise.
 USUAL_END = 32_768
 #: Processes of a run that have ports of their own; the first is for one that does not share its work.

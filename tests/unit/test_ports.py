@@ -9,6 +9,8 @@ import pytest
 
 from tests import ports
 
+LAST_THAT_BROWSERS_BLOCK = 10_080
+
 
 def test_every_process_has_its_own() -> None:
     """No two of a run's processes share a port, and none has one of the kernel's."""
@@ -16,6 +18,7 @@ def test_every_process_has_its_own() -> None:
     assert all(not set(one) & set(other) for one, other in itertools.combinations(shares, 2))
     assert {len(share) >= ports.LEAST_EACH for share in shares} == {True}
     assert (min(map(min, shares)), max(map(max, shares)) < 32_768) == (ports.FIRST, True)
+    assert ports.FIRST > LAST_THAT_BROWSERS_BLOCK
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", ""])
