@@ -15,12 +15,14 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from oracle_celery.control import Control, Resender
 from oracle_celery.database.control import ControlStore
 from oracle_celery.database.control_facts import BulkJob, RetryClaim
 from oracle_celery.errors import BrokerUnavailable, DatabaseUnavailable, NotAllowed, PublishFailed, PublishUnknown
+from oracle_celery.repetition import repeated
 
 __all__ = ["BulkRunner"]
 
@@ -35,6 +37,8 @@ TURN_SECONDS = 2.0
 POLL_SECONDS = 2.0
 BACKOFF_FIRST_SECONDS = 0.5
 BACKOFF_CAP_SECONDS = 10.0
+#: How long what has come of a batch is tried to be written down, while the database is away and nothing else can go on.
+NOTE_SECONDS = 300.0
 #: In the notifications that are about bulk actions.
 BULK_NOTICE = '"kind":"bulk"'
 #: Between two lines that say the broker is still away.
@@ -162,10 +166,17 @@ class BulkRunner:
             except Exception:  # then nobody knows either, but of this one alone
                 logger.exception("A message of a bulk retry may not have been sent")
             tried += 1
-        self._store.record_retry_items(job, sent, failed, traces)
+        try:
+            self._note(partial(self._store.record_retry_items, job, sent, failed, traces))
+        finally:
+            if away is not None:
+                self._note(partial(self._store.release_retry_items, job, [claim.new_id for claim in claims[tried:]]))
         if away is not None:
-            self._store.release_retry_items(job, [claim.new_id for claim in claims[tried:]])
             raise away
+
+    def _note(self, write: Callable[[], object]) -> None:
+        """What is certain of a batch: where it is never written, its items are unknown, and barred for ever."""
+        repeated(write, NOTE_SECONDS, self._stopping)
 
 
 class _Absence:

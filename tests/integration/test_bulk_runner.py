@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from typing import Any
@@ -17,7 +17,7 @@ from oracle_celery.control import Control
 from oracle_celery.database.control import ControlStore
 from oracle_celery.database.control_facts import Bulk, BulkOptions
 from oracle_celery.database.listing import TaskFilter
-from oracle_celery.errors import BrokerUnavailable
+from oracle_celery.errors import BrokerUnavailable, DatabaseUnavailable
 from oracle_celery.kept_message import Envelope, encode_envelope
 from oracle_celery.resending import Resender
 from oracle_celery.settings import Settings
@@ -202,7 +202,10 @@ async def test_a_broker_that_is_away_is_waited_for(press: Press, caplog: pytest.
 
 
 async def test_a_broker_that_goes_away_gets_the_rest_later(press: Press, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was promised and certainly not sent is given back, and promised anew."""
+    """What was promised and certainly not sent is given back, and promised anew: also where the database goes away,
+    too, when that is to be written down."""
+    for name in ("record_retry_items", "release_retry_items"):
+        monkeypatch.setattr(press.store, name, _blinking(getattr(press.store, name), 3))
     monkeypatch.setattr(bulk_runner_module, "BACKOFF_FIRST_SECONDS", 0.05)
     press.fail(50)
     resender = press.control.resender
@@ -242,6 +245,18 @@ async def test_a_broker_that_goes_away_gets_the_rest_later(press: Press, monkeyp
     assert set(sent) == press.promised()
     assert len(sent) == 50
     assert not set(broken) & set(sent)
+
+
+def _blinking(write: Callable[..., Any], away: int) -> Callable[..., Any]:
+    """It finds no database for so many calls."""
+    numbers = count()
+
+    def blink(*arguments: Any) -> Any:
+        if next(numbers) < away:
+            raise DatabaseUnavailable(detail="for a moment")
+        return write(*arguments)
+
+    return blink
 
 
 async def test_a_queue_that_is_gone_fails_its_own_messages(press: Press) -> None:
