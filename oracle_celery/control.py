@@ -8,24 +8,26 @@ look at what is wanted by themselves, at their start and every second. The bell 
 that does not answer costs a command a bounded time and a note in its answer, never the command.
 
 What bites: a broker that cannot be reached is an error where a worker is asked something (`ping`), never an answer:
-that a worker did not answer a question nobody could ask says nothing about the worker.
+that a worker did not answer a question nobody could ask says nothing about the worker. And what is certain once a
+command holds is answered, also where the database goes away before all of it is written down or read.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import threading
 import time
 import uuid
 from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Literal
 
 import msgspec
 from celery import states
 from celery.backends.base import DisabledBackend
 
+from oracle_celery import remote_control
+from oracle_celery.bounded_calls import BoundedCalls
 from oracle_celery.database.control import ControlStore
 from oracle_celery.database.control_facts import (
     Bulk,
@@ -38,7 +40,8 @@ from oracle_celery.database.control_facts import (
 )
 from oracle_celery.database.listing import TaskFilter
 from oracle_celery.database.transactions import LONG_TIMEOUT
-from oracle_celery.errors import BadQuery, NotAllowed, PublishFailed
+from oracle_celery.errors import BadQuery, DatabaseUnavailable, NotAllowed, PublishFailed
+from oracle_celery.repetition import repeated
 from oracle_celery.resending import Resender
 from oracle_celery.settings import Settings
 from oracle_celery.viewer import Actor
@@ -54,20 +57,27 @@ ALL_QUEUES = "*"
 
 #: A node that does not exist costs the full time.
 PING_TIMEOUT_SECONDS = 3.0
+#: What a broker may cost a ping besides, that answers each time, but slowly.
+PING_GRACE_SECONDS = 8.0
 #: What the bell, or telling a result backend, may cost a command.
 BROKER_PATIENCE_SECONDS = 2.0
-#: Calls of each kind that may go on behind at once: more would only wait for the same silent broker or result backend.
+#: Calls of each kind that may go on behind at once.
 CALLS_BEHIND = 8
 #: How long a pause waits for the workers' own reports; later ones reach the audit all the same.
 REPORT_PATIENCE_SECONDS = 3.0
 REPORT_POLL_SECONDS = 0.05
 #: Results told as revoked in one round.
 RESULTS_LIMIT = 1_000
-
-#: What goes on behind, by the name of its threads.
-_BELL_CALL, _RESULT_CALL = "oracle-bell", "oracle-result"
+#: What writing down the outcome of a retry may cost its answer besides the first attempt; how long it goes on behind,
+#: and of how many retries.
+NOTE_PATIENCE_SECONDS = 5.0
+NOTE_SECONDS = 300.0
+NOTES_BEHIND = 64
 
 BELL_UNHEARD = "The broker does not answer now; workers that run will see it by themselves within a second."
+REPORTS_UNKNOWN = "The database does not answer now: what the workers have said of it is not known yet."
+
+_PINGS = BoundedCalls("oracle-ping", CALLS_BEHIND)
 
 
 class Cancelled(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,7 +117,9 @@ class Control:
         self._app = app
         self._settings = settings
         self._store = store
-        self._behind = {name: threading.Semaphore(CALLS_BEHIND) for name in (_BELL_CALL, _RESULT_CALL)}
+        self._bells = BoundedCalls("oracle-bell", CALLS_BEHIND)
+        self._results = BoundedCalls("oracle-result", CALLS_BEHIND)
+        self._notes = BoundedCalls("oracle-note", NOTES_BEHIND)
 
     def cancel(self, actor: Actor, task_id: str, reason: str | None = None) -> Cancelled:
         """Raises TaskNotFound, or NotAllowed for a task that has ended."""
@@ -135,7 +147,8 @@ class Control:
         reason: str | None = None,
     ) -> Retried:
         """Raises TaskNotFound, NotAllowed, or PublishFailed where nothing was sent. Any other error after the claim
-        leaves the retry "sending": whether the broker has the message is then shown by the new task's record."""
+        leaves the retry "sending": whether the broker has the message is then shown by the new task's record. What is
+        certain is the answer, though the database may not be there to write it down at once."""
         new_id = str(uuid.uuid4())
         claim = self._store.claim_retry(
             *(actor, task_id, new_id),
@@ -148,9 +161,9 @@ class Control:
             with self.resender() as resender:
                 trace = resender.resend(claim.envelope, claim.key_id, new_id, changes)
         except (PublishFailed, NotAllowed) as error:
-            self._store.fail_retry(new_id, str(error))
+            self._note(partial(self._store.fail_retry, new_id, str(error)))
             raise
-        self._store.confirm_retry([new_id], {new_id: trace})
+        self._note(partial(self._store.confirm_retry, [new_id], {new_id: trace}))
         return Retried(task_id=task_id, new_task_id=new_id, audit_id=claim.entry_id)
 
     def pause(
@@ -202,7 +215,7 @@ class Control:
 
     def ring(self) -> str | None:
         """Makes the workers look now. Returns what to tell people where the bell could not be rung."""
-        error = self._within(BROKER_PATIENCE_SECONDS, self._broadcast, _BELL_CALL)
+        error = self._bells.within(BROKER_PATIENCE_SECONDS, partial(remote_control.tell, self._app, BELL))
         if error is None:
             return None
         logger.warning("The workers' bell cannot be rung, they look by themselves: %r", error)
@@ -231,44 +244,53 @@ class Control:
         return tuple(dict.fromkeys(names)) or (self._app.conf.task_default_queue,)
 
     def _answer(self, command: PauseCommand) -> QueuesAnswer:
-        """Waits for the workers' own reports, which they make after the act."""
-        note = self.ring()
+        """Waits for the workers' own reports, which they make after the act. Never raises: the command holds."""
+        notes = [self.ring()]
         deadline = time.monotonic() + REPORT_PATIENCE_SECONDS
+        reports: list[WorkerPauseReport] = []
+        away: DatabaseUnavailable | None = None
         while True:
-            reports = self._store.pause_reports(command)
-            if all(report.state != "waiting" for report in reports) or time.monotonic() > deadline:
+            try:
+                reports, away = self._store.pause_reports(command), None
+            except DatabaseUnavailable as error:
+                away = error
+            is_known = away is None and all(report.state != "waiting" for report in reports)
+            if is_known or time.monotonic() > deadline:
                 break
             time.sleep(REPORT_POLL_SECONDS)
-        self._store.record_pause_outcomes(command, reports)
+        if away is None:
+            try:
+                self._store.record_pause_outcomes(command, reports)
+            except DatabaseUnavailable as error:  # the sidecar that leads does so as well, for an hour
+                logger.warning("What workers said of a command to queues is noted later: %s", error)
+        else:
+            logger.warning("What workers have said of a command to queues cannot be read: %s", away)
+            notes.append(REPORTS_UNKNOWN)
         return QueuesAnswer(
             audit_id=command.entry_id,
             queues=command.queues,
             is_paused=command.is_paused,
             until=command.until,
             workers=reports,
-            note=note,
+            note=" ".join(note for note in notes if note) or None,
         )
 
-    def _broadcast(self) -> None:
-        """Over a connection of its own: Celery's pooled ones wait for a broker for ever."""
-        options = {
-            "confirm_publish": False,
-            **dict.fromkeys(
-                ("read_timeout", "write_timeout", "socket_timeout", "socket_connect_timeout"), BROKER_PATIENCE_SECONDS
-            ),
-        }
-        with self._app.connection_for_write(
-            connect_timeout=BROKER_PATIENCE_SECONDS, transport_options=options
-        ) as connection:
-            connection.ensure_connection(max_retries=1, interval_start=0.1, timeout=BROKER_PATIENCE_SECONDS)
-            self._app.control.broadcast(BELL, connection=connection)
+    def _note(self, write: Callable[[], None]) -> None:
+        """Of a retry, which stays barred while it is not written: so it is tried for a while, behind the answer too."""
+        try:
+            write()
+        except DatabaseUnavailable as error:
+            logger.warning("What has come of a retry is written down as soon as the database answers: %s", error)
+            error_behind = self._notes.within(NOTE_PATIENCE_SECONDS, partial(repeated, write, NOTE_SECONDS))
+            if error_behind is not None:
+                logger.warning("What has come of a retry is not written down yet: %r", error_behind)
 
     def _revoke_result_now(self, task_id: str) -> str | None:
         def revoke() -> None:
             self._revoke_result(task_id)
             self._store.results_revoked([task_id])
 
-        error = self._within(BROKER_PATIENCE_SECONDS, revoke, _RESULT_CALL)
+        error = self._results.within(BROKER_PATIENCE_SECONDS, revoke)
         if error is None:
             return None
         logger.warning("The result backend has not taken REVOKED for a cancelled task: %r", error)
@@ -286,33 +308,11 @@ class Control:
             # it answers only those who hold the message (rpc://): a worker that drops it says so
             logger.debug("This result backend cannot be told that a task was cancelled", exc_info=True)
 
-    def _within(self, seconds: float, act: Callable[[], None], name: str) -> BaseException | None:
-        """None, or why it is not known to be done. What takes longer goes on behind, CALLS_BEHIND of one name: no
-        client of a broker or a result backend can be stopped from outside, and some go on trying for minutes."""
-        failed: list[BaseException] = []
-        room, deadline = self._behind[name], time.monotonic() + seconds
-        if not room.acquire(timeout=seconds):
-            return TimeoutError(f"{CALLS_BEHIND} calls before it have not come back")
-
-        def run() -> None:
-            try:
-                act()
-            except Exception as error:  # noqa: BLE001  # whatever a broker's or a backend's client raises
-                failed.append(error)
-            finally:
-                room.release()
-
-        thread = threading.Thread(target=run, name=name, daemon=True)
-        thread.start()
-        thread.join(max(0.0, deadline - time.monotonic()))
-        if thread.is_alive():
-            return TimeoutError(f"nothing came of it within {seconds:g} s")
-        return failed[0] if failed else None
-
 
 async def ping(app: Any, nodes: Collection[str], timeout: float = PING_TIMEOUT_SECONDS) -> set[str]:
-    """Those of `nodes` that answer. Raises whatever the broker's client raises where the broker cannot be asked."""
+    """Those of `nodes` that answer. Raises whatever the broker's client raises where the broker cannot be asked, and
+    TimeoutError where it does not answer: this always comes back, and holds up no end of the process."""
     if not nodes:
         return set()
-    replies = await asyncio.to_thread(app.control.ping, destination=sorted(nodes), timeout=timeout)
-    return {node for reply in replies or [] for node, answer in reply.items() if answer.get("ok") == "pong"}
+    asking = partial(remote_control.answering, app, nodes, timeout)
+    return await _PINGS.awaited(asking, timeout + PING_GRACE_SECONDS)

@@ -137,6 +137,14 @@ class RabbitServer:
         assert self._environment, "a container's data goes with the container: install rabbitmq-server"
         self._server.kill_whole()
 
+    def freeze(self) -> None:
+        """It neither answers nor refuses, until `thaw`."""
+        assert self._environment, "a container is not ours to stop: install rabbitmq-server"
+        os.killpg(self._server.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        os.killpg(self._server.pid, signal.SIGCONT)
+
     def dispose(self) -> None:
         if self._environment:
             if self._server.is_alive:
@@ -209,6 +217,13 @@ class RedisServer:
         """SIGKILL; `start` finds what it had answered."""
         assert self._durable, "it would come back empty"
         self._server.kill_whole()
+
+    def freeze(self) -> None:
+        """It neither answers nor refuses, until `thaw`."""
+        os.killpg(self._server.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        os.killpg(self._server.pid, signal.SIGCONT)
 
     def dispose(self) -> None:
         self._server.stop()

@@ -1,7 +1,8 @@
 """What follows commands by itself, done once for all by the sidecar that leads: outcomes, ends of pauses, results.
 
 Guarantee: all of it may be done twice, or by two at once, without harm. What bites: an application's result backend
-that is away may hold its caller for minutes, so telling it goes on beside the rounds and never holds one up.
+that is away may hold its caller for minutes, so telling it goes on beside the rounds, and holds up neither them nor the
+end of the process.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import asyncio
 import logging
 import time
 
+from oracle_celery.bounded_calls import BoundedCalls
 from oracle_celery.control import Control
 from oracle_celery.database.control import ControlStore
 from oracle_celery.ending import end
@@ -31,6 +33,7 @@ class Settlement:
     def __init__(self, store: ControlStore, control: Control) -> None:
         self._store = store
         self._control = control
+        self._calls = BoundedCalls("oracle-results", 1)
         self._revoking: asyncio.Task[int] | None = None
         self._revoke_at = 0.0
 
@@ -63,4 +66,4 @@ class Settlement:
                 self._revoke_at = time.monotonic() + RESULTS_RETRY_SECONDS
             self._revoking = None
         if time.monotonic() >= self._revoke_at:
-            self._revoking = asyncio.create_task(asyncio.to_thread(self._control.revoke_results))
+            self._revoking = asyncio.create_task(self._calls.awaited(self._control.revoke_results))
