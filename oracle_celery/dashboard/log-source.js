@@ -2,6 +2,9 @@
  * Reads the log of the opened task, and follows it while the task runs and until its last lines have come: a second stream
  * beside the page's own, open only while there is something to follow and somebody may be looking. It goes on where it
  * was: nothing is missed meanwhile, not even by a task that ended while nobody looked, or before the page knew that it ran.
+ *
+ * An open connection proves nothing: one that says nothing for too long, not even a heartbeat, is taken for dead, and a
+ * task's last lines have come only when something was heard after its end.
  */
 
 import { getLog, isPassing, logStreamAddress } from "./api.js";
@@ -12,6 +15,7 @@ const LAST = "9223372036854775807"; // a page before the end of everything
 const GATHER = 100; // ms: lines of one burst are handed on together
 const LINGER = 6_000; // ms after the last line of a task that has ended: a worker's last lines may be on their way
 const RETRY = 3_000; // ms
+const SILENCE_LIMIT = 45_000; // ms: more than two heartbeats of the server were missed
 const ENDED = new Set(["completed", "failed", "cancelled"]);
 
 /** @param {{dispatch: (action: object) => void, state: () => object}} page */
@@ -19,6 +23,8 @@ export function LogSource({ dispatch, state }) {
   let source = null;
   let cursor = null;
   let isWhole = false; // the task has ended, and no more lines come
+  let heardAt = 0; // by the clock on the wall, which goes on while the machine sleeps
+  let isHeardAfterEnd = false; // by this stream
   let request = 0;
   let gathered = [];
   let gathering = null;
@@ -33,7 +39,9 @@ export function LogSource({ dispatch, state }) {
     if (log.taskId !== opened || opened === null) {
       close();
       cursor = null;
-      if (log.taskId !== opened) dispatch({ type: "logOpened", taskId: opened });
+      if (log.taskId === opened) return;
+      request += 1; // what was asked of the former task is for nobody
+      dispatch({ type: "logOpened", taskId: opened });
       return;
     }
     if (detail.phase !== "ready" || !seesPayloads(now)) return;
@@ -41,8 +49,9 @@ export function LogSource({ dispatch, state }) {
     if (log.phase !== "ready" || cursor === null) return;
     const { status } = detail.task;
     const isRunning = status === "in_progress";
-    if (isRunning) isWhole = false; // it may run once more
+    if (isRunning) isWhole = isHeardAfterEnd = false; // it may run once more
     if (document.hidden) close();
+    else if (source !== null && Date.now() - heardAt >= SILENCE_LIMIT) close({ isRefused: true });
     else if (isRunning || (ENDED.has(status) && !isWhole && source === null)) follow(opened);
     else if (source?.readyState === EventSource.OPEN && leaving === null) leaveSoon();
   }
@@ -73,12 +82,13 @@ export function LogSource({ dispatch, state }) {
     const { taskId, previous, earlier, run, level } = state().log;
     if (previous === null || earlier === "loading") return;
     const mine = request;
+    const isWanted = () => mine === request && state().log.taskId === taskId;
     dispatch({ type: "logEarlierRequested" });
     try {
       const page = await getLog(taskId, { before: previous, limit: PAGE_LINES, run, level });
-      dispatch({ type: "logEarlierArrived", request: mine, page });
+      if (isWanted()) dispatch({ type: "logEarlierArrived", request: mine, page });
     } catch {
-      dispatch({ type: "logEarlierFailed", request: mine });
+      if (isWanted()) dispatch({ type: "logEarlierFailed", request: mine });
     }
   }
 
@@ -92,7 +102,10 @@ export function LogSource({ dispatch, state }) {
     clearTimeout(leaving);
     leaving = null;
     if (source !== null || retrying !== null) return;
+    isHeardAfterEnd = false;
+    heardAt = Date.now();
     source = new EventSource(logStreamAddress(taskId, cursor));
+    source.addEventListener("open", () => (heardAt = Date.now()));
     source.addEventListener("log", (event) => {
       take(event);
       gathered.push(...JSON.parse(event.data).lines);
@@ -101,7 +114,7 @@ export function LogSource({ dispatch, state }) {
     });
     source.addEventListener("heartbeat", take);
     source.addEventListener("resync", () => read());
-    source.addEventListener("bye", () => close());
+    source.addEventListener("bye", () => close({ isRefused: true })); // who is told so at once again comes after a pause
     source.addEventListener("error", () => {
       dispatch({ type: "logLive", isLive: false });
       if (source?.readyState === EventSource.CLOSED) close({ isRefused: true });
@@ -114,6 +127,8 @@ export function LogSource({ dispatch, state }) {
   }
 
   function take(event) {
+    heardAt = Date.now();
+    isHeardAfterEnd ||= hasEnded();
     if (event.lastEventId) cursor = event.lastEventId;
     dispatch({ type: "logLive", isLive: true });
   }
@@ -128,9 +143,15 @@ export function LogSource({ dispatch, state }) {
   function leaveSoon() {
     clearTimeout(leaving);
     leaving = setTimeout(() => {
-      isWhole = source.readyState === EventSource.OPEN && ENDED.has(state().detail.task?.status);
+      leaving = null;
+      if (hasEnded() && !isHeardAfterEnd) return; // the next heartbeat tells that nothing is missing, or silence does not
+      isWhole = source.readyState === EventSource.OPEN && hasEnded();
       close();
     }, LINGER);
+  }
+
+  function hasEnded() {
+    return ENDED.has(state().detail.task?.status);
   }
 
   /** What was gathered is handed on: the cursor is behind it already. */

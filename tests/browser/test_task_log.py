@@ -12,6 +12,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.narrator import Narrator
+from tests.browser.settling import SETTLE
 from tests.local_processes import LocalSidecar
 from tests.polling import eventually
 
@@ -40,6 +41,7 @@ async () => {
       const data = JSON.stringify({ lines: [{ line_id: number, number, run_id: "r", level: 20, message: "said" }] });
       this.dispatchEvent(new MessageEvent("log", { data, lastEventId: `c-${number}` }));
     }
+    tell(name) { this.dispatchEvent(new MessageEvent(name, { data: "{}" })); }
   };
   const page = { lines: [], runs: [], previous: null, lines_deleted_until: null, cursor: "c" };
   window.fetch = async () => Response.json(page);
@@ -55,6 +57,8 @@ async () => {
   window.state = initialState;
   window.draw = () => log.update({ state });
   window.choose = (level) => void log.read({ level });
+  window.readEarlier = () => void log.readEarlier();
+  window.openTask = (taskId) => dispatch({ type: "taskOpened", taskId });
   const dispatch = (action) => {
     window.state = reduce(state, action);
     log?.update({ state });
@@ -67,7 +71,7 @@ async () => {
   };
   dispatch({ type: "sessionOpened", viewer: { user_id: "anna", role: "admin", sees_payloads: true } });
   log = LogSource({ dispatch, state: () => state });
-  dispatch({ type: "taskOpened", taskId: "t" });
+  openTask("t");
 }
 """
 
@@ -165,6 +169,83 @@ def test_a_log_is_followed_by_one_stream_at_a_time(fresh_modules: Page) -> None:
     assert page.evaluate("[sources.length, state.log.level]") == [3, 40]
 
 
+@pytest.mark.parametrize("asleep", [False, True], ids=["awake", "asleep"])
+def test_a_log_whose_stream_is_silent_is_followed_anew(fresh_modules: Page, asleep: bool) -> None:
+    """An open connection may be dead for hours: nobody is told "live" for longer than heartbeats can be missing."""
+    page = fresh_modules
+    _follow(page)
+    page.evaluate("sources[0].say(7), draw()")
+    page.clock.run_for(40_000)
+    page.evaluate("sources[0].tell('heartbeat'), draw()")
+    page.clock.run_for(40_000)
+    page.evaluate("draw()")
+    assert page.evaluate("[sources.length, state.log.isLive]") == [1, True]
+    if asleep:
+        page.clock.set_system_time(page.evaluate("Date.now() + 3_600_000"))  # while no timer runs
+    else:
+        page.clock.run_for(5_000)
+    page.evaluate("draw()")
+    assert page.evaluate("[sources.length, sources[0].readyState, state.log.isLive]") == [1, 2, False]
+    page.clock.run_for(3_100)
+    assert page.evaluate("sources.slice(1).map(({ url }) => url)") == ["/api/tasks/t/logs/subscribe?after=c-7"]
+
+
+def test_the_last_lines_of_a_task_come_where_the_stream_died_before_its_end(fresh_modules: Page) -> None:
+    """Only what is heard after the end tells that nothing is missing; the next stream brings what is."""
+    page = fresh_modules
+    _follow(page)
+    page.clock.run_for(10_000)
+    page.evaluate("become('completed')")
+    for _ in range(34):
+        page.clock.run_for(1_000)
+        page.evaluate("draw()")
+    assert page.evaluate("[sources.length, sources[0].readyState]") == [1, 1]
+    page.clock.run_for(2_000)
+    page.evaluate("draw()")
+    page.clock.run_for(3_100)
+    assert page.evaluate("[sources.length, sources[0].readyState]") == [2, 2]
+    page.evaluate("sources[1].open(), sources[1].tell('heartbeat'), sources[1].say(8)")
+    for _ in range(10):
+        page.clock.run_for(1_000)
+        page.evaluate("draw()")
+    assert page.evaluate("state.log.lines.map(({ number }) => number)") == [8]
+    assert page.evaluate("[sources.length, sources[1].readyState]") == [2, 2]
+
+
+def test_a_stream_that_was_ended_is_followed_after_a_pause(fresh_modules: Page) -> None:
+    """The server may end the next one as well, as soon as it is there."""
+    page = fresh_modules
+    _follow(page)
+    page.evaluate("sources[0].tell('bye'), draw()")
+    assert page.evaluate("[sources.length, sources[0].readyState, state.log.isLive]") == [1, 2, False]
+    page.clock.run_for(3_100)
+    assert page.evaluate("sources.length") == 2
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_earlier_lines_that_come_late_are_not_of_another_task(fresh_modules: Page, fails: bool) -> None:
+    """Neither the lines nor that they could not be loaded."""
+    page = fresh_modules
+    page.clock.install()
+    page.evaluate(FOLLOWING)
+    page.evaluate(
+        """() => {
+      const line = (number) => ({ line_id: number, number, run_id: "r", level: 20, message: "of t" });
+      const page = (number, previous) =>
+        Response.json({ lines: [line(number)], runs: [], previous, cursor: "c" });
+      window.fetch = (address) => new Promise((answer, fail) => {
+        if (!address.includes("before=5&")) return answer(page(5, 5));
+        window.answerLate = (fails) => (fails ? fail(new TypeError("nobody answers")) : answer(page(4, null)));
+      });
+    }"""
+    )
+    page.evaluate("become('in_progress')")
+    eventually(lambda: page.evaluate("state.log.phase") == "ready", "the log is read")
+    page.evaluate("readEarlier(), openTask('u')")
+    page.evaluate(f"async () => {{ {SETTLE} answerLate({str(fails).lower()}); await settle(); }}")
+    assert page.evaluate("[state.log.taskId, state.log.lines, state.log.earlier]") == ["u", [], "idle"]
+
+
 @pytest.mark.parametrize(("ago", "streams"), [(1_000, 1), (60_000, 0)])
 def test_only_a_task_that_has_just_ended_is_followed(fresh_modules: Page, ago: int, streams: int) -> None:
     """Its worker's last lines may be on their way; all others have come."""
@@ -259,6 +340,7 @@ def test_a_log_is_followed_read_searched_and_taken_along(
     assert file.name == "task-t.log"
     assert len(file.read_text().splitlines()) == 40 + 1 + 5 + 1 + 1
     narrator.completed("t")
+    expect(page.locator(".task-detail__status strong")).to_have_text("Completed")
     log.get_by_label("Level").select_option("0")
     expect(log.locator(".task-log__live")).to_be_hidden()
 
@@ -374,3 +456,13 @@ def test_a_value_is_a_tree(sidecar: LocalSidecar, narrator: Narrator, open_page:
     expect(page.locator(".traceback__library")).to_be_hidden()
     fold.click()
     expect(page.locator(".traceback__library")).to_be_visible()
+
+
+def _follow(page: Page) -> None:
+    """A task runs, its log is read, and a stream that has told that it lives follows it."""
+    page.clock.install()
+    page.evaluate(FOLLOWING)
+    page.evaluate("become('in_progress')")
+    eventually(lambda: page.evaluate("state.log.phase") == "ready", "the log is read")
+    page.evaluate("sources[0].open(), sources[0].tell('heartbeat'), draw()")
+    assert page.evaluate("[sources.length, state.log.isLive]") == [1, True]
