@@ -1,7 +1,8 @@
 /**
  * Reads what the pages beside the task list show, when their address is opened, when the stream says that it changed,
- * and, for numbers that no event tells (a queue's depth, a worker's beat), every few seconds while somebody looks. What
- * is not read again by itself is asked for again after a failure that passes.
+ * and every few seconds while somebody looks: numbers that no event tells (a queue's depth, a worker's beat), and bulks,
+ * whose events have no cursor: what was not heard is not told again. What is not read again by itself is asked for again
+ * after a failure that passes.
  */
 
 import { getAudit, getBulk, getBulkItems, getBulks, getQueues, getSchedule, getWorkers, isPassing } from "./api.js";
@@ -10,6 +11,7 @@ import { seesEverything } from "./session.js";
 
 const LOOK_INTERVAL = 5_000; // ms, on the pages of queues and workers
 const SCHEDULE_INTERVAL = 5_000; // ms, while somebody looks at it
+const BULK_INTERVAL = 5_000; // ms, after an answer, while somebody looks at all of them or at one that runs
 const GLANCE_INTERVAL = 15_000; // ms, for the rail
 const ITEMS_PAUSE = 1_000; // ms between two readings of a running bulk's items
 const ITEMS_PAGE = 100; // items
@@ -25,6 +27,7 @@ export function Pages({ dispatch, state }) {
   let retrying = null; // timer
   let auditRequest = 0;
   let scheduleReadAt = 0;
+  let bulksReadAt = 0; // all, or the one that is open
 
   setInterval(look, 1_000);
 
@@ -42,6 +45,7 @@ export function Pages({ dispatch, state }) {
 
   function look() {
     lookAtSchedule();
+    lookAtBulks();
     const { route, session } = state();
     const isLooking = session.phase === "in" && (route.page === "queues" || route.page === "workers");
     const interval = isLooking ? LOOK_INTERVAL : GLANCE_INTERVAL;
@@ -75,14 +79,43 @@ export function Pages({ dispatch, state }) {
     await read(getSchedule, (answer) => dispatch({ type: "scheduleArrived", answer }), "scheduleFailed");
   }
 
+  function lookAtBulks() {
+    const { route, session, bulk } = state();
+    if (document.hidden || session.phase !== "in" || route.page !== "bulk") return;
+    if (performance.now() - bulksReadAt < BULK_INTERVAL) return;
+    if (route.id === null) readBulks();
+    else if (bulk.opened !== null && bulk.opened.state !== "finished") readBulk(bulk.opened);
+  }
+
   async function readBulks() {
-    await read(getBulks, ({ bulks }) => dispatch({ type: "bulksArrived", bulks }), "bulkFailed", readBulks);
+    const take = ({ bulks }) => dispatch({ type: "bulksArrived", bulks });
+    await atIntervals(read(getBulks, take, "bulkFailed", { isWanted: here(), again: readBulks }));
   }
 
   async function openBulk(bulkId) {
-    const take = (bulk) => state().route.id === bulkId && dispatch({ type: "bulkOpened", bulk });
-    await read(() => getBulk(bulkId), take, "bulkFailed", () => openBulk(bulkId));
+    const take = (bulk) => dispatch({ type: "bulkOpened", bulk });
+    const how = { isWanted: here(), again: () => openBulk(bulkId) };
+    await atIntervals(read(() => getBulk(bulkId), take, "bulkFailed", how));
     await refreshItems();
+  }
+
+  /** Its items are read only where it has gone on. */
+  async function readBulk({ bulk_id: bulkId, done, state: phase }) {
+    const take = (bulk) => {
+      dispatch({ type: "bulkOpened", bulk });
+      if (bulk.done !== done || bulk.state !== phase) refreshSoon();
+    };
+    await atIntervals(read(() => getBulk(bulkId), take, "bulkFailed", { isWanted: here() }));
+  }
+
+  /** Nothing is asked again while its answer is waited for. */
+  async function atIntervals(reading) {
+    bulksReadAt = Infinity;
+    try {
+      await reading;
+    } finally {
+      bulksReadAt = performance.now();
+    }
   }
 
   /** One event of the stream: how far a bulk is. Its items follow, not faster than a person reads. */
@@ -96,12 +129,15 @@ export function Pages({ dispatch, state }) {
     areItemsOld = true;
     if (isRefreshing) return;
     isRefreshing = true;
-    while (areItemsOld) {
-      await new Promise((resolve) => setTimeout(resolve, ITEMS_PAUSE));
-      areItemsOld = false;
-      await refreshItems();
+    try {
+      while (areItemsOld) {
+        await new Promise((resolve) => setTimeout(resolve, ITEMS_PAUSE));
+        areItemsOld = false;
+        await refreshItems();
+      }
+    } finally {
+      isRefreshing = false;
     }
-    isRefreshing = false;
   }
 
   /** As many as are shown are read anew: any of them may have been done meanwhile. */
@@ -121,6 +157,7 @@ export function Pages({ dispatch, state }) {
     const { opened, outcome } = state().bulk;
     if (opened === null) return null;
     const bulkId = opened.bulk_id;
+    const isHere = here();
     let next = null;
     dispatch({ type: "bulkItemsRequested" });
     await read(
@@ -130,7 +167,7 @@ export function Pages({ dispatch, state }) {
         dispatch({ type: "bulkItemsArrived", bulkId, outcome, after, page });
       },
       "bulkFailed",
-      () => openBulk(bulkId),
+      { isWanted: () => isHere() && state().bulk.outcome === outcome, again: () => openBulk(bulkId) },
     );
     return next;
   }
@@ -146,30 +183,40 @@ export function Pages({ dispatch, state }) {
     const request = auditRequest;
     dispatch({ type: "auditRequested", isFirst: !isOlder });
     const before = isOlder ? audit.next : null;
+    const isHere = here();
     await read(
       () => getAudit({ ...auditFilter(route.parameters), before, limit: AUDIT_PAGE }),
-      (page) => request === auditRequest && dispatch({ type: "auditArrived", page, isFirst: !isOlder }),
+      (page) => dispatch({ type: "auditArrived", page, isFirst: !isOlder }),
       "auditFailed",
-      () => request === auditRequest && readAudit({ isOlder }),
+      { isWanted: () => isHere() && request === auditRequest, again: () => readAudit({ isOlder }) },
     );
   }
 
-  /** What comes when its reader is gone is for nobody. `again`: what to do where a failure may pass, until the address changes. */
-  async function read(ask, take, failed, again = null) {
-    const { route } = state();
+  /**
+   * What comes when its reader is gone is for nobody, and neither is what is not wanted any more, be it a failure.
+   * `again`: what to do where a failure may pass.
+   */
+  async function read(ask, take, failed, { isWanted = () => true, again = null } = {}) {
     const { viewer } = state().session;
+    const isForUs = () => state().session.viewer === viewer && isWanted();
     let found;
     try {
       found = await ask();
     } catch (error) {
-      if (state().session.viewer !== viewer) return;
+      if (!isForUs()) return;
       dispatch({ type: failed, error });
-      if (again === null || !isPassing(error) || state().route !== route) return;
+      if (again === null || !isPassing(error)) return;
       clearTimeout(retrying);
-      retrying = setTimeout(() => state().session.viewer === viewer && again(), RETRY);
+      retrying = setTimeout(() => isForUs() && again(), RETRY);
       return;
     }
-    if (state().session.viewer === viewer) take(found);
+    if (isForUs()) take(found);
+  }
+
+  /** @returns {() => boolean} whether the address is still the one of now */
+  function here() {
+    const { route } = state();
+    return () => state().route === route;
   }
 
   return {
