@@ -2,18 +2,20 @@
  * Asks before many tasks are cancelled or sent again: the server looks through all of them first and says how many it
  * will take and why not the others. What is meant for more than a thousand tasks has to be typed as a number. What has
  * come to match a filter since the preview was made is not meant: the command says until when it looked.
- * `preview(wanted)` asks, `confirm(wanted)` gives the command.
+ * `preview(wanted)` asks, and asks again after a failure that passes; `confirm(wanted)` gives the command.
  */
 
+import { isPassing } from "../api.js";
 import { formatCount, shortId } from "../format.js";
 import { t } from "../locale.js";
 import { bulkTarget } from "../selection.js";
 import { Confirmation } from "./confirmation.js";
-import { errorText } from "./error-text.js";
+import { readErrorText } from "./error-text.js";
 import { KeyedList } from "./keyed-list.js";
 import { DialogFact } from "./queue-dialog.js";
 
 const TYPED_ABOVE = 1_000; // tasks
+const RETRY = 3_000; // ms
 
 /** @param {HTMLDialogElement} dialog */
 export function BulkDialog(dialog, { preview, confirm, fallback }) {
@@ -25,8 +27,10 @@ export function BulkDialog(dialog, { preview, confirm, fallback }) {
   const options = [...form.querySelectorAll("[data-option]")];
   let action = "retry";
   let target = null;
-  let found = null; // the preview; null while it is made
+  let found = null; // the preview; null while it is made, or could not be
+  let failure = null; // of the preview
   let request = 0;
+  let retrying = null; // timer
 
   for (const option of options) option.addEventListener("change", look);
   form.elements.typed.addEventListener("input", draw);
@@ -42,25 +46,38 @@ export function BulkDialog(dialog, { preview, confirm, fallback }) {
     look();
   }
 
-  async function look() {
+  function look() {
     request += 1;
+    clearTimeout(retrying);
+    found = failure = null;
+    tell("");
+    draw();
+    ask();
+  }
+
+  /** What failed once more in the same way is told once: an alert that is set again is read out again. */
+  async function ask() {
     const mine = request;
-    found = null;
+    const asked = preview({ ...wanted(), dry_run: true });
+    const [answer, error] = await asked.then((told) => [told, null], (reason) => [null, reason]);
+    if (mine !== request) return;
+    if (error === null) tell("");
+    else if (failure === null || error.code !== failure.code) tell(t("page.failed", { message: readErrorText(error) }));
+    found = answer;
+    failure = error;
+    if (error !== null && isPassing(error)) retrying = setTimeout(() => isAsking(mine) && ask(), RETRY);
     draw();
-    try {
-      const answer = await preview({ ...wanted(), dry_run: true });
-      if (mine !== request) return;
-      found = answer;
-    } catch (error) {
-      if (mine === request) tell(errorText(error));
-    }
-    draw();
+  }
+
+  /** Whoever has closed the dialog, or is somebody else by now, has no use for an answer. */
+  function isAsking(mine) {
+    return mine === request && dialog.open && dialog.isConnected;
   }
 
   function draw() {
     const count = found?.eligible ?? 0;
     const formatted = formatCount(found?.eligible);
-    dialog.querySelector("h2").textContent = t(found ? `bulk.${action}.title` : "bulk.checking", { count, formatted });
+    dialog.querySelector("h2").textContent = t(titleKey(), { count, formatted });
     const sample = (found?.sample ?? []).map(shortId).join(", ");
     dialog.querySelector(".dialog__subject").textContent = sample && t("bulk.sample", { sample });
     dialog.querySelector(".dialog__facts").hidden = found === null;
@@ -69,6 +86,12 @@ export function BulkDialog(dialog, { preview, confirm, fallback }) {
     typed.hidden = count <= TYPED_ABOVE;
     typed.querySelector("span").textContent = t("bulk.typed", { formatted, number: String(count) });
     submit.disabled = count === 0 || (!typed.hidden && form.elements.typed.value.trim() !== String(count));
+  }
+
+  function titleKey() {
+    if (found !== null) return `bulk.${action}.title`;
+    if (failure === null) return "bulk.checking";
+    return isPassing(failure) ? "bulk.unchecked.again" : "bulk.unchecked";
   }
 
   function lines({ eligible, ineligible }) {
