@@ -39,6 +39,7 @@ __all__ = [
     "LOGS",
     "MESSAGES",
     "PRODUCERS",
+    "QUARANTINE",
     "TRANSITIONS",
     "UNCONFIRMED",
     "FolderLock",
@@ -70,6 +71,9 @@ DROPS_SUFFIX = ".drops"
 COMMITTED_SUFFIX = ".committed"
 #: A file of a folder: as many bytes as final statuses that a task could not wait for (see `confirmation`).
 UNCONFIRMED = "unconfirmed"
+#: A file of a recorder's own folder: records that PostgreSQL refuses. Nothing shortens it but somebody who has read it,
+#: so it has a limit of its own and no part in the quota.
+QUARANTINE = "quarantine.jsonl"
 
 #: Bytes after which a writer goes on in a new segment, so that the disk is given back while a process lives on.
 SEGMENT_SIZE = 8 * 1024 * 1024
@@ -398,12 +402,13 @@ def _write_whole(descriptor: int, line: bytes) -> int:
 
 
 def folder_size(folder: Path) -> int:
-    """Bytes of all files directly in the folder."""
+    """Bytes of all files directly in the folder, but for what PostgreSQL refuses: that waits for nothing."""
     size = 0
     with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
         for entry in entries:
-            with contextlib.suppress(FileNotFoundError):
-                size += entry.stat(follow_symlinks=False).st_size
+            if entry.name != QUARANTINE:
+                with contextlib.suppress(FileNotFoundError):
+                    size += entry.stat(follow_symlinks=False).st_size
     return size
 
 

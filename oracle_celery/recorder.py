@@ -3,7 +3,7 @@
 Guarantee: nothing is removed from a journal before its transaction has committed, and nothing is stored twice: a batch
 whose COMMIT was lost is sent again and recognised by the database's fence. PostgreSQL may be away for any time; the
 recorder comes back with bounded, jittered backoff. A record that the database refuses is searched by halving the
-batch, kept in ``quarantine.jsonl``, counted, and never blocks the others.
+batch, kept in ``quarantine.jsonl`` while that has room, counted, and never blocks the others.
 
 What will bite: every folder has at most one reader on the host (`FolderLock`). A recorder also adopts folders whose
 reader has died, so that the facts of a worker that never comes back still arrive.
@@ -16,6 +16,7 @@ import logging
 import random
 import threading
 import time
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
@@ -30,6 +31,7 @@ from oracle_celery.journal import (
     KINDS,
     LOGS,
     MESSAGES,
+    QUARANTINE,
     TRANSITIONS,
     UNCONFIRMED,
     FolderLock,
@@ -57,6 +59,8 @@ ADOPTION_INTERVAL = 1.0
 #: Seconds between two tries to reach PostgreSQL: the first, and the longest.
 BACKOFF_FIRST = 0.1
 BACKOFF_LONGEST = 5.0
+#: Bytes of `QUARANTINE`, beyond which what PostgreSQL refuses is dropped: enough to see what is wrong with it.
+QUARANTINE_SIZE = 16 * 1024 * 1024
 #: Seconds for which what was dropped, or not waited for, is told.
 DROPS_AGE = 24 * 3600.0
 #: Different complaints until PostgreSQL is back.
@@ -142,6 +146,8 @@ class Recorder:
         self._next_clock = 0.0
         self._complaints: set[str] = set()
         self._forgotten: list[str] = []
+        self._refused = 0  # records that PostgreSQL refuses and the quarantine has no room for
+        self._refused_id = uuid.uuid4()
 
     def add_duty(self, interval: float, duty: Duty) -> None:
         """`duty` is performed every `interval` seconds while there is a connection, first at once."""
@@ -344,10 +350,24 @@ class Recorder:
     def _quarantine(self, slice_: Slice, error: BadBatch) -> None:
         if not slice_.body:
             raise error
-        self.counts.quarantined += 1
-        with contextlib.suppress(OSError), (self.folder / "quarantine.jsonl").open("ab") as quarantine:
-            quarantine.write(slice_.body)
-        logger.error("Oracle keeps a record that PostgreSQL refuses in %s/quarantine.jsonl: %s", self.folder, error)
+        path = self.folder / QUARANTINE
+        try:
+            is_kept = _append(path, slice_.body)
+        except OSError:
+            is_kept = False
+        if is_kept:
+            self.counts.quarantined += 1
+            logger.error("Oracle keeps a record that PostgreSQL refuses in %s: %s", path, error)
+            return
+        self._refused += 1
+        with contextlib.suppress(OSError):
+            (self.folder / f"quarantine.{self._refused_id}{DROPS_SUFFIX}").write_text(str(self._refused))
+        if self._refused == 1:
+            logger.error(
+                "Oracle drops records that PostgreSQL refuses, and counts them, for lack of room in %s: look at what "
+                "is there, and move it away. The first of them: %s",
+                *(path, error),
+            )
 
     def _slice(self, store: Store, segment: Segment, body: bytes) -> Slice:
         header = segment.header
@@ -524,6 +544,15 @@ class Recorder:
         for lock in self._locks.values():
             lock.release()
         self._locks.clear()
+
+
+def _append(quarantine: Path, line: bytes) -> bool:
+    """False where it has no room for the line."""
+    with quarantine.open("ab") as file:
+        if file.tell() + len(line) > QUARANTINE_SIZE:
+            return False
+        file.write(line)
+    return True
 
 
 class _Fact(msgspec.Struct):

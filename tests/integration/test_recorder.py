@@ -22,7 +22,7 @@ from psycopg.conninfo import make_conninfo
 
 from oracle_celery import recorder as module
 from oracle_celery.database import schema
-from oracle_celery.journal import LOGS, UNCONFIRMED, Journal, segments
+from oracle_celery.journal import LOGS, QUARANTINE, UNCONFIRMED, Journal, segments
 from oracle_celery.recorder import Recorder, RecorderCounts
 from oracle_celery.records import LogLine, SegmentHeader, encode_line
 from oracle_celery.settings import Settings
@@ -76,6 +76,19 @@ class Desk:
 
     def wait_for_facts(self, number: int) -> None:
         eventually(lambda: len(self.facts()) >= number, f"{number} facts have arrived")
+
+
+class Beat:
+    """A duty that notes what the recorder has done each time."""
+
+    def __init__(self, told: list[RecorderCounts]) -> None:
+        self.told = told
+
+    def perform(self, store: Any, counts: RecorderCounts) -> None:
+        self.told.append(msgspec.structs.replace(counts))
+        counts.begin_interval()
+
+    def end(self, store: Any) -> None: ...
 
 
 @pytest.fixture
@@ -174,6 +187,27 @@ def test_a_bad_line_is_kept_aside_and_holds_up_nothing(desk: Desk, kind: str, ca
     assert "quarantine.jsonl" in caplog.text
 
 
+def test_what_the_quarantine_has_no_room_for_is_dropped_and_told(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody need look at a thousand records to see what is wrong with them; the others arrive all the same."""
+    bad = BAD_LINES["unknown status"]
+    monkeypatch.setattr(module, "QUARANTINE_SIZE", 2 * len(bad))
+    path = write_segment(desk.folder(), bad * 5 + fact("good"))
+    recorder = Recorder(desk.settings, desk.folder())
+    desk.recorders.append(recorder)
+    told: list[RecorderCounts] = []
+    recorder.add_duty(0.05, Beat(told))
+    recorder.start()
+    desk.wait_for_facts(1)
+    eventually(lambda: not path.exists(), "the segment is done")
+    eventually(lambda: told[-1].dropped == 3, "a beat has told of it")
+    assert told[-1].quarantined == 2
+    assert (desk.folder() / QUARANTINE).read_bytes() == bad * 2
+    assert caplog.text.count("for lack of room in") == 1
+    assert desk.facts() == ["good"]
+
+
 def test_a_line_cut_off_by_its_writers_death_is_counted(desk: Desk) -> None:
     """It can never be completed, and does not keep the file."""
     path = write_segment(desk.folder(), fact("whole") + fact("torn")[:-10])
@@ -227,45 +261,32 @@ def test_it_knows_how_far_it_is_behind(desk: Desk) -> None:
     tell(journal, "a", "b")
     recorder = Recorder(desk.settings, desk.folder())
     desk.recorders.append(recorder)
-    beats: list[tuple[float, int, int]] = []
-
-    class Beat:
-        def perform(self, store: Any, counts: RecorderCounts) -> None:
-            beats.append((counts.lag, counts.recent_records, counts.journal_bytes))
-            counts.begin_interval()
-
-        def end(self, store: Any) -> None: ...
-
-    recorder.add_duty(0.05, Beat())
+    beats: list[RecorderCounts] = []
+    recorder.add_duty(0.05, Beat(beats))
     recorder.start()
     desk.wait_for_facts(3)
-    eventually(lambda: sum(records for _, records, _ in beats) >= 3, "beats have told of all that was sent")
-    told = [beat for beat in beats if beat[1]]
-    assert 90 <= max(lag for lag, *_ in told) < 90 + DEADLINE
-    assert all(size > 0 for *_, size in told)
-    eventually(lambda: beats[-1][:2] == (0.0, 0), "an interval without facts has nothing to tell")
+    eventually(lambda: sum(beat.recent_records for beat in beats) >= 3, "beats have told of all that was sent")
+    told = [beat for beat in beats if beat.recent_records]
+    assert 90 <= max(beat.lag for beat in told) < 90 + DEADLINE
+    assert all(beat.journal_bytes > 0 for beat in told)
+    eventually(
+        lambda: (beats[-1].lag, beats[-1].recent_records) == (0.0, 0), "an interval without facts has nothing to tell"
+    )
 
 
 def test_what_was_not_waited_for_is_told_for_a_day(desk: Desk) -> None:
     """Then it is over: an outage of last week is nothing to look at."""
     recorder = Recorder(desk.settings, desk.folder())
     desk.recorders.append(recorder)
-    told: list[int] = []
-
-    class Beat:
-        def perform(self, store: Any, counts: RecorderCounts) -> None:
-            told.append(counts.unconfirmed)
-
-        def end(self, store: Any) -> None: ...
-
-    recorder.add_duty(0.05, Beat())
+    told: list[RecorderCounts] = []
+    recorder.add_duty(0.05, Beat(told))
     recorder.start()
     path = desk.folder() / UNCONFIRMED
     path.write_text("...")
-    eventually(lambda: told[-1:] == [3], "a beat has told of it")
+    eventually(lambda: told and told[-1].unconfirmed == 3, "a beat has told of it")
     long_ago = time.time() - module.DROPS_AGE - 60
     os.utime(path, (long_ago, long_ago))
-    eventually(lambda: told[-1] == 0, "no beat tells of it any more")
+    eventually(lambda: told[-1].unconfirmed == 0, "no beat tells of it any more")
     assert not path.exists()
 
 

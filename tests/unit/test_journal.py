@@ -16,11 +16,13 @@ from oracle_celery import journal as module
 from oracle_celery.journal import (
     LOGS,
     MESSAGES,
+    QUARANTINE,
     TRANSITIONS,
     FolderLock,
     Journal,
     Segment,
     UnsafeFolder,
+    folder_size,
     open_folder,
     segments,
 )
@@ -155,6 +157,15 @@ def test_past_the_quota_kept_messages_go_after_the_logs(tmp_path: Path) -> None:
     assert Journal(tmp_path, quota=1_000).append(b"{}\n")
     assert not segments(tmp_path, MESSAGES)
     assert sorted(path.name.partition(".")[0] for path in tmp_path.glob("*.drops")) == ["logs", "messages"]
+
+
+def test_what_postgresql_refuses_has_no_part_in_the_quota(tmp_path: Path) -> None:
+    """Nothing shortens that file: the journal would be full for good, however well PostgreSQL is."""
+    (tmp_path / QUARANTINE).write_bytes(b"x" * 2_000)
+    journal = Journal(tmp_path, quota=1_000)
+    assert journal.append(b"{}\n")
+    journal.close()
+    assert folder_size(tmp_path) < 1_000
 
 
 @pytest.mark.parametrize("kind", [LOGS, MESSAGES])
