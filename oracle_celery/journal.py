@@ -40,6 +40,7 @@ __all__ = [
     "MESSAGES",
     "PRODUCERS",
     "QUARANTINE",
+    "SEGMENT_SUFFIX",
     "TRANSITIONS",
     "UNCONFIRMED",
     "FolderLock",

@@ -6,7 +6,7 @@ recorder comes back with bounded, jittered backoff. A record that the database r
 batch, kept in ``quarantine.jsonl`` while that has room, counted, and never blocks the others.
 
 What will bite: every folder has at most one reader on the host (`FolderLock`). A recorder also adopts folders whose
-reader has died, so that the facts of a worker that never comes back still arrive.
+reader has died, so that the facts of a worker that never comes back still arrive (`adoption`).
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ import random
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
 import msgspec
 
+from oracle_celery.adoption import Folders
 from oracle_celery.database.store import BadBatch, Ingested, Slice, Store
 from oracle_celery.errors import DatabaseUnavailable, OracleError, SchemaMissing, SchemaOutOfDate
 from oracle_celery.journal import (
@@ -34,12 +35,9 @@ from oracle_celery.journal import (
     QUARANTINE,
     TRANSITIONS,
     UNCONFIRMED,
-    FolderLock,
     Segment,
-    UnsafeFolder,
     boot_id,
     folder_size,
-    open_folder,
     segments,
 )
 from oracle_celery.settings import Settings
@@ -54,8 +52,9 @@ BATCH_SIZE = 1024 * 1024
 #: PostgreSQL half as much in a batch of a thousand as in one of forty. More than twice saved nothing measurable.
 BUSY_SIZE = 16 * 1024
 BUSY_STRETCH = 2
-#: Seconds between two looks for new segments' folders whose reader has died.
-ADOPTION_INTERVAL = 1.0
+#: Segments without a writer that are open at a time: each costs a descriptor, and an outage may leave thousands. Those
+#: that are written to are as many as their writers, and always open.
+ENDED_SEGMENTS_MOST = 128
 #: Seconds between two tries to reach PostgreSQL: the first, and the longest.
 BACKOFF_FIRST = 0.1
 BACKOFF_LONGEST = 5.0
@@ -137,10 +136,10 @@ class Recorder:
         self._deadline = float("inf")
         self._thread: threading.Thread | None = None
         self._store: Store | None = None
-        self._locks: dict[Path, FolderLock] = {}
+        self._folders = Folders(folder)
         self._segments: dict[Path, Segment] = {}
-        self._next_adoption = 0.0
-        self._is_homeless = False
+        self._ended: set[Path] = set()  # segments that are open though they had no writer any more
+        self._waiting: dict[Path, None] = {}  # such segments that are not open yet, the oldest first
         self._offset_ns = 0
         self._run_offsets: dict[str, int] = {}
         self._next_clock = 0.0
@@ -166,7 +165,7 @@ class Recorder:
     def start(self) -> None:
         """Also where the folder cannot be used: tasks go on without a journal, and the thread tries again."""
         if self._thread is None:
-            self._take_own_folder()  # at once: a neighbour adopts what has no reader, and keeps it
+            self._folders.take_own()  # at once: a neighbour adopts what has no reader, and keeps it
             self._thread = threading.Thread(target=self._run, name="oracle-recorder", daemon=True)
             self._thread.start()
 
@@ -193,7 +192,7 @@ class Recorder:
             try:
                 if self._before_flush is not None:
                     self._before_flush()
-                self._take_folders()
+                self._folders.look_around(self._segments, at_once=self._stopping)
                 if self._store is None and self._has_work():
                     self._store = self._connect()
                     self._next_clock = 0.0
@@ -239,45 +238,11 @@ class Recorder:
         return self.settings.flush_interval
 
     def _has_work(self) -> bool:
-        held = [folder for folder, lock in self._locks.items() if lock.is_held]
-        return bool(self._duties) or any(map(segments, held))
-
-    def _take_own_folder(self) -> None:
-        lock = self._locks.setdefault(self.folder, FolderLock(self.folder))
-        if lock.is_held:
-            return
-        try:
-            open_folder(self.folder)
-        except (OSError, UnsafeFolder) as error:
-            if not self._is_homeless:
-                self._is_homeless = True
-                logger.warning(
-                    "Oracle cannot keep what happens here, tasks go on: its journal %s cannot be used (%s). Let this "
-                    "user alone write there, or set oracle_state_dir to another folder and restart.",
-                    *(self.folder, error),
-                )
-            return
-        if self._is_homeless:
-            self._is_homeless = False
-            logger.info("Oracle is well again: its journal %s can be used.", self.folder)
-        lock.acquire()
-
-    def _take_folders(self) -> None:
-        now = time.monotonic()
-        if now < self._next_adoption and not self._stopping:
-            return
-        self._next_adoption = now + ADOPTION_INTERVAL
-        self._take_own_folder()
-        folders: set[Path] = set()
-        with contextlib.suppress(OSError):
-            folders = {path for path in self.folder.parent.iterdir() if path.is_dir()}
-        for folder in folders - {self.folder}:
-            lock = self._locks.setdefault(folder, FolderLock(folder))
-            if not lock.is_held and lock.acquire():
-                logger.debug("Oracle reads the journal %s, whose reader is gone.", folder.name)
+        return bool(self._duties) or any(map(segments, self._folders.to_send))
 
     def _flush(self, store: Store) -> int:
-        """Sends what the journals hold, at most one batch of each kind. The bytes of the larger one."""
+        """Sends what the journals hold, at most one batch of each kind. The bytes of the larger one, or of a whole one
+        where segments wait to be opened."""
         self._read_clock(store)
         self._open_segments(store)
         largest = 0
@@ -301,7 +266,7 @@ class Recorder:
                     segment.position = part.end
                     self._publish_position(segment)
         self._retire_segments(store)
-        return largest
+        return BATCH_SIZE if self._waiting else largest
 
     def _measure(self, batch: list[tuple[Segment, Slice]]) -> None:
         """What has just been committed."""
@@ -390,22 +355,37 @@ class Recorder:
 
     def _open_segments(self, store: Store) -> None:
         fresh: list[Segment] = []
-        known = {path.name for path in self._segments}
-        for folder, lock in self._locks.items():
-            if not lock.is_held:
-                continue
-            unknown = segments(folder, besides=known)
-            fresh.extend(segment for path in unknown if (segment := self._open_segment(path)))
-        if fresh:
-            try:
-                positions = store.positions([segment.header.file_id for segment in fresh])
-            except OracleError:
-                for segment in fresh:
-                    segment.close()
-                raise
+        try:
+            for path in self._unopened():
+                segment = self._open_segment(path)
+                if segment is None:
+                    continue
+                fresh.append(segment)
+                if segment.is_finished():
+                    if len(self._ended) < ENDED_SEGMENTS_MOST:
+                        self._ended.add(path)
+                    else:
+                        self._waiting[path] = None
+                        fresh.pop().close()
+            positions = store.positions([segment.header.file_id for segment in fresh]) if fresh else {}
+        except BaseException:
             for segment in fresh:
-                segment.position = max(segment.position, positions.get(segment.header.file_id, 0))
-                self._segments[segment.path] = segment
+                segment.close()
+            raise
+        for segment in fresh:
+            segment.position = max(segment.position, positions.get(segment.header.file_id, 0))
+            self._segments[segment.path] = segment
+
+    def _unopened(self) -> Iterator[Path]:
+        """What may be opened now: segments that were waiting for room, then new ones."""
+        folders = self._folders.to_send
+        known = {path.name for path in (*self._segments, *self._waiting)}
+        for path in list(self._waiting)[: max(0, ENDED_SEGMENTS_MOST - len(self._ended))]:
+            del self._waiting[path]
+            if path.parent in folders:
+                yield path
+        for folder in folders:
+            yield from segments(folder, besides=known)
 
     def _open_segment(self, path: Path) -> Segment | None:
         segment = Segment.open(path)
@@ -429,6 +409,7 @@ class Recorder:
                     self.counts.torn += 1  # a last line cut off by the writer's death
                 segment.discard()
             del self._segments[path]
+            self._ended.discard(path)
             self._forgotten.append(segment.header.file_id)
         if self._forgotten:
             store.forget(self._forgotten)
@@ -470,20 +451,19 @@ class Recorder:
 
     def _read_folders(self) -> None:
         dropped = unconfirmed = size = 0
-        for folder, lock in self._locks.items():
-            if lock.is_held:
-                size += folder_size(folder)
-                with contextlib.suppress(OSError):
-                    found = (folder / UNCONFIRMED).stat()
-                    unconfirmed += found.st_size
-                    if time.time() - found.st_mtime > DROPS_AGE:
-                        (folder / UNCONFIRMED).unlink()  # as with drops
-                with contextlib.suppress(OSError):
-                    for path in folder.glob(f"*{DROPS_SUFFIX}"):
-                        with contextlib.suppress(ValueError):
-                            dropped += int(path.read_text() or 0)
-                        if time.time() - path.stat().st_mtime > DROPS_AGE:
-                            path.unlink()  # it was told for a day; who drops again writes it again
+        for folder in self._folders.held:
+            size += folder_size(folder)
+            with contextlib.suppress(OSError):
+                found = (folder / UNCONFIRMED).stat()
+                unconfirmed += found.st_size
+                if time.time() - found.st_mtime > DROPS_AGE:
+                    (folder / UNCONFIRMED).unlink()  # as with drops
+            with contextlib.suppress(OSError):
+                for path in folder.glob(f"*{DROPS_SUFFIX}"):
+                    with contextlib.suppress(ValueError):
+                        dropped += int(path.read_text() or 0)
+                    if time.time() - path.stat().st_mtime > DROPS_AGE:
+                        path.unlink()  # it was told for a day; who drops again writes it again
         if dropped > self.counts.dropped:
             logger.warning(
                 "Oracle has dropped %d records in all for lack of room: see oracle_journal_quota and the disk.", dropped
@@ -534,6 +514,8 @@ class Recorder:
         for segment in self._segments.values():
             segment.close()
         self._segments.clear()
+        self._ended.clear()
+        self._waiting.clear()
 
     def _end(self) -> None:
         if self._store is not None:
@@ -541,9 +523,7 @@ class Recorder:
                 with contextlib.suppress(OracleError):
                     duty.end(self._store)
         self._disconnect()
-        for lock in self._locks.values():
-            lock.release()
-        self._locks.clear()
+        self._folders.release()
 
 
 def _append(quarantine: Path, line: bytes) -> bool:

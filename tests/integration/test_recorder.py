@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import random
@@ -22,7 +23,8 @@ from psycopg.conninfo import make_conninfo
 
 from oracle_celery import recorder as module
 from oracle_celery.database import schema
-from oracle_celery.journal import LOGS, QUARANTINE, UNCONFIRMED, Journal, segments
+from oracle_celery.database.store import Store
+from oracle_celery.journal import LOGS, QUARANTINE, UNCONFIRMED, Journal, Segment, segments
 from oracle_celery.recorder import Recorder, RecorderCounts
 from oracle_celery.records import LogLine, SegmentHeader, encode_line
 from oracle_celery.settings import Settings
@@ -232,6 +234,58 @@ def test_a_finished_segment_leaves_nothing_behind(desk: Desk) -> None:
     desk.wait_for_facts(3)
 
 
+def test_thousands_of_segments_are_sent_a_few_at_a_time(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an outage leaves of short-lived processes: each open one costs a descriptor, and Celery needs some.
+
+    Those that are written to wait for none of them, and a stop sends them all.
+    """
+    monkeypatch.setattr(module, "ENDED_SEGMENTS_MOST", 4)
+    ids = [f"t{number}" for number in range(60)]
+    for task_id in ids:
+        write_segment(desk.folder(), fact(task_id))
+    living = [desk.journal() for _ in range(6)]
+    for number, journal in enumerate(living):
+        tell(journal, f"living-{number}")
+    opened: list[int] = []
+    retire = Recorder._retire_segments
+
+    def counted(recorder: Recorder, store: Any) -> None:
+        opened.append(len(recorder._segments))
+        if len(opened) == 1:
+            assert {segment.path for segment in recorder._segments.values()} >= {one.mark.path for one in living}
+        retire(recorder, store)
+
+    monkeypatch.setattr(Recorder, "_retire_segments", counted)
+    desk.recorder().stop(60)
+    assert sorted(desk.facts()) == sorted(ids + [f"living-{number}" for number in range(6)])
+    assert max(opened) <= 4 + len(living)
+    assert segments(desk.folder()) == sorted(
+        (journal.mark.path for journal in living), key=lambda path: path.stat().st_mtime_ns
+    )
+
+
+def test_segments_that_cannot_all_be_opened_are_closed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that runs out of descriptors does not lose more of them at each try."""
+    desk = Desk("host=127.0.0.1 port=1 dbname=nobody", tmp_path)
+    for number in range(3):
+        write_segment(desk.folder(), fact(f"t{number}"))
+    recorder = Recorder(desk.settings, desk.folder())
+    recorder._folders.take_own()
+    before = os.listdir("/proc/self/fd")
+    open_one, tries = Segment.open, iter(range(3))
+
+    def open_two(path: Path) -> Segment | None:
+        if next(tries) == 2:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return open_one(path)
+
+    monkeypatch.setattr(Segment, "open", open_two)
+    with pytest.raises(OSError, match="Too many"):
+        recorder._open_segments(Store(desk.url))
+    assert os.listdir("/proc/self/fd") == before
+    recorder._folders.release()
+
+
 def test_log_lines_arrive(desk: Desk) -> None:
     """In their own table, in the order of their run."""
     journal = desk.journal(kind=LOGS)
@@ -338,6 +392,7 @@ def test_a_dead_workers_folder_is_adopted(desk: Desk) -> None:
     desk.wait_for_facts(1)
     assert desk.facts() == ["told-before-death"]
     eventually(lambda: not segments(desk.folder("worker-dead"), "transitions"), "its journal is empty")
+    eventually(lambda: not readers(desk, "worker-dead"), "nobody holds what has nothing left")
 
 
 def test_a_living_workers_folder_is_left_alone(desk: Desk) -> None:
