@@ -3,12 +3,16 @@
 Guarantee: encoding costs time and bytes in proportion to the limit, never to the value, and runs no code of the value:
 only objects of exactly the types named here are opened, anything else becomes a marker ``{"$type": "module.Class"}``,
 and so does what cannot be read because another thread changes it meanwhile: a value never costs the fact it belongs to.
-No ``__repr__`` or ``__str__`` of a user's class is called, no query set is iterated, no property is read. Secrets, as
-far as `redaction` knows them, are masked.
+No ``__repr__`` or ``__str__`` of a user's class is called, no query set is iterated, no property is read, and no
+metaclass is asked. Secrets, as far as `redaction` knows them, are masked.
+
+What will bite: limits count characters. A text of other alphabets, or of characters that JSON escapes, is up to six
+times as long in bytes.
 """
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import decimal
 import hashlib
@@ -35,12 +39,21 @@ __all__ = [
 DEPTH_LIMIT = 8
 #: Characters of an identifier: task id, name, queue, user.
 IDENTIFIER_LIMIT = 255
+#: Bytes of one: three of them, and some numbers, are a key of the statistics, and an index of PostgreSQL takes 2,704.
+IDENTIFIER_SIZE = 800
 #: Hex digits of the digest that ends an identifier that was cut, so that two of them stay apart.
 IDENTIFIER_DIGEST = 32
 #: Bits of an integer that is written out; JSON numbers of up to 64 bits are written as numbers.
 INTEGER_BIT_LIMIT = 2048
-#: Bytes that a marker or a bracket is counted as.
+#: Bytes of a decimal number in memory that is written out, about 1,000 digits.
+DECIMAL_SIZE_LIMIT = 512
+#: Bytes that a marker, a number of few digits, of many, and a broken one are counted as.
 MARKER_COST = 24
+SMALL_COST = 8
+NUMBER_COST = 20
+FLOAT_COST = 16
+#: Integers below are of few digits.
+SMALL_INTEGER = 10**7
 
 _encode = msgspec.json.Encoder().encode
 
@@ -54,7 +67,7 @@ def encode_value(value: Any, limit: int, redaction: Redaction = USUAL) -> msgspe
 
 def encode_arguments(args: Any, kwargs: Any, limit: int, redaction: Redaction = USUAL) -> msgspec.Raw | None:
     """``{"args": [...], "kwargs": {...}}``, or None where a task has none."""
-    if not args and not kwargs:
+    if _is_none(args) and _is_none(kwargs):
         return None
     reduction = _Reduction(limit, redaction)
     return msgspec.Raw(_encode({"args": reduction.whole(_plain(args)), "kwargs": reduction.whole(_plain(kwargs))}))
@@ -76,7 +89,8 @@ def scrub(text: str) -> str:
 
 
 def identifier(value: Any) -> str | None:
-    """A task id, name, queue or user as a string of at most 255 characters; None for None and for foreign objects."""
+    """A task id, name, queue or user as a string of at most 255 characters and 800 bytes; None for None and for foreign
+    objects."""
     if type(value) is str:
         if len(value) <= IDENTIFIER_LIMIT and value.isascii() and "\x00" not in value:
             return value
@@ -89,10 +103,13 @@ def identifier(value: Any) -> str | None:
             value = str.__str__(value)
         else:
             return None
-    if len(value) > IDENTIFIER_LIMIT:
-        digest = hashlib.sha256(value.encode(errors="surrogatepass")).hexdigest()[:IDENTIFIER_DIGEST]
-        value = f"{value[: IDENTIFIER_LIMIT - IDENTIFIER_DIGEST - 1]}…{digest}"
-    return scrub(value)
+    fit = scrub(value[:IDENTIFIER_LIMIT])
+    if len(value) <= IDENTIFIER_LIMIT and len(fit.encode()) <= IDENTIFIER_SIZE:
+        return fit
+    digest = hashlib.sha256(value.encode(errors="surrogatepass")).hexdigest()[:IDENTIFIER_DIGEST]
+    tail = f"…{digest}"
+    head = fit[: IDENTIFIER_LIMIT - len(tail)].encode()[: IDENTIFIER_SIZE - len(tail.encode())]
+    return head.decode(errors="ignore") + tail
 
 
 def cut_text(text: str, limit: int, redaction: Redaction = USUAL) -> str:
@@ -112,38 +129,79 @@ def cut_head(text: str, limit: int, redaction: Redaction = USUAL) -> str:
 
 
 def type_name(cls: type) -> str:
-    """``module.Class``, read past any metaclass; builtins without their module."""
-    module = type.__getattribute__(cls, "__module__")
-    name = type.__getattribute__(cls, "__qualname__")
-    if type(module) is not str or module == "builtins":
-        return scrub(name)
-    return scrub(f"{module}.{name}")
+    """``module.Class``, read past any metaclass and cut as an identifier is; builtins without their module."""
+    name = str.__str__(_QUALNAME(cls))
+    with contextlib.suppress(AttributeError):  # deleted
+        module = _MODULE(cls)
+        if type(module) is str and module != "builtins":
+            name = f"{module}.{name}"
+    return identifier(name) or ""
 
 
 def error_message(exception: BaseException, traceback: str | None, limit: int, redaction: Redaction = USUAL) -> str:
     """What the exception says, without asking it: from its plain arguments, else from the traceback Celery has made."""
-    cls = type(exception)
-    if cls.__str__ in _PLAIN_STR:
-        parts = [part for part in exception.args if type(part) in (str, int, float, bool)]
-        if len(parts) == len(exception.args):
-            return cut_head(", ".join(map(str, parts)), limit, redaction)
+    cls, args = type(exception), _ARGS(exception)
+    if _has_usual_words(cls):
+        words = _words(args, limit + MASKED_BEYOND)
+        if words is not None:
+            return cut_head(words, limit, redaction)
     said = _said_in(traceback, cls) if traceback else None
     if said is not None:
         return cut_head(said, limit, redaction)
-    if not exception.args:
+    if not args:
         return ""
-    return bytes(encode_value(list(exception.args), limit, redaction)).decode()
+    return bytes(encode_value(args, limit, redaction)).decode()
 
 
-_PLAIN_STR = frozenset({BaseException.__str__, KeyError.__str__, OSError.__str__})
+# What Python itself keeps of a class and of an exception: a metaclass, a property or a field of the same name is code,
+# or a value, of the user's.
+_QUALNAME, _NAME, _MODULE = (type.__dict__[name].__get__ for name in ("__qualname__", "__name__", "__module__"))
+_MRO, _NAMESPACE = (type.__dict__[name].__get__ for name in ("__mro__", "__dict__"))
+_ARGS = BaseException.__dict__["args"].__get__
+
+#: They put the arguments side by side.
+_USUAL_STR = tuple(cls.__dict__["__str__"] for cls in (BaseException, KeyError, OSError))
+
+
+def _has_usual_words(cls: type) -> bool:
+    for base in _MRO(cls):
+        found = _NAMESPACE(base).get("__str__")
+        if found is not None:
+            return any(found is usual for usual in _USUAL_STR)
+    return False
+
+
+def _words(args: tuple[Any, ...], limit: int) -> str | None:
+    """The arguments side by side, as far as `limit` characters and one more; None where one is no plain value."""
+    words: list[str] = []
+    for part in args:
+        cls = type(part)
+        if cls is str:
+            words.append(part[: limit + 1])
+        elif cls is int and part.bit_length() > INTEGER_BIT_LIMIT:
+            words.append(f"<int of {part.bit_length()} bits>")
+        elif cls is int or cls is float or cls is bool:
+            words.append(str(part))
+        else:
+            return None
+        limit -= len(words[-1]) + 2
+        if limit < 0:
+            break
+    return ", ".join(words)
 
 
 def _said_in(traceback: str, cls: type) -> str | None:
-    for name in (type_name(cls), cls.__name__):
+    for name in (type_name(cls), str.__str__(_NAME(cls))):
         start = traceback.rfind(f"\n{name}: ")
         if start >= 0:
             return traceback[start + len(name) + 3 :].strip()
     return None
+
+
+def _is_none(value: Any) -> bool:
+    """Of arguments: there are none. A foreign object is not asked."""
+    cls = type(value)
+    return value is None or ((cls is tuple or cls is dict or cls is list) and not value)
 
 
 def _plain(value: Any) -> Any:
@@ -180,17 +238,28 @@ class _Reduction:
             return self.mapping(value, depth)
         if cls is list or cls is tuple:
             return self.sequence(value, depth)
-        if cls is float:
-            self.left -= 8
-            return value if math.isfinite(value) else {"$type": "float", "value": str(value)}
+        if cls is float and math.isfinite(value):
+            self.left -= FLOAT_COST
+            return value
         self.left -= MARKER_COST
+        if cls is float:
+            return {"$type": "float", "value": str(value)}
         if cls is bytes or cls is bytearray:
             return {"$type": cls.__name__, "length": len(value)}
         if cls is set or cls is frozenset:
             return {"$type": cls.__name__, "items": self.items(value, depth)}
-        if cls in _WRITTEN_OUT:
-            return {"$type": type_name(cls), "value": _WRITTEN_OUT[cls](value)}
-        return {"$type": type_name(cls)}
+        name = type_name(cls)
+        if type(cls) is type and cls in _WRITTEN_OUT:  # a metaclass would be asked whether it is one of them
+            return self.written_out(name, _WRITTEN_OUT[cls](value))
+        self.left -= len(name)
+        return {"$type": name}
+
+    def written_out(self, name: str, text: str | None) -> dict[str, Any]:
+        """A text that says nothing when it is cut: there is room for all of it, or none is told."""
+        if text is None or len(text) > self.left:
+            return {"$type": name}
+        self.left -= len(text)
+        return {"$type": name, "value": text}
 
     def text(self, value: str) -> Any:
         length = len(value)
@@ -203,12 +272,18 @@ class _Reduction:
         return {"$type": "str", "length": length, "head": head}
 
     def integer(self, value: int) -> Any:
-        self.left -= 8
+        if -SMALL_INTEGER < value < SMALL_INTEGER:
+            self.left -= SMALL_COST
+            return value
+        self.left -= NUMBER_COST
         if -(2**63) <= value < 2**63:
             return value
-        if value.bit_length() <= INTEGER_BIT_LIMIT:
-            return {"$type": "int", "value": str(value)}
-        return {"$type": "int", "bits": value.bit_length()}
+        bits = value.bit_length()
+        digits = bits // 3  # hardly less
+        if bits > INTEGER_BIT_LIMIT or digits > self.left:
+            return {"$type": "int", "bits": bits}
+        self.left -= digits
+        return {"$type": "int", "value": str(value)}
 
     def sequence(self, value: Any, depth: int) -> Any:
         if len(value) == 2 and depth < DEPTH_LIMIT and self.is_hidden(value[0], value[1]):  # one of a list of headers
@@ -258,9 +333,13 @@ class _Reduction:
             self.left -= len(key) + 4
             return scrub(key if len(key) <= IDENTIFIER_LIMIT else key[:IDENTIFIER_LIMIT] + "…")
         self.left -= MARKER_COST
-        if key is None or (type(key) in (bool, int, float) and (type(key) is not int or key.bit_length() < 64)):
+        if key is None or (_is_number(type(key)) and (type(key) is not int or key.bit_length() < 64)):
             return str(key)
         return f"$type:{type_name(type(key))}"
+
+
+def _is_number(cls: type) -> bool:
+    return cls is int or cls is float or cls is bool
 
 
 _WRITTEN_OUT: dict[type, Any] = {
@@ -270,7 +349,9 @@ _WRITTEN_OUT: dict[type, Any] = {
     datetime.date: datetime.date.isoformat,
     datetime.time: lambda value: value.replace(tzinfo=None).isoformat(),
     datetime.timedelta: datetime.timedelta.__str__,
-    decimal.Decimal: decimal.Decimal.__str__,
+    decimal.Decimal: lambda value: (
+        decimal.Decimal.__str__(value) if decimal.Decimal.__sizeof__(value) <= DECIMAL_SIZE_LIMIT else None
+    ),
     uuid.UUID: uuid.UUID.__str__,
 }
 

@@ -19,7 +19,7 @@ from oracle_celery import message
 from oracle_celery.description import describe_message
 from oracle_celery.payload import identifier
 from oracle_celery.records import Transition
-from oracle_celery.run import HIDDEN_TASKS, OF_A_RUN, REPLACED, SENT_BY_ORACLE
+from oracle_celery.run import HIDDEN_TASKS, OF_A_RUN, REPLACED, SENT_BY_ORACLE, retries_of
 from oracle_celery.states import Rank, Status
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class Publishing:
         if sent is None or sender in HIDDEN_TASKS:
             return
         headers, settings = sent.headers, self.oracle.settings
-        task_id, retries = identifier(headers.get("id")), headers.get("retries") or 0
+        task_id, retries = identifier(headers.get("id")), retries_of(headers)
         if task_id is None:
             return
         self._mark_replaced(headers.get("id"), retries)

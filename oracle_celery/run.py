@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import secrets
 import time
+from collections.abc import Mapping
 from typing import Any
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "SPAN_TOLD",
     "STARTED_AT",
     "RunMint",
+    "retries_of",
     "run_fields",
 ]
 
@@ -42,6 +44,12 @@ CANCEL_RAISED = "oracle_cancel_raised"
 #: A fact of it has said in which span it runs.
 SPAN_TOLD = "oracle_span_told"
 OF_A_RUN = frozenset({RUN_ID, RUN_AT, STARTED_AT, REPLACED, FAILED_OUTSIDE, CANCEL_RAISED, SPAN_TOLD})
+
+#: Of them those that are not given with the run's id, and that a message must not bring along.
+_LATER = OF_A_RUN - {RUN_ID, RUN_AT}
+
+#: PostgreSQL's largest integer.
+RETRIES_LIMIT = 2**31 - 1
 
 #: Header of a message whose sender has recorded what it says: receivers need not tell it again.
 SENT_BY_ORACLE = "oracle_sent"
@@ -67,6 +75,8 @@ class RunMint:
     def mint(self, fields: dict[str, Any]) -> int:
         """Marks `fields` as a new run's; returns its time."""
         now = time.monotonic_ns()
+        for mark in _LATER:
+            fields.pop(mark, None)
         fields[RUN_ID] = f"{self._prefix}-{next(self._numbers):x}"
         fields[RUN_AT] = now
         return now
@@ -78,3 +88,9 @@ def run_fields(request: Any) -> dict[str, Any]:
         return {}
     fields: dict[str, Any] = getattr(request, "request_dict", None) or request.__dict__
     return fields
+
+
+def retries_of(fields: Mapping[str, Any]) -> int:
+    """How often the task was tried again, as its message says: Celery takes one that does not say it, too."""
+    retries = fields.get("retries")
+    return retries if type(retries) is int and 0 <= retries <= RETRIES_LIMIT else 0

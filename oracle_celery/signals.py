@@ -37,7 +37,7 @@ from celery.states import IGNORED, REJECTED, SUCCESS
 
 from oracle_celery import message, task_logs
 from oracle_celery.correlations import correlation_of, forget_correlation
-from oracle_celery.description import describe_error, describe_message, describe_rejection
+from oracle_celery.description import describe_error, describe_message, describe_rejection, describe_retry
 from oracle_celery.payload import encode_value, identifier, type_name
 from oracle_celery.records import Transition
 from oracle_celery.run import (
@@ -50,6 +50,7 @@ from oracle_celery.run import (
     SENT_BY_ORACLE,
     STARTED_AT,
     RunMint,
+    retries_of,
     run_fields,
 )
 from oracle_celery.states import Rank, Status
@@ -153,20 +154,20 @@ class TaskSignals:
 
     def _tell_received(self, request: Any) -> None:
         fields = request.request_dict
-        exchange, key = fields["delivery_info"]["exchange"], fields["delivery_info"]["routing_key"]
+        delivery = fields.get("delivery_info") or _NOTHING
         is_told = SENT_BY_ORACLE in fields
         record = Transition(
             task_id=identifier(request.id) or "",
             status=PENDING,
             rank=RECEIVED,
             at=fields[RUN_AT],
-            reason="redelivered" if fields["delivery_info"]["redelivered"] else "received",
-            retries=fields["retries"] or 0,
+            reason="redelivered" if delivery.get("redelivered") else "received",
+            retries=retries_of(fields),
             run_id=fields[RUN_ID],
             run_at=fields[RUN_AT],
-            name=identifier(fields["task"]),
+            name=identifier(fields.get("task")),
             user_id=self.oracle.owners.of(fields, request.id),
-            queue=message.queue_name(self.app, exchange, key),
+            queue=self._queue(fields),
             **(_NOTHING if is_told else self._describe(fields, fields.get("args"), fields.get("kwargs"))),
         )
         self.oracle.record(record)
@@ -177,7 +178,6 @@ class TaskSignals:
         if sender.app is not self.app or sender.name in HIDDEN_TASKS:
             return
         fields = run_fields(self._runs.get(request.id, request))
-        delivery = fields.get("delivery_info") or _NOTHING
         run_at = fields.get(RUN_AT) or time.monotonic_ns()
         reason = self._why_revoked(request.id, terminated=terminated, expired=expired)
         self._record(
@@ -185,12 +185,12 @@ class TaskSignals:
             status=Status.CANCELLED,
             rank=Rank.CANCELLED,
             reason=reason,
-            retries=fields.get("retries") or 0,
+            retries=retries_of(fields),
             run_id=fields.get(RUN_ID),
             run_at=run_at,
             name=identifier(sender.name),
             user_id=self.oracle.owners.of(fields, request.id),
-            queue=message.queue_name(self.app, delivery.get("exchange"), delivery.get("routing_key")),
+            queue=self._queue(fields),
             **self._describe(fields, fields.get("args"), fields.get("kwargs")),
         )
         self.oracle.instrumentation.tell_outcome(fields, request.id, sender.name, Status.CANCELLED.word, reason)
@@ -227,10 +227,10 @@ class TaskSignals:
             status=Status.FAILED,
             rank=Rank.INFERRED,
             reason="unknown_task",
-            retries=headers.get("retries") or 0,
+            retries=retries_of(headers),
             run_at=time.monotonic_ns(),
             error_type=None if exc is None else type_name(type(exc)),
-            error_message=f"This worker knows no task named {name}.",
+            error_message=f"This worker knows no task named {identifier(name)}.",
             name=identifier(name),
             user_id=self.oracle.owners.of(headers, id),
             **self._describe(headers, None, None),
@@ -288,7 +288,7 @@ class TaskSignals:
             rank=STARTED,
             at=now,
             reason="eager" if fields.get("is_eager") else "started",
-            retries=fields.get("retries") or 0,
+            retries=retries_of(fields),
             run_id=fields[RUN_ID],
             run_at=fields[RUN_AT],
             name=identifier(name),
@@ -311,7 +311,7 @@ class TaskSignals:
             rank=REPORTED,
             at=now,
             reason="cancel_too_late" if CANCEL_RAISED in fields else None,
-            retries=fields.get("retries") or 0,
+            retries=retries_of(fields),
             run_id=fields.get(RUN_ID),
             run_at=fields.get(RUN_AT),
             result_payload=encode_value(result, settings.result_limit, settings.redaction),
@@ -332,7 +332,7 @@ class TaskSignals:
             status=Status.FAILED if is_malformed else Status.COMPLETED,
             rank=REPORTED,
             reason=None,
-            retries=fields.get("retries") or 0,
+            retries=retries_of(fields),
             run_id=fields.get(RUN_ID),
             run_at=fields.get(RUN_AT),
             **error,
@@ -343,19 +343,20 @@ class TaskSignals:
     def on_failed(self, sender: Any, *, task_id: str, exception: Any = None, einfo: Any = None, **_: Any) -> None:
         if sender.app is not self.app or sender.name in HIDDEN_TASKS:
             return
-        if isinstance(exception, Reject):
+        kind = type(exception)  # what it is, whatever it says that it is: no code of it is run
+        if issubclass(kind, Reject):
             return  # the task's own process has told so in task_postrun
         if task_id == self._failed_outside:
             return  # the same again, when its request is not the current one any more
         is_inferred = is_main = self.has_main_process and not self.is_pool_child
         error = self._describe_error(exception, einfo)
         reason = None
-        if isinstance(exception, WorkerLostError) or (is_main and isinstance(exception, SystemExit)):
+        if issubclass(kind, WorkerLostError) or (is_main and issubclass(kind, SystemExit)):
             reason, is_inferred = "process_lost", True  # older versions say so of one that has left by itself
-        elif isinstance(exception, TimeLimitExceeded):
+        elif issubclass(kind, TimeLimitExceeded):
             reason, is_inferred = "time_limit", True
             error["error_message"] = "The hard time limit was exceeded; the process that ran the task was killed."
-        elif isinstance(exception, SoftTimeLimitExceeded):
+        elif issubclass(kind, SoftTimeLimitExceeded):
             reason = "soft_time_limit"
             error["error_message"] = "The soft time limit was exceeded."
         request = self._request_of(sender, task_id)
@@ -396,7 +397,7 @@ class TaskSignals:
         fields[FAILED_OUTSIDE], self._failed_outside = True, task_id
         if fields[RUN_ID] in self._ended:
             return  # it has told its end, and a handler of that has failed
-        if isinstance(exception, Reject):
+        if issubclass(type(exception), Reject):
             self.tell_rejected(fields, task_id, exception)  # before 5.7; its message goes where it says
             return
         is_written = self._record(
@@ -404,7 +405,7 @@ class TaskSignals:
             status=Status.FAILED,
             rank=Rank.REPORTED,
             reason="internal_error",
-            retries=fields.get("retries") or 0,
+            retries=retries_of(fields),
             run_id=fields[RUN_ID],
             run_at=fields.get(RUN_AT),
             **self._describe_error(exception, einfo),
@@ -427,7 +428,7 @@ class TaskSignals:
             rank=Rank.GIVEN_BACK if is_requeued else Rank.REPORTED,
             at=now,
             reason="requeued" if is_requeued else "rejected",
-            retries=fields.get("retries") or 0,
+            retries=retries_of(fields),
             run_id=fields.get(RUN_ID),
             run_at=fields.get(RUN_AT),
             runtime=(now - fields[STARTED_AT]) / NANOSECONDS if STARTED_AT in fields else None,
@@ -470,7 +471,7 @@ class TaskSignals:
     def on_retry(self, sender: Any, *, request: Any, reason: Any = None, einfo: Any = None, **_: Any) -> None:
         if sender.app is not self.app or sender.name in HIDDEN_TASKS:
             return
-        exception = getattr(reason, "exc", None)
+        settings = self.oracle.settings
         if reason is None and not sender.acks_late:
             self._end(
                 request,
@@ -487,8 +488,7 @@ class TaskSignals:
             Status.PENDING,
             Rank.GIVEN_BACK,
             reason="connection_lost" if reason is None else "retry_scheduled",
-            eta=message.seconds_since_epoch(getattr(reason, "when", None)),
-            **(self._describe_error(exception, einfo) if exception is not None else {}),
+            **describe_retry(reason, einfo, settings.error_limit, settings.redaction),
         )
 
     def on_postrun(self, sender: Any, *, retval: Any = None, state: str | None = None, **_: Any) -> None:
@@ -497,13 +497,13 @@ class TaskSignals:
             return
         request, settings = sender.request, self.oracle.settings
         task_logs.tell_end(self.oracle, request)
-        if state == SUCCESS and isinstance(rejection := sys.exception(), Reject):
+        if state == SUCCESS and issubclass(type(rejection := sys.exception()), Reject):
             self.tell_rejected(request.__dict__, request.id, rejection)
             return
         if state is not None and state != IGNORED and state != REJECTED:
             return
         if state == IGNORED:
-            if isinstance(retval, TaskCancelled):
+            if issubclass(type(retval), TaskCancelled):
                 self._end(request, Status.CANCELLED, Rank.REPORTED, reason="cancelled")
                 self._fail_chord_body(run_fields(request), request.id, retval)
                 revoke_result(sender, request)
@@ -542,7 +542,7 @@ class TaskSignals:
             status=status,
             rank=rank,
             at=now,
-            retries=known.get("retries") or 0,
+            retries=retries_of(known),
             run_id=known.get(RUN_ID),
             run_at=known.get(RUN_AT) or now,
             **fields,
@@ -608,8 +608,8 @@ class TaskSignals:
 
     def _tell_unstored(self, sender: Any, *, request: Any, einfo: Any) -> None:
         error = einfo.exception
-        error = error.exc if isinstance(error, ExceptionWithTraceback) else error
-        if not isinstance(error, Terminated):
+        error = error.exc if type(error) is ExceptionWithTraceback else error
+        if not issubclass(type(error), Terminated):
             self.on_failed(sender, task_id=request.id, exception=error, einfo=einfo)
 
     def _request_of(self, task: Any, task_id: str) -> Any:

@@ -93,6 +93,12 @@ def fail(message: str = "broken") -> None:
     raise ValueError(message)
 
 
+@task(ignore_result=True)
+def fail_with_digits() -> None:
+    """More of them than Python writes out."""
+    raise ValueError(10**5000)
+
+
 @task(bind=True, ignore_result=True)
 def fail_and_tell(self: Task, path: str) -> None:
     """Writes its id to a file and fails."""

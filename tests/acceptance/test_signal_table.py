@@ -6,6 +6,7 @@ import datetime
 import json
 import os
 import signal
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,24 @@ def test_exception(station: Station) -> None:
     assert detail["task"]["error_type"] == "ValueError"
     assert detail["task"]["error_message"] == "no \ufffd such order"
     assert "in fail" in detail["task"]["traceback"]
+
+
+def test_an_exception_that_nobody_can_write_out(station: Station) -> None:
+    """Its task has failed all the same."""
+    detail = station.wait_for(station.send("fail_with_digits"), "failed")
+    assert detail["task"]["error_type"] == "ValueError"
+    assert detail["task"]["error_message"] == "<int of 16610 bits>"
+
+
+def test_a_message_that_says_little(station: Station) -> None:
+    """As Celery's client for Node.js sends it: no retries, no root, no origin."""
+    headers = {"lang": "js", "task": "signals.succeed", "id": str(uuid.uuid4())}
+    with station.app.producer_pool.acquire() as producer:
+        producer.publish([["foreign"], {}, {}], headers=headers, routing_key="signals", serializer="json")
+    detail = station.wait_for(headers["id"], "completed")
+    assert (detail["task"]["name"], detail["task"]["result_payload"]) == ("signals.succeed", "foreign")
+    assert detail["task"]["arguments"] == {"args": ["foreign"], "kwargs": {}}
+    assert reasons(detail) == ["received", "started", None]
 
 
 def test_a_result_that_cannot_be_stored(station: Station) -> None:

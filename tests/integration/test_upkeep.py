@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import AsyncIterator
 
@@ -13,6 +14,7 @@ from oracle_celery.database import upkeep as upkeep_module
 from oracle_celery.database.store import WorkerRegistration
 from oracle_celery.database.upkeep import Upkeep
 from oracle_celery.errors import DatabaseUnavailable
+from oracle_celery.payload import identifier
 from oracle_celery.records import Transition
 from oracle_celery.states import Rank, Status
 from tests.factories import Feeder, transition
@@ -74,6 +76,21 @@ async def test_statistics_follow(database: str, upkeep: Upkeep) -> None:
     await upkeep.expire_overdue(GRACE_SECONDS)
     counted = "SELECT status, sum(tasks)::int FROM oracle.statistic_delta GROUP BY status ORDER BY status"
     assert await rows(database, counted) == [(int(Status.PENDING), 0), (int(Status.CANCELLED), 1)]
+
+
+async def test_the_longest_identifiers_are_counted(database: str, upkeep: Upkeep) -> None:
+    """Together they are a key, which must fit into an index, however badly it can be compressed."""
+    dice = random.Random(7)
+    name, queue, user_id = (
+        identifier("".join(chr(dice.randrange(0x10000, 0x10FFFF)) for _ in range(255))) for _ in range(3)
+    )
+    with Feeder(database) as feeder:
+        feeder.tell(transition("t", name=name, queue=queue, user_id=user_id))
+    assert await upkeep.try_lead()
+    await upkeep.fold_statistics()
+    assert await rows(database, "SELECT name, queue, user_id FROM oracle.statistic_minute WHERE user_id <> ''") == [
+        (name, queue, user_id)
+    ]
 
 
 async def test_who_is_not_overdue_is_left_alone(database: str, upkeep: Upkeep) -> None:

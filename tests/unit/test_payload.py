@@ -83,6 +83,28 @@ def test_large_values_are_cut(value: Any) -> None:
     assert len(bytes(encode_value(value, 500))) < 1500
 
 
+#: Each is much longer than its cost may say.
+LONG = {
+    "decimal": decimal.Decimal("1" * 200_000),
+    "decimals": [decimal.Decimal("1" * 900)] * 500,
+    "integers": [2**2047] * 500,
+    "numbers": [2**62, 1.1 / 3] * 500,
+    "type": type("T" * 100_000, (), {})(),
+    "types": [type("T" * 200, (), {})()] * 500,
+    "moments": [datetime.datetime(2026, 1, 2, tzinfo=datetime.UTC)] * 500,
+    "identifiers": {uuid.UUID(int=number): uuid.UUID(int=number) for number in range(500)},
+}
+
+
+@pytest.mark.parametrize("kind", LONG)
+@pytest.mark.parametrize("limit", [100, 1_000, 4_000])
+def test_what_is_written_is_what_counts(kind: str, limit: int) -> None:
+    """However a value is written: as digits, as the name of its class, or beside it."""
+    raw = bytes(encode_value(LONG[kind], limit))
+    assert len(raw) < 2 * limit + 600
+    json.loads(raw)
+
+
 def test_deep_values_are_cut() -> None:
     """Nesting ends in a marker, also where a list holds itself."""
     loop: list[Any] = []
@@ -143,6 +165,18 @@ def test_identifiers_are_capped_and_stay_apart() -> None:
     assert identifier(Hostile()) is None
 
 
+def test_identifiers_fit_into_an_index() -> None:
+    """Three of them, whatever their alphabet, and cut ones stay apart: in their end, and in where they were cut."""
+    for long in ("\U0001f600" * 255, "\x00\U0001f600" * 127, "ж" * 500, "\ud83d" * 300, "\ud83d\ude00" * 127 + "x"):
+        fit = identifier(long)
+        assert fit is not None
+        assert len(fit.encode()) <= 800
+        assert len(fit) <= 255
+        assert fit == identifier(fit)
+        assert fit not in (identifier(long[:-1]), identifier(long + "x"), identifier(long[:-1] + "y"))
+    assert identifier("ж" * 255) == "ж" * 255
+
+
 def test_scrub_replaces_what_cannot_be_stored() -> None:
     """NUL and lone surrogates become the replacement character, everything else stays."""
     assert scrub("a\x00b\ud800c\U0001f600") == "a\ufffdb\ufffdc\U0001f600"
@@ -153,6 +187,17 @@ class Speaking(Exception):
 
     def __str__(self) -> str:
         raise AssertionError("it was asked")
+
+
+def test_numbers_too_long_to_write_are_told_by_their_size() -> None:
+    """Python itself refuses to write them out."""
+    assert error_message(ValueError("at", 10**5000, 2**70), None, 100) == f"at, <int of 16610 bits>, {2**70}"
+
+
+def test_error_messages_of_many_arguments_cost_what_is_kept() -> None:
+    """The rest of them is not read."""
+    assert error_message(ValueError(*["x" * 999] * 999), None, 10) == "x" * 10 + " …"
+    assert error_message(ValueError(*range(2000), Hostile()), None, 10) == "0, 1, 2, 3 …"
 
 
 def test_error_messages_come_without_asking_the_exception() -> None:

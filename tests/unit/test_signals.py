@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+import datetime
 import json
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +15,8 @@ from typing import Any
 import pytest
 from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 from celery import Celery
+from celery.exceptions import Reject, Retry
+from celery.worker.request import Request as WorkerRequest
 
 from oracle_celery import Oracle
 from oracle_celery.journal import TRANSITIONS, segments
@@ -138,15 +142,19 @@ class Request(SimpleNamespace):
     __hash__ = object.__hash__
 
 
-def told(oracle: Oracle) -> list[tuple[str, str | None]]:
-    """(task id, reason) of everything in the journal."""
-    lines = [
+def lines(oracle: Oracle) -> list[dict[str, Any]]:
+    """Everything in the journal."""
+    return [
         json.loads(line) for path in segments(oracle.folder, TRANSITIONS) for line in path.read_text().splitlines()[1:]
     ]
-    return [(line["i"], line.get("e")) for line in lines]
 
 
-def receive(oracle: Oracle, received: SimpleNamespace) -> None:
+def told(oracle: Oracle) -> list[tuple[str, str | None]]:
+    """(task id, reason) of everything in the journal."""
+    return [(line["i"], line.get("e")) for line in lines(oracle)]
+
+
+def receive(oracle: Oracle, received: Any) -> None:
     oracle.signals.on_received(SimpleNamespace(app=oracle.app), request=received)
 
 
@@ -187,6 +195,54 @@ def test_receipt_is_told_at_once_where_it_says_more(oracle: Oracle) -> None:
     del strange.request_dict["oracle_sent"]
     receive(oracle, strange)
     assert told(oracle) == [("again", "redelivered"), ("strange", "received")]
+
+
+def hand_made(oracle: Oracle, **headers: Any) -> WorkerRequest:
+    """What Celery makes of a message with as few headers as it takes: as its client for Node.js sends them."""
+    message = SimpleNamespace(
+        headers={"lang": "js", "id": "foreign", "task": "pay"} | headers,
+        body=b"[[], {}, {}]",
+        payload=[[], {}, {}],
+        content_type="application/json",
+        content_encoding="utf-8",
+        delivery_info=None,
+        properties=None,
+    )
+    return WorkerRequest(message, app=oracle.app, task=oracle.app.tasks["pay"])
+
+
+@pytest.mark.parametrize("retries", [None, 7, 10**30, -1, "three", [1], True])
+def test_a_message_with_few_or_odd_headers_is_received(oracle: Oracle, retries: Any) -> None:
+    """And ends: marks of a run, which only its worker gives, do not come with it."""
+    marks = {"oracle_failed_outside": True, "oracle_started_at": "long ago", "oracle_span_told": True}
+    received = hand_made(oracle, **marks, **({} if retries is None else {"retries": retries}), eta=None)
+    receive(oracle, received)
+    sender = pay_task(oracle)
+    sender.request = SimpleNamespace(**received.request_dict)
+    oracle.signals.on_failed(sender, task_id="foreign", exception=OSError("full"))
+    assert told(oracle) == [("foreign", "received"), ("foreign", None)]
+    assert [fact.get("r", 0) for fact in lines(oracle)] == [7 if retries == 7 else 0] * 2
+
+
+class Nowhere(datetime.tzinfo):
+    """A user's own, in a pickled message."""
+
+    def utcoffset(self, moment: datetime.datetime | None) -> Any:
+        raise LookupError
+
+
+NOWHEN = datetime.datetime(2026, 1, 1, tzinfo=Nowhere())
+
+
+def test_a_header_that_cannot_be_read_costs_only_itself(oracle: Oracle) -> None:
+    """A moment of a time zone that raises takes neither the receipt nor what else the message says."""
+    received = request("t", started=False, eta=NOWHEN, expires=60, root_id="root", group="g")
+    del received.request_dict["oracle_sent"]
+    receive(oracle, received)
+    [fact] = lines(oracle)
+    assert (fact["ro"], fact["gr"]) == ("root", "g")
+    assert "h" not in fact
+    assert fact["x"] > 0
 
 
 def pay_task(oracle: Oracle, received: SimpleNamespace | None = None) -> SimpleNamespace:
@@ -286,3 +342,112 @@ def test_a_handler_that_fails_behind_a_success_does_not_take_it_back(oracle: Ora
     fail_outside(oracle, runs[0])
     oracle.signals.on_failed(pay_task(oracle), task_id="one", exception=OSError("full"))
     assert [reason for _, reason in told(oracle)] == [None, None]
+
+
+@dataclasses.dataclass
+class Own(Exception):
+    """A field of it has the name of what Python keeps of every exception."""
+
+    args: Any = None
+
+
+class Guarded(Exception):
+    """Whoever reads its arguments, its words or its class ends the process."""
+
+    @property
+    def args(self) -> Any:
+        raise SystemExit("args")
+
+    @property
+    def __class__(self) -> Any:
+        raise SystemExit("class")
+
+    def __str__(self) -> str:
+        raise SystemExit("words")
+
+
+class Named(str):
+    """Raises where it is put into a text."""
+
+    def __format__(self, spec: str) -> str:
+        raise RecursionError
+
+
+class Shy(type):
+    """Of classes that can neither be compared nor asked."""
+
+    __hash__ = None
+
+    def __eq__(cls, other: object) -> Any:
+        raise MemoryError
+
+    def __getattribute__(cls, name: str) -> Any:
+        raise MemoryError(name)
+
+
+#: Made where they are needed: pytest asks what it finds in a module.
+ODD: dict[str, Callable[[], Exception]] = {
+    "digits": lambda: ValueError(10**5000),
+    "text": lambda: ValueError("x\x00\ud800", 2**63, -1.5),
+    "field": Own,
+    "properties": lambda: Guarded("in vain"),
+    "names": lambda: Shy("Named", (Exception,), {"__qualname__": Named("Named"), "__module__": Named("m")})(Shy),
+    "metaclass": lambda: Shy("Broken", (KeyError,), {"__str__": Shy, "__len__": None})(Shy("Item", (), {})),
+}
+
+
+def again(error: Exception, when: Any) -> Retry:
+    """Celery itself would read what the error is."""
+    retry = Retry(when=when)
+    retry.exc = error
+    return retry
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_an_odd_exception_never_costs_the_end(oracle: Oracle, kind: str) -> None:
+    """Whatever it is made of, its task has failed, is tried again or was rejected; it is not under way for ever."""
+    error = ODD[kind]()
+    for number, (tell, options) in enumerate(
+        (
+            (oracle.signals.on_failed, {"exception": error}),
+            (oracle.signals.on_internal_error, {"exception": error}),
+            (oracle.signals.on_retry, {"reason": again(error, 60)}),
+            (oracle.signals.on_retry, {"reason": again(error, NOWHEN)}),
+            (oracle.signals.on_postrun, {"state": "REJECTED", "retval": Reject(error)}),
+            (oracle.signals.on_postrun, {"state": "IGNORED", "retval": error}),
+        )
+    ):
+        run = request(f"t{number}", started=True, oracle_run_id=f"r{number}")
+        context = pay_task(oracle, run).request
+        options |= {"task_id": run.id, "request": context, "einfo": SimpleNamespace(traceback="Traceback: …")}
+        oracle.guest.guarded(tell)(pay_task(oracle, run), **options)
+    facts = lines(oracle)
+    assert oracle.guest.failures == 0
+    assert [fact["s"] for fact in facts] == [3, 3, 0, 0, 3, 2]
+    assert len({fact["g"] for fact in facts[:5]}) == 1
+    assert facts[0]["g"].rpartition(".")[2] == str.__str__(type.__getattribute__(type(error), "__qualname__"))
+    assert facts[0]["b"] == "Traceback: …"
+
+
+def test_an_odd_result_never_costs_the_end(oracle: Oracle) -> None:
+    """Nor does a class that lies, or raises whatever it is asked; and it costs no value beside it."""
+    shy = Shy("Item", (), {})
+    for number, result in enumerate((Guarded(), shy, [shy(), Hostile(), 1], {Named("k"): 10**5000, "a": 1})):
+        run = request(f"t{number}", started=True)
+        oracle.guest.guarded(oracle.signals.on_succeeded)(pay_task(oracle, run), result=result, runtime=0.1)
+    facts = lines(oracle)
+    assert oracle.guest.failures == 0
+    assert [fact["s"] for fact in facts] == [2] * 4
+    assert facts[2]["p"] == [{"$type": f"{__name__}.Item"}, {"$type": f"{__name__}.Hostile"}, 1]
+    assert facts[3]["p"] == {f"$type:{__name__}.Named": {"$type": "int", "bits": 16610}, "a": 1}
+
+
+def test_an_unknown_task_is_told_whatever_its_name(oracle: Oracle) -> None:
+    """Also one that no database and no UTF-8 can hold."""
+    name = "x\x00\ud800" + "y" * 1_000_000
+    oracle.guest.guarded(oracle.signals.on_unknown)(SimpleNamespace(app=oracle.app), name=name, id="t", message=None)
+    [fact] = lines(oracle)
+    assert fact["e"] == "unknown_task"
+    assert fact["n"] in fact["f"]
+    assert "\x00" not in fact["f"]
+    assert len(fact["f"]) < 400
