@@ -7,6 +7,8 @@ beat, and beat waits for nothing.
 
 What bites: a beat that is killed takes the runs of its last seconds with it: their tasks are recorded as all tasks are,
 but nobody knows which entry sent them. And a scheduler that is no heir of Celery's own, without a `tick`, is not seen.
+Entries and schedules are of any kind that their scheduler can use, and have code of their own: what of one cannot be
+read is left out, and the others are told all the same.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from oracle_celery.database.store import BeatReport, Store
-from oracle_celery.payload import cut_text, encode_arguments, identifier
+from oracle_celery.payload import cut_text, encode_arguments, identifier, type_name
 from oracle_celery.recorder import RecorderCounts
 
 if TYPE_CHECKING:
@@ -53,6 +55,12 @@ CLOCK_TRIES = 5
 CLOCK_STEP = timedelta(microseconds=900)
 #: Characters of a custom schedule's own words.
 WORDS_LIMIT = 200
+#: Characters of a crontab's field: all sixty minutes, say, one by one.
+FIELD_LIMIT = 500
+#: PostgreSQL's largest integer.
+TOTAL_RUNS_LIMIT = 2**63 - 1
+#: What the code of somebody's entry or schedule may raise: SystemExit, too, would end the recorder's thread.
+MISTAKES = (Exception, SystemExit)
 #: The fields of a crontab, as they were written.
 CRONTAB_FIELDS = ("minute", "hour", "day_of_month", "month_of_year", "day_of_week")
 
@@ -100,7 +108,7 @@ class BeatWatch:
     def _guarded(self, act: Callable[..., None], *values: Any) -> None:
         try:
             act(*values)
-        except Exception:  # noqa: BLE001  # a guest's mistake is the guest's
+        except MISTAKES:  # a guest's mistake is the guest's
             self.oracle.guest.count_failure()
 
     def _look(self, pause: Any) -> None:
@@ -112,13 +120,13 @@ class BeatWatch:
         heap = getattr(self.scheduler, "_heap", None)  # holds the newest entries, and reading it asks nobody
         found = [event[2] for event in heap] if heap else list(self.scheduler.schedule.values())
         if len(found) > ENTRIES_LIMIT:  # always the same ones
-            found = sorted(found, key=lambda entry: str(entry.name))[:ENTRIES_LIMIT]
+            found = sorted(found, key=_name_of)[:ENTRIES_LIMIT]
         self._entries = tuple(found)
 
     def _note(self, entry: Any, result: Any) -> None:
         task_id = identifier(getattr(result, "id", None))
         if task_id is not None:
-            self._runs.append({"name": identifier(entry.name), "at": time.time(), "task_id": task_id})
+            self._runs.append({"name": _name_of(entry), "at": time.time(), "task_id": task_id})
 
     # -- in the recorder's thread --------------------------------------------------------------------------------
 
@@ -126,8 +134,9 @@ class BeatWatch:
         entries, runs = self._entries, list(self._runs)
         if entries is None:
             return
-        names = {str(identifier(entry.name)): entry for entry in entries}
-        changed = {name: entry for name, entry in names.items() if self._is_news(name, entry)}
+        names = {_name_of(entry): entry for entry in entries}
+        told = {name: _Told.of(entry) for name, entry in names.items()}
+        changed = {name: entry for name, entry in names.items() if not told[name].is_as(self._told.get(name))}
         now = time.monotonic()
         is_due = now - self._told_at >= self.oracle.settings.beat_interval
         if not changed and not runs and not is_due and names.keys() == self._told.keys():
@@ -137,15 +146,11 @@ class BeatWatch:
             store.report_beat(self._report(names, names, runs))
         for _ in runs:
             self._runs.popleft()
-        self._told = {name: _Told.of(entry) for name, entry in names.items()}
+        self._told = told
         self._told_at = now
 
     def end(self, store: Store) -> None:
         store.retire_beat(self.beat_id)
-
-    def _is_news(self, name: str, entry: Any) -> bool:
-        told = self._told.get(name)
-        return told is None or not told.is_as(_Told.of(entry))
 
     def _report(self, names: dict[str, Any], changed: dict[str, Any], runs: list[dict[str, Any]]) -> BeatReport:
         limit = max(DUE_FEWEST, min(DUE_LIMIT, DUE_TOTAL // max(1, len(names))))
@@ -155,26 +160,59 @@ class BeatWatch:
             node=self.oracle.node,
             scheduler=type(self.scheduler).__qualname__,
             names=tuple(names),
-            entries=msgspec.json.encode([self._describe(name, entry, limit) for name, entry in changed.items()]),
+            entries=b"[%b]" % b",".join(self._encode(name, entry, limit) for name, entry in changed.items()),
             runs=msgspec.json.encode(runs),
         )
+
+    def _encode(self, name: str, entry: Any, limit: int) -> bytes:
+        try:
+            return msgspec.json.encode(self._describe(name, entry, limit))
+        except MISTAKES:
+            self.oracle.guest.count_failure()
+            return msgspec.json.encode(_outline(name, entry) | {"due": []})
 
     def _describe(self, name: str, entry: Any, limit: int) -> dict[str, Any]:
         settings = self.oracle.settings
         options = getattr(entry, "options", None) or {}
         queue = options.get("queue")
-        last = _seconds(entry.schedule, entry.last_run_at)
-        return {
-            "name": name,
-            "task": identifier(entry.task),
-            "schedule": describe_schedule(entry.schedule),
+        return _outline(name, entry) | {
             "zone": _zone(entry.schedule),
             "arguments": encode_arguments(entry.args, entry.kwargs, settings.arguments_limit, settings.redaction),
             "queue": identifier(getattr(queue, "name", queue)),
-            "last_run_at": last,
-            "total_runs": entry.total_run_count or 0,
+            "last_run_at": _seconds(entry.schedule, entry.last_run_at),
             "due": list(itertools.islice(due_times(entry.schedule, entry.last_run_at), limit)),
         }
+
+
+def _name_of(entry: Any) -> str:
+    """Under which an entry is told, and its runs. Celery takes any key: an enumeration's member, a tuple, a lazy
+    text."""
+    name = _read(entry, "name")
+    fit = identifier(name)
+    if fit is None:
+        try:
+            fit = identifier(str(name))
+        except MISTAKES:
+            fit = type_name(type(name))
+    return fit or ""
+
+
+def _outline(name: str, entry: Any) -> dict[str, Any]:
+    """What there is of every entry."""
+    total_runs = _read(entry, "total_run_count")
+    return {
+        "name": name,
+        "task": identifier(_read(entry, "task")),
+        "schedule": describe_schedule(_read(entry, "schedule")),
+        "total_runs": total_runs if type(total_runs) is int and 0 <= total_runs <= TOTAL_RUNS_LIMIT else 0,
+    }
+
+
+def _read(entry: Any, name: str) -> Any:
+    try:
+        return getattr(entry, name, None)
+    except MISTAKES:
+        return None
 
 
 class _Told(NamedTuple):
@@ -188,25 +226,44 @@ class _Told(NamedTuple):
 
     @classmethod
     def of(cls, entry: Any) -> _Told:
-        given = (entry.args, entry.kwargs, getattr(entry, "options", None))
-        return cls(entry.last_run_at, entry.total_run_count, entry.task, describe_schedule(entry.schedule), given)
+        read = functools.partial(_read, entry)
+        given = (read("args"), read("kwargs"), read("options"))
+        return cls(
+            read("last_run_at"), read("total_run_count"), read("task"), describe_schedule(read("schedule")), given
+        )
 
-    def is_as(self, other: _Told) -> bool:
-        return self[:4] == other[:4] and all(map(operator.is_, self.given, other.given))
+    def is_as(self, other: _Told | None) -> bool:
+        try:
+            return other is not None and self[:4] == other[:4] and all(map(operator.is_, self.given, other.given))
+        except MISTAKES:
+            return False
 
 
 def describe_schedule(schedule: Any) -> dict[str, Any]:
-    """Facts from which words can be made in any language; of a schedule that nobody here knows, its own words."""
+    """Facts from which words can be made in any language; of a schedule that nobody here knows, its own words, or the
+    name of its class where it has none."""
+    try:
+        return _described(schedule)
+    except MISTAKES:
+        return {"kind": "other", "text": type_name(type(schedule))}
+
+
+def _described(schedule: Any) -> dict[str, Any]:
     if all(hasattr(schedule, f"_orig_{field}") for field in CRONTAB_FIELDS):
-        fields = {field: str(getattr(schedule, f"_orig_{field}")) for field in CRONTAB_FIELDS}
+        fields = {field: _own_words(getattr(schedule, f"_orig_{field}"), FIELD_LIMIT) for field in CRONTAB_FIELDS}
         return {"kind": "crontab", **fields}
     if hasattr(schedule, "clocked_time"):  # once, of django-celery-beat
         return {"kind": "once", "at": _seconds(schedule, schedule.clocked_time)}
     if hasattr(schedule, "run_every"):
-        return {"kind": "interval", "seconds": schedule.run_every.total_seconds()}
+        return {"kind": "interval", "seconds": float(schedule.run_every.total_seconds())}
     if hasattr(schedule, "event") and hasattr(schedule, "lat"):
-        return {"kind": "solar", "event": str(schedule.event), "lat": float(schedule.lat), "lon": float(schedule.lon)}
-    return {"kind": "other", "text": cut_text(str(schedule), WORDS_LIMIT)}
+        place = {"lat": float(schedule.lat), "lon": float(schedule.lon)}
+        return {"kind": "solar", "event": _own_words(schedule.event), **place}
+    return {"kind": "other", "text": _own_words(schedule)}
+
+
+def _own_words(thing: Any, limit: int = WORDS_LIMIT) -> str:
+    return cut_text(str.__str__(str(thing)), limit)
 
 
 def due_times(schedule: Any, last_run_at: Any) -> Iterator[float]:
@@ -216,9 +273,9 @@ def due_times(schedule: Any, last_run_at: Any) -> Iterator[float]:
     for _ in range(DUE_LIMIT):
         try:
             moment = _next(schedule, after)
-        except Exception:  # noqa: BLE001  # somebody's own schedule may know only what is due now
+            due = _seconds(schedule, moment)
+        except MISTAKES:  # somebody's own schedule may know only what is due now
             return
-        due = _seconds(schedule, moment)
         if due is None or due <= previous:
             return
         yield round(due, 3)

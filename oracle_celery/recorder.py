@@ -144,6 +144,7 @@ class Recorder:
         self._run_offsets: dict[str, int] = {}
         self._next_clock = 0.0
         self._complaints: set[str] = set()
+        self._duty_complaints: set[str] = set()
         self._forgotten: list[str] = []
         self._refused = 0  # records that PostgreSQL refuses and the quarantine has no room for
         self._refused_id = uuid.uuid4()
@@ -445,9 +446,24 @@ class Recorder:
                 self._due[number] = now + interval  # before: who wakes the recorder meanwhile is heard afterwards
                 try:
                     duty.perform(self._store, self.counts)
-                except BaseException:
-                    self._due.pop(number, None)
+                except (DatabaseUnavailable, SchemaMissing, SchemaOutOfDate):
+                    self._due.pop(number, None)  # due again with the next connection
                     raise
+                except (Exception, SystemExit) as error:  # noqa: BLE001  # beat's asks what users wrote
+                    self._complain_of_duty(duty, interval, error)
+
+    def _complain_of_duty(self, duty: Duty, interval: float, error: BaseException) -> None:
+        """What a duty cannot tell costs what it tells, and no task's facts. It is said once."""
+        kind = f"{type(duty).__qualname__} {type(error).__qualname__}"
+        if kind not in self._duty_complaints:
+            self._duty_complaints.add(kind)
+            logger.error(
+                "Oracle cannot tell what %s has to tell, and tries again every %g s; what happens to tasks is recorded"
+                " all the same. If the error names a value of yours, such as an entry of the schedule, correct it and"
+                " restart; else report it. Told once.",
+                *(type(duty).__qualname__, interval),
+                exc_info=error,
+            )
 
     def _read_folders(self) -> None:
         dropped = unconfirmed = size = 0
@@ -520,7 +536,7 @@ class Recorder:
     def _end(self) -> None:
         if self._store is not None:
             for _, duty in self._duties:
-                with contextlib.suppress(OracleError):
+                with contextlib.suppress(Exception, SystemExit):
                     duty.end(self._store)
         self._disconnect()
         self._folders.release()

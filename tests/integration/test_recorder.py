@@ -23,7 +23,7 @@ from psycopg.conninfo import make_conninfo
 
 from oracle_celery import recorder as module
 from oracle_celery.database import schema
-from oracle_celery.database.store import Store
+from oracle_celery.database.store import BadBatch, Store
 from oracle_celery.journal import LOGS, QUARANTINE, UNCONFIRMED, Journal, Segment, segments
 from oracle_celery.recorder import Recorder, RecorderCounts
 from oracle_celery.records import LogLine, SegmentHeader, encode_line
@@ -326,6 +326,36 @@ def test_it_knows_how_far_it_is_behind(desk: Desk) -> None:
     eventually(
         lambda: (beats[-1].lag, beats[-1].recent_records) == (0.0, 0), "an interval without facts has nothing to tell"
     )
+
+
+def test_a_duty_that_fails_holds_up_no_fact(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever it raises, and however often: it is said once, and tried again."""
+    errors = (BadBatch(detail="null value"), LookupError("total_run_count"), SystemExit("its words"))
+
+    class Failing:
+        def __init__(self, error: BaseException) -> None:
+            self.error = error
+            self.tries = 0
+
+        def perform(self, store: Any, counts: RecorderCounts) -> None:
+            self.tries += 1
+            raise self.error
+
+        def end(self, store: Any) -> None:
+            raise self.error
+
+    duties = [Failing(error) for error in errors]
+    recorder = Recorder(desk.settings, desk.folder())
+    desk.recorders.append(recorder)
+    for duty in duties:
+        recorder.add_duty(0.05, duty)
+    tell(desk.journal(), "a", "b")
+    with caplog.at_level(logging.ERROR):
+        recorder.start()
+        desk.wait_for_facts(2)
+        eventually(lambda: all(duty.tries > 2 for duty in duties), "each is tried again")
+    assert caplog.text.count("Oracle cannot tell what") == len(errors)
+    assert "null value" in caplog.text
 
 
 def test_what_was_not_waited_for_is_told_for_a_day(desk: Desk) -> None:

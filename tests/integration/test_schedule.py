@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import enum
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
 import psycopg
 import pytest
+from celery import Celery
+from celery.beat import Scheduler
+from celery.schedules import BaseSchedule
 from psycopg_pool import AsyncConnectionPool
 
+from oracle_celery.beat_schedule import BeatWatch
 from oracle_celery.database.fetching import over
 from oracle_celery.database.schedule import ScheduleQueries
 from oracle_celery.database.schedule_facts import Schedule, ScheduleEntry
 from oracle_celery.database.store import BeatReport, Store
 from oracle_celery.database.upkeep import Upkeep
+from oracle_celery.extension import Oracle
 from oracle_celery.states import Status
 from oracle_celery.viewer import LOCAL_ADMIN, Viewer
 from tests.factories import Feeder, transition
@@ -95,6 +102,60 @@ async def test_an_entry_is_told_with_its_runs_and_what_became_of_them(
     assert blind.payloads_withheld
     owners = await schedule.read(Viewer("ann"))
     assert (owners.entries, owners.beats) == ([], [])
+
+
+class Place(enum.Enum):
+    """A key of a schedule, as people write them."""
+
+    HOME = "home"
+
+
+class Moody:
+    """Does not say what it is called."""
+
+    def __str__(self) -> str:
+        raise SystemExit("no")
+
+
+class Whim(BaseSchedule):  # type: ignore[misc]  # Celery ships no types
+    """Due at once, and has words that nobody can have."""
+
+    words: Any = "\x00 at \ud800"
+
+    def is_due(self, last_run_at: Any) -> Any:
+        return True, 60.0
+
+    def __str__(self) -> str:
+        return str(self.words)
+
+
+class Mute(Whim):
+    """Has none."""
+
+    words = Moody()
+
+
+async def test_entries_of_any_kind_are_told(schedule: ScheduleQueries, beat: Beat) -> None:
+    """Their keys, schedules and options are what Celery's scheduler takes; one that cannot be read costs no other."""
+    app = Celery("odd", broker="memory://", set_as_current=False)
+    app.conf.oracle_enabled = False  # the messages are nobody's business here
+    keys = ["plain", Place.HOME, ("a", 1), Moody(), "NUL\x00", 7]
+    app.conf.beat_schedule = {key: {"task": "shop.pay", "schedule": Whim(app=app)} for key in keys}
+    app.conf.beat_schedule |= {"mute": {"task": "shop.pay", "schedule": Mute(app=app)}}
+    scheduler = Scheduler(app)
+    watch = BeatWatch(Oracle(app), SimpleNamespace(scheduler=scheduler))
+    watch.begin()
+    for _ in range(2 * len(scheduler.schedule)):
+        scheduler.tick()
+    assert watch._entries is not None
+    watch._entries += (SimpleNamespace(name="sparse", task=Place.HOME, schedule=Whim(app=app), options=Moody()),)
+    watch.perform(beat.store, None)  # type: ignore[arg-type]  # it counts nothing
+    told = {entry.name: entry for entry in (await schedule.read(LOCAL_ADMIN)).entries}
+    assert told.keys() == {"plain", "Place.HOME", "('a', 1)", f"{__name__}.Moody", "NUL\ufffd", "7", "mute", "sparse"}
+    assert [name for name, entry in told.items() if not entry.runs] == ["sparse"]
+    assert told["plain"].schedule.text == "\ufffd at \ufffd"
+    assert told["mute"].schedule.text == f"{__name__}.Mute"
+    assert [told[name].total_runs for name in ("plain", "sparse")] == [1, 0]
 
 
 async def test_what_was_due_and_did_not_run_is_missed(schedule: ScheduleQueries, beat: Beat, database: str) -> None:
