@@ -39,7 +39,7 @@ SILENCE = timedelta(days=7)
 COUNTS_AGE = 8 * 24 * 3600.0
 #: Seconds that failures, and groups that are not seen any more, are kept.
 FAILURES_AGE = 90 * 24 * 3600.0
-TRIM_LIMIT = 20_000  # failures forgotten at once
+TRIM_LIMIT = 20_000  # rows of each kind forgotten at once
 
 _SNAPSHOT_WIDTH = len(Snapshot.__struct_fields__)
 
@@ -78,10 +78,15 @@ async def fold_failures(connection: Connection) -> bool:
 
 async def trim_failures(connection: Connection) -> bool:
     """Forgets what is too old, a bounded part of it; True: there may be more."""
-    await connection.execute(statement("trim_failure_counts"), {"age": COUNTS_AGE})
-    await connection.execute(statement("trim_failure_groups"), {"age": FAILURES_AGE})
-    trimmed = await connection.execute(statement("trim_failures"), {"age": FAILURES_AGE, "limit": TRIM_LIMIT})
-    return trimmed.rowcount >= TRIM_LIMIT
+    trimmed = []
+    for name, age in (
+        ("trim_failure_counts", COUNTS_AGE),
+        ("trim_failure_groups", FAILURES_AGE),
+        ("trim_failures", FAILURES_AGE),
+    ):
+        [(rows,)] = await _fetch(connection, name, {"age": age, "limit": TRIM_LIMIT})
+        trimmed.append(rows)
+    return bool(max(trimmed) >= TRIM_LIMIT)
 
 
 async def _keep(connection: Connection, failures: list[tuple[Any, ...]]) -> None:

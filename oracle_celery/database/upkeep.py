@@ -23,6 +23,7 @@ from oracle_celery.database.partitions import TABLES, keep_partitions
 from oracle_celery.database.retention import Removed, Windows, sweep
 from oracle_celery.database.silence import KEEPALIVES, impatient
 from oracle_celery.database.sql import statement
+from oracle_celery.database.statistic_deltas import NO_REST, StatisticDeltas
 from oracle_celery.database.untraced import untraced
 from oracle_celery.errors import DatabaseUnavailable
 
@@ -36,8 +37,7 @@ CONNECT_TIMEOUT = 5  # seconds
 STATEMENT_TIMEOUT = 30_000  # milliseconds
 #: SQLSTATEs, and a class of them, with which nobody's facts get in: a read-only server, a full disk or memory.
 NOBODY_WRITES = ("25006", "53")
-#: Kept messages of completed tasks are looked for this far back, in seconds, and so many forgotten at once.
-MESSAGES_AGE = 7 * 24 * 3600.0
+#: Kept messages of tasks that have ended that are looked at in one transaction.
 MESSAGES_LIMIT = 10_000
 #: Seconds that minutes of statistics are kept.
 STATISTICS_AGE = 30 * 24 * 3600.0
@@ -60,7 +60,10 @@ OTHERS = "other"
 #: Characters of the longest name that is a label.
 LABEL_LENGTH = 200
 #: What one fold of the statistics takes, and how it names what metrics count.
-FOLD_PARAMETERS = {"limit": FOLD_LIMIT, "labels": METRIC_LABELS, "others": OTHERS, "length": LABEL_LENGTH}
+FOLD_PARAMETERS = {"limit": FOLD_LIMIT, "labels": METRIC_LABELS, "others": OTHERS, "length": LABEL_LENGTH, **NO_REST}
+#: Rows of each table forgotten in one transaction, and seconds after which one call leaves the others to the next.
+TRIM_LIMIT = 20_000
+TRIM_SECONDS = 2.0
 #: Seconds after a task's last moment in which a worker may still say that it has it.
 EXPIRY_GRACE = 30.0
 #: Tasks cancelled at once: bounds the transaction after a long absence.
@@ -92,6 +95,7 @@ class Upkeep:
         self._dsn = dsn
         self._windows = windows
         self._sweep: AsyncGenerator[Removed] | None = None
+        self._deltas = StatisticDeltas()
         self._connection: psycopg.AsyncConnection[Any] | None = None
         self._leads = False
         self._is_nobody_able_to_write = False
@@ -143,8 +147,8 @@ class Upkeep:
 
     async def fold_statistics(self) -> int:
         """How many deltas became part of minutes: fold again at once where it is FOLD_LIMIT."""
-        [(folded,)] = await self._fetch("fold_statistics", FOLD_PARAMETERS)
-        return int(folded)
+        async with self._translated():
+            return await self._deltas.fold(await self._connect(), FOLD_PARAMETERS)
 
     async def fold_failures(self) -> bool:
         """One part of the history's failures into groups; True: there may be more."""
@@ -156,11 +160,9 @@ class Upkeep:
         async with self._translated():
             return await trim_failures(await self._connect())
 
-    async def trim_statistics(self, age: float = STATISTICS_AGE) -> None:
-        """Forgets minutes older than `age` seconds."""
-        async with self._translated():
-            connection = await self._connect()
-            await connection.execute(statement("trim_statistics"), {"age": age, "day": min(age, DAY_AGE)})
+    async def trim_statistics(self, age: float = STATISTICS_AGE) -> bool:
+        """Forgets minutes older than `age` seconds, a bounded part of them; True: there may be more."""
+        return await self._trim("trim_statistics", {"age": age, "day": min(age, DAY_AGE)})
 
     async def trim_metrics(self, age: float = DAY_AGE) -> None:
         """Makes room among the labels of metrics, where there is none, by those unused for `age` seconds."""
@@ -232,20 +234,20 @@ class Upkeep:
             self._sweep = steps
             return removed, True
 
-    async def trim_schedule(self, age: float = SCHEDULE_AGE) -> None:
-        """Forgets what beat sent and missed more than `age` seconds ago, but for each entry's newest run."""
-        async with self._translated():
-            connection = await self._connect()
-            await connection.execute(statement("trim_schedule"), {"age": age})
+    async def trim_schedule(self, age: float = SCHEDULE_AGE) -> bool:
+        """Forgets what beat sent and missed more than `age` seconds ago, but for the newest run of each entry that it
+        still has; a bounded part of it. True: there may be more."""
+        return await self._trim("trim_schedule", {"age": age})
 
     async def forget_messages(self) -> int:
         """The messages of long runs that have completed: nobody can retry those. Returns how many."""
-        async with self._translated():
-            connection = await self._connect()
-            forgotten = await connection.execute(
-                statement("forget_messages"), {"age": MESSAGES_AGE, "limit": MESSAGES_LIMIT}
-            )
-            return forgotten.rowcount
+        forgotten = 0
+        end = time.monotonic() + TRIM_SECONDS
+        while True:
+            [(looked_at, gone)] = await self._fetch("forget_messages", {"limit": MESSAGES_LIMIT})
+            forgotten += int(gone)
+            if looked_at < MESSAGES_LIMIT or time.monotonic() > end:
+                return forgotten
 
     async def forget_progress(self) -> int:
         """What tasks that have ended told while they ran. Returns how many."""
@@ -253,6 +255,14 @@ class Upkeep:
             connection = await self._connect()
             forgotten = await connection.execute(statement("forget_progress"), {"limit": MESSAGES_LIMIT})
             return forgotten.rowcount
+
+    async def _trim(self, name: str, parameters: Mapping[str, Any]) -> bool:
+        """Transaction by transaction, for a while; True: there may be more."""
+        end = time.monotonic() + TRIM_SECONDS
+        while True:
+            [(trimmed,)] = await self._fetch(name, {**parameters, "limit": TRIM_LIMIT})
+            if trimmed < TRIM_LIMIT or time.monotonic() > end:
+                return bool(trimmed >= TRIM_LIMIT)
 
     async def _tell(self, name: str, parameters: Mapping[str, Any]) -> int:
         """Facts that no journal holds, in one transaction with the fence's row that stands for one."""

@@ -144,8 +144,8 @@ class Maintenance:
                 await self._keep_partitions(now)
             if now >= self._trim_at:
                 self._trim_at = now + TRIM_SECONDS
-                await self._try("trimming statistics", self._upkeep.trim_statistics)
-                await self._try("trimming the schedule", self._upkeep.trim_schedule)
+                await self._try("trimming statistics", self._trim_statistics)
+                await self._try("trimming the schedule", self._trim_schedule)
                 await self._try("trimming metrics", self._upkeep.trim_metrics)
                 await self._try("trimming failures", self._trim_failures)
             if now >= self._forget_at:
@@ -195,9 +195,19 @@ class Maintenance:
         while await self._upkeep.fold_statistics() >= FOLD_LIMIT:
             await asyncio.sleep(0)
 
+    async def _trim_statistics(self) -> None:
+        self._trim_on(is_more=await self._upkeep.trim_statistics())
+
+    async def _trim_schedule(self) -> None:
+        self._trim_on(is_more=await self._upkeep.trim_schedule())
+
     async def _trim_failures(self) -> None:
-        while await self._upkeep.trim_failures():
-            await asyncio.sleep(0)
+        self._trim_on(is_more=await self._upkeep.trim_failures())
+
+    def _trim_on(self, *, is_more: bool) -> None:
+        """What is left is for the next round, not for the next hour; the rest of this one must come."""
+        if is_more:
+            self._trim_at = self._clock()
 
     async def _expire_overdue(self) -> None:
         while await self._upkeep.expire_overdue(self._worker_timeout) >= EXPIRY_LIMIT:

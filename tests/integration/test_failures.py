@@ -245,6 +245,15 @@ async def test_a_long_history_is_folded_in_parts(
     monkeypatch.setattr(failure_fold, "TRIM_LIMIT", 3)
     assert await upkeep.trim_failures()
     assert not await upkeep.trim_failures()
+    archive.run(
+        "INSERT INTO oracle.failure_count (slot, failures, everyone, user_id, fingerprint)"
+        " SELECT now() - interval '9 days', 1, true, '', n::text FROM generate_series(1, 5) AS n"
+    )
+    counts = archive.counts("failure_count")[0]
+    assert await upkeep.trim_failures()
+    assert archive.counts("failure_count") == (counts - 3,)
+    assert not await upkeep.trim_failures()
+    assert archive.counts("failure_count") == (counts - 5,)
     assert archive.counts("task_failure", "failure_group") == (6, 1)
     archive.run("UPDATE oracle.failure_span SET last_at = now() - interval '91 days'")
     await upkeep.trim_failures()

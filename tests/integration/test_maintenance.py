@@ -12,6 +12,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
+from oracle_celery.database import upkeep as upkeep_module
 from oracle_celery.database.store import WorkerRegistration
 from oracle_celery.database.upkeep import SilentWorker, Upkeep
 from oracle_celery.errors import DatabaseUnavailable
@@ -288,6 +289,22 @@ async def test_an_interrupted_connection_waits_again(database: str, broker: Brok
     finally:
         await maintenance.stop()
         await maintenance.stop()
+
+
+async def test_what_one_round_leaves_to_be_trimmed_is_for_the_next(
+    database: str, maintenance: Maintenance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not for the next hour: after a long absence as much is due as in all the time before."""
+    monkeypatch.setattr(upkeep_module, "TRIM_LIMIT", 2)
+    monkeypatch.setattr(upkeep_module, "TRIM_SECONDS", 0.0)
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute(
+            "INSERT INTO oracle.statistic_minute"
+            " SELECT now() - interval '1 year', 1, 1, 1, 2, true, '', n::text, '' FROM generate_series(1, 5) AS n"
+        )
+        for left in (3, 1, 0, 0):
+            await maintenance.round()
+            assert connection.execute("SELECT count(*) FROM oracle.statistic_minute").fetchone() == (left,)
 
 
 async def test_a_step_that_always_fails_stops_no_other(

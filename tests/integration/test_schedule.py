@@ -205,3 +205,20 @@ async def test_old_runs_are_forgotten_but_for_the_newest(schedule: ScheduleQueri
     assert (entry.last_run.task_id, entry.runs) == ("newest", [])
     with psycopg.connect(database) as connection:
         assert connection.execute("SELECT count(*) FROM oracle.schedule_run").fetchone() == (1,)
+
+
+async def test_runs_of_what_is_no_entry_any_more_are_forgotten(beat: Beat, database: str) -> None:
+    """All of them: entries that are sent once have names of their own, and never come back. So are old misses."""
+    day = 24 * HOUR
+    beat.tell(beat.entry("once", -9 * day, HOUR), runs=(("once", -9 * day, "a"), ("once", -HOUR, "b")))
+    beat.tell(beat.entry("else", -HOUR, HOUR))
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("INSERT INTO oracle.schedule_missed VALUES ('once', now() - interval '9 days')")
+        upkeep = Upkeep(database)
+        assert not await upkeep.trim_schedule()
+        assert connection.execute("SELECT task_id FROM oracle.schedule_run").fetchall() == [("b",)]
+        connection.execute("UPDATE oracle.schedule_run SET ran_at = ran_at - interval '9 days'")
+        await upkeep.trim_schedule()
+        await upkeep.close()
+        assert connection.execute("SELECT FROM oracle.schedule_run").fetchall() == []
+        assert connection.execute("SELECT FROM oracle.schedule_missed").fetchall() == []

@@ -143,6 +143,28 @@ async def test_a_history_that_began_before_the_upgrade(empty_database: str, monk
     assert [entry.status for entry in detail.history] == ["pending", "pending", "in_progress", "completed"]
 
 
+def test_messages_that_were_kept_before_the_upgrade(empty_database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of tasks that have failed or were cancelled are not looked at; those that may have to go are."""
+    names = [one.name for one in migrations()]
+    before = migrations()[: names.index("upkeep")]
+    with psycopg.connect(empty_database, autocommit=True) as connection:
+        with monkeypatch.context() as older:
+            older.setattr(schema, "migrations", lambda: before)
+            older.setattr(schema, "REQUIRED_VERSION", before[-1].version)
+            schema.migrate(connection)
+        connection.execute(
+            "INSERT INTO oracle.task_state_record (task_id, created_at, changed_at, run_at, retries, status, rank)"
+            " SELECT status::text, now(), now(), 'epoch', 0, status, 40 FROM generate_series(0, 4) AS status"
+        )
+        connection.execute(
+            "INSERT INTO oracle.task_message (task_id, at, is_chord_member)"
+            " SELECT n::text, now(), false FROM generate_series(0, 5) AS n"
+        )
+        schema.migrate(connection)
+        looked_at = connection.execute("SELECT task_id FROM oracle.task_message WHERE awaits_end ORDER BY 1")
+        assert [task_id for (task_id,) in looked_at] == ["0", "1", "2", "5"]
+
+
 def test_a_schema_that_goes_away_under_a_recorder(database: str) -> None:
     """Its next batch says that the schema is missing, not that the batch is bad."""
     store = Store(database)

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import random
+import re
 import time
+import uuid
 from collections.abc import AsyncIterator
 
+import msgspec
 import psycopg
 import pytest
 
 from oracle_celery.database import upkeep as upkeep_module
-from oracle_celery.database.store import WorkerRegistration
+from oracle_celery.database.store import Slice, WorkerRegistration
 from oracle_celery.database.upkeep import Upkeep
-from oracle_celery.errors import DatabaseUnavailable
 from oracle_celery.payload import identifier
-from oracle_celery.records import Transition
+from oracle_celery.records import KeptMessage, Transition
 from oracle_celery.states import Rank, Status
 from tests.factories import Feeder, transition
 
@@ -198,35 +201,122 @@ async def _waits_for_lock(database: str) -> None:
             await asyncio.sleep(0.01)
 
 
+def keep_message(feeder: Feeder, task_id: str) -> None:
+    """As the worker that runs it does."""
+    message = KeptMessage(task_id=task_id, at=time.monotonic_ns(), envelope=base64.b64encode(b"message"))
+    body = msgspec.json.encode(message) + b"\n"
+    offset_ns = time.time_ns() - time.monotonic_ns()
+    file_id = str(uuid.uuid4())
+    told = Slice(file_id=file_id, start=0, end=len(body), offset_ns=offset_ns, body=body, origin="1@test")
+    feeder.store.ingest_messages([told])
+
+
 async def test_messages_of_what_completed_are_forgotten(database: str, upkeep: Upkeep) -> None:
-    """A long run's message is kept in case its worker dies; a failed task's is kept for its retry."""
+    """A long run's message is kept in case its worker dies; a failed task's is kept for its retry, and not looked at
+    again until another run of the task brings it anew."""
+    awaiting = "SELECT task_id FROM oracle.task_message WHERE awaits_end ORDER BY 1"
     with Feeder(database) as feeder:
         feeder.tell(transition("well", status=int(Status.COMPLETED), rank=int(Rank.REPORTED), run_at=1))
         feeder.tell(transition("ill", status=int(Status.FAILED), rank=int(Rank.REPORTED), run_at=1))
         feeder.tell(transition("under way", status=int(Status.IN_PROGRESS), rank=int(Rank.STARTED), run_at=1))
-    async with await psycopg.AsyncConnection.connect(database, autocommit=True) as connection:
-        await connection.execute(
-            "INSERT INTO oracle.task_message (task_id, at, is_chord_member, envelope)"
-            " SELECT task_id, now(), false, '' FROM oracle.task_state_record"
-        )
-    assert await upkeep.forget_messages() == 1
-    assert await rows(database, "SELECT task_id FROM oracle.task_message ORDER BY 1") == [("ill",), ("under way",)]
+        for task_id in ("well", "ill", "under way", "unheard of"):
+            keep_message(feeder, task_id)
+        assert await upkeep.forget_messages() == 1
+        kept = "SELECT task_id FROM oracle.task_message ORDER BY 1"
+        assert await rows(database, kept) == [("ill",), ("under way",), ("unheard of",)]
+        assert await rows(database, awaiting) == [("under way",), ("unheard of",)]
+        keep_message(feeder, "ill")
+        feeder.tell(transition("ill", status=int(Status.COMPLETED), rank=int(Rank.REPORTED), run_at=10**9))
+        assert await upkeep.forget_messages() == 1
+        assert await rows(database, kept) == [("under way",), ("unheard of",)]
 
 
-async def test_a_connection_that_was_not_made_ready_is_not_used(
+async def test_messages_are_forgotten_however_many_wait(
     database: str, upkeep: Upkeep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its days would be the server's, and partitions would begin at another hour."""
+    """After a long absence: so many in one transaction, and all of them at once."""
+    monkeypatch.setattr(upkeep_module, "MESSAGES_LIMIT", 2)
+    with Feeder(database) as feeder:
+        for number in range(5):
+            feeder.tell(transition(str(number), Status.COMPLETED))
+            keep_message(feeder, str(number))
+    assert await upkeep.forget_messages() == 5
 
-    def fail(connection: psycopg.AsyncConnection[object]) -> psycopg.AsyncConnection[object]:
-        raise psycopg.OperationalError("in the middle of it")
 
-    with monkeypatch.context() as patch:
-        patch.setattr(upkeep_module, "untraced", fail)
-        with pytest.raises(DatabaseUnavailable, match="in the middle"):
-            await upkeep.try_lead()
-    assert await upkeep.try_lead()
-    connection = await upkeep._connect()
-    assert await (await connection.execute("SHOW TimeZone")).fetchone() == ("UTC",)
-    mine = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
-    assert await rows(database, f"{mine} AND application_name = 'oracle-upkeep'") == [(1,)]
+async def test_who_looks_for_messages_reads_what_is_under_way(database: str) -> None:
+    """Not those of a week of failures."""
+    from oracle_celery.database.sql import statement
+
+    plan = await explained(
+        database,
+        statement("forget_messages"),
+        {"limit": 10_000},
+        "INSERT INTO oracle.task_state_record (task_id, created_at, changed_at, run_at, retries, status, rank)"
+        " SELECT n::text, now(), now(), 'epoch', 0, 3, 40 FROM generate_series(1, 5000) AS n",
+        "INSERT INTO oracle.task_message (task_id, at, is_chord_member, envelope, awaits_end)"
+        " SELECT n::text, now(), false, 'message', n > 4990 FROM generate_series(1, 5000) AS n",
+        "ANALYZE oracle.task_state_record, oracle.task_message",
+    )
+    assert "Seq Scan" not in plan, plan
+    assert "message_awaiting" in plan, plan
+
+
+#: Of each table that goes by age, how 20,000 rows of it are made, few of them old: n is 1 and more, `at` its moment.
+AGING = {
+    "statistic_minute": "SELECT at, 1, 1, 1, 2, n % 2 = 0, 'u', n::text, 'q'",
+    "statistic_half_hour": "SELECT at, 1, 1, 1, 2, n % 2 = 0, 'u', n::text",
+    "gauge_sample": "SELECT at, 1, 1, false, true, n::text",
+    "queue_sample": "SELECT at, 1, 1, n::text",
+    "duration_histogram": "SELECT at, 1, 1, false, n::text",
+    "failure_count": "SELECT at, 1, true, '', n::text",
+    "task_failure": "SELECT at, at, 0, 40, 'f', n::text, ''",
+    "schedule_run": "SELECT n::text, at, n::text",
+}
+
+
+async def test_what_goes_by_age_is_found_by_an_index(database: str) -> None:
+    """However old the tables are, and wherever in them rows are: few go, few are read."""
+    from oracle_celery.database.sql import statement
+
+    filling = [
+        f"INSERT INTO oracle.{table} {row}"
+        " FROM (SELECT n, now() - CASE WHEN n % 1000 = 0 THEN interval '1 year' ELSE interval '1 minute' END AS at"
+        " FROM generate_series(1, 20000) AS n) AS x"
+        for table, row in AGING.items()
+    ]
+    old = {"age": 86_400.0, "day": 3_600.0, "limit": 1_000}
+    plan = await explained(
+        database, statement("trim_statistics"), old, *filling, *(f"ANALYZE oracle.{table}" for table in AGING)
+    )
+    for name in ("trim_failure_counts", "trim_failures", "trim_schedule"):
+        plan += await explained(database, statement(name), old)
+    assert [table for table in AGING if f"Seq Scan on {table}" in plan] == [], plan
+    assert re.findall(r"Filter:.*\b(?:minute|hour|at|slot|ran_at) <", plan) == [], plan
+    assert await rows(database, "SELECT indexname FROM pg_indexes WHERE indexdef LIKE '%USING brin%'") == []
+
+
+async def test_statistics_are_trimmed_part_by_part(
+    database: str, upkeep: Upkeep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One transaction and one call are bounded; what is left is for the next."""
+    monkeypatch.setattr(upkeep_module, "TRIM_LIMIT", 2)
+    monkeypatch.setattr(upkeep_module, "TRIM_SECONDS", 0.0)
+    async with await psycopg.AsyncConnection.connect(database, autocommit=True) as connection:
+        await connection.execute(
+            "INSERT INTO oracle.statistic_minute"
+            " SELECT now() - interval '1 year', 1, 1, 1, 2, true, '', n::text, '' FROM generate_series(1, 5) AS n"
+        )
+    left = []
+    while await upkeep.trim_statistics():
+        left += await rows(database, "SELECT count(*) FROM oracle.statistic_minute")
+    assert left == [(3,), (1,)]
+    assert await rows(database, "SELECT FROM oracle.statistic_minute") == []
+
+
+async def explained(database: str, query: str, parameters: dict[str, object], *first: str) -> str:
+    """How the database would do it."""
+    async with await psycopg.AsyncConnection.connect(database, autocommit=True) as connection:
+        for one in first:
+            await connection.execute(one)  # type: ignore[arg-type]
+        plan = await connection.execute("EXPLAIN " + query, parameters)  # type: ignore[arg-type]
+        return "\n".join(line for (line,) in await plan.fetchall())

@@ -101,21 +101,38 @@ SET first_at = least(p.first_at, excluded.first_at), last_at = greatest(p.last_a
     last_id = CASE WHEN excluded.last_at >= p.last_at THEN excluded.last_id ELSE p.last_id END;
 
 -- name: trim_failure_counts
--- Counts of slots that nobody looks at any more.
-DELETE FROM oracle.failure_count WHERE slot < now() - make_interval(secs => %(age)s);
+-- Counts of slots that nobody looks at any more, so many at once; how many.
+WITH gone AS (
+    DELETE FROM oracle.failure_count WHERE ctid = ANY (ARRAY(
+        SELECT ctid FROM oracle.failure_count WHERE slot < now() - make_interval(secs => %(age)s)
+        ORDER BY slot LIMIT %(limit)s FOR UPDATE SKIP LOCKED))
+    RETURNING 1
+)
+SELECT count(*) FROM gone;
 
 -- name: trim_failures
--- Failures that are too old, so many at once.
-DELETE FROM oracle.task_failure WHERE ctid = ANY (ARRAY(
-    SELECT ctid FROM oracle.task_failure WHERE at < now() - make_interval(secs => %(age)s) LIMIT %(limit)s));
+-- Failures that are too old, so many at once; how many.
+WITH gone AS (
+    DELETE FROM oracle.task_failure WHERE ctid = ANY (ARRAY(
+        SELECT ctid FROM oracle.task_failure WHERE at < now() - make_interval(secs => %(age)s)
+        ORDER BY at LIMIT %(limit)s FOR UPDATE SKIP LOCKED))
+    RETURNING 1
+)
+SELECT count(*) FROM gone;
 
 -- name: trim_failure_groups
--- Groups that have not been seen for as long: seen again they are new.
+-- Groups that have not been seen for as long, so many spans at once: seen again they are new. How many. Few rows and no
+-- index: that would have to be changed with every failure.
 WITH gone AS (
-    DELETE FROM oracle.failure_span WHERE last_at < now() - make_interval(secs => %(age)s)
+    DELETE FROM oracle.failure_span WHERE ctid = ANY (ARRAY(
+        SELECT ctid FROM oracle.failure_span WHERE last_at < now() - make_interval(secs => %(age)s)
+        LIMIT %(limit)s FOR UPDATE SKIP LOCKED))
     RETURNING everyone, fingerprint
+),
+groups AS (
+    DELETE FROM oracle.failure_group AS g USING gone WHERE gone.everyone AND g.fingerprint = gone.fingerprint
 )
-DELETE FROM oracle.failure_group AS g USING gone WHERE gone.everyone AND g.fingerprint = gone.fingerprint;
+SELECT count(*) FROM gone;
 
 -- name: failure_groups
 -- Groups that {visible} and the sums over all of them, from counts and spans alone; one row with nulls where there are

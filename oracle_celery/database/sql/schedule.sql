@@ -59,12 +59,24 @@ WHERE %(everyone)s
 ORDER BY e.name LIMIT %(limit)s;
 
 -- name: trim_schedule
--- Forgets old runs and misses, but for each entry's newest run.
-WITH gone AS (
-    DELETE FROM oracle.schedule_run AS r WHERE r.ran_at < clock_timestamp() - make_interval(secs => %(age)s)
-        AND EXISTS (SELECT FROM oracle.schedule_run AS n WHERE n.name = r.name AND n.ran_at > r.ran_at)
+-- Forgets old runs and misses, but for the newest run of each entry that is still in the schedule: so many of each, and
+-- the most that went of one.
+WITH runs AS (
+    DELETE FROM oracle.schedule_run WHERE ctid = ANY (ARRAY(
+        SELECT ctid FROM oracle.schedule_run AS r
+        WHERE ran_at < now() - make_interval(secs => %(age)s)
+            AND (EXISTS (SELECT FROM oracle.schedule_run AS n WHERE n.name = r.name AND n.ran_at > r.ran_at)
+                OR NOT EXISTS (SELECT FROM oracle.schedule_entry AS e WHERE e.name = r.name))
+        ORDER BY ran_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED))
+    RETURNING 1
+),
+misses AS (
+    DELETE FROM oracle.schedule_missed WHERE ctid = ANY (ARRAY(
+        SELECT ctid FROM oracle.schedule_missed WHERE due_at < now() - make_interval(secs => %(age)s)
+        LIMIT %(limit)s FOR UPDATE SKIP LOCKED))
+    RETURNING 1
 )
-DELETE FROM oracle.schedule_missed WHERE due_at < clock_timestamp() - make_interval(secs => %(age)s);
+SELECT greatest((SELECT count(*) FROM runs), (SELECT count(*) FROM misses));
 
 -- name: schedule_as_of
 -- Now.

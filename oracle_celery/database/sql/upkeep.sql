@@ -71,12 +71,43 @@ told AS (
 SELECT i.applied FROM told, oracle.ingest(ARRAY[%(file)s::uuid], '{0}', '{0}', '{0}', '{0}', '{NULL}', '{NULL}',
     '{oracle}', told.body, 'transactional') AS i;
 
+-- name: delta_files
+-- Bytes of the table of deltas; of what is left of the former one, which file that is and how many blocks it has.
+SELECT pg_relation_size('oracle.statistic_delta'), pg_relation_filenode('oracle.statistic_delta_rest')::bigint,
+    pg_relation_size('oracle.statistic_delta_rest') / current_setting('block_size')::integer;
+
+-- name: lock_deltas
+-- And with it what is left of the former one.
+LOCK TABLE oracle.statistic_delta IN ACCESS EXCLUSIVE MODE;
+
+-- name: exchange_deltas
+-- The table of deltas becomes what is left of it, and what was left, which is empty, takes its place. No row is touched.
+ALTER TABLE oracle.statistic_delta_rest NO INHERIT oracle.statistic_delta;
+ALTER TABLE oracle.statistic_delta RENAME TO statistic_delta_former;
+ALTER TABLE oracle.statistic_delta_rest RENAME TO statistic_delta;
+ALTER TABLE oracle.statistic_delta_former RENAME TO statistic_delta_rest;
+ALTER TABLE oracle.statistic_delta_rest INHERIT oracle.statistic_delta;
+
+-- name: lock_rest_of_deltas
+LOCK TABLE ONLY oracle.statistic_delta_rest IN ACCESS EXCLUSIVE MODE;
+
+-- name: empty_rest_of_deltas
+TRUNCATE ONLY oracle.statistic_delta_rest;
+
 -- name: fold_statistics
--- Deltas become minutes, for their users and for everyone, what minutes add up to, and the counters of metrics.
-WITH gone AS (
-    DELETE FROM oracle.statistic_delta WHERE ctid = ANY (ARRAY(
-        SELECT ctid FROM oracle.statistic_delta LIMIT %(limit)s FOR UPDATE SKIP LOCKED))
+-- Deltas become minutes, for their users and for everyone, what minutes add up to, and the counters of metrics. Of the
+-- table of deltas some, and of what is left of the former one the rows of some blocks.
+WITH new AS (
+    DELETE FROM ONLY oracle.statistic_delta WHERE ctid = ANY (ARRAY(
+        SELECT ctid FROM ONLY oracle.statistic_delta LIMIT %(limit)s FOR UPDATE SKIP LOCKED))
     RETURNING *
+),
+rest AS (
+    DELETE FROM ONLY oracle.statistic_delta_rest WHERE ctid >= %(rest_from)s::tid AND ctid < %(rest_to)s::tid
+    RETURNING *
+),
+gone AS MATERIALIZED (
+    SELECT * FROM new UNION ALL SELECT * FROM rest
 ),
 folded AS (
     INSERT INTO oracle.statistic_minute AS m (minute, runtime, tasks, timed, status, everyone, user_id, name, queue)
@@ -141,7 +172,7 @@ counters AS (
     GROUP BY f.kind, coalesce(l.label, ''), f.status ORDER BY 3, 4, 2
     ON CONFLICT (kind, label, status) DO UPDATE SET tasks = m.tasks + excluded.tasks
 )
-SELECT count(*) FROM gone;
+SELECT (SELECT count(*) FROM new), (SELECT count(*) FROM rest);
 
 -- name: sample_gauges
 -- How many tasks wait and run at this moment: of all, of each queue, and of the users who have most; of a minute the
@@ -248,11 +279,21 @@ counters AS (
 SELECT s.*, (SELECT count(*) FROM unseen), (SELECT max(txid::text::bigint) FROM unseen) FROM snapshot AS s;
 
 -- name: forget_messages
--- Messages of long runs that were kept in case their worker dies, and that have ended well.
-DELETE FROM oracle.task_message WHERE task_id = ANY (ARRAY(
-    SELECT m.task_id FROM oracle.task_message AS m JOIN oracle.task_state_record AS t USING (task_id)
-    WHERE t.status = 2 AND m.at > now() - make_interval(secs => %(age)s)
-    LIMIT %(limit)s));
+-- Messages of long runs were kept in case their worker dies: those of runs that have ended well go, and those of others
+-- are not looked at again, unless another run brings them. As many rows are read as tasks run and have ended since. How
+-- many were looked at, and how many went.
+WITH ended AS MATERIALIZED (
+    SELECT m.task_id, t.status = 2 AS is_well
+    FROM oracle.task_message AS m JOIN oracle.task_state_record AS t USING (task_id)
+    WHERE m.awaits_end AND t.status > 1 LIMIT %(limit)s FOR UPDATE OF m SKIP LOCKED
+),
+kept AS (
+    UPDATE oracle.task_message AS m SET awaits_end = false FROM ended AS e WHERE m.task_id = e.task_id AND NOT e.is_well
+),
+gone AS (
+    DELETE FROM oracle.task_message AS m USING ended AS e WHERE m.task_id = e.task_id AND e.is_well RETURNING 1
+)
+SELECT (SELECT count(*) FROM ended), (SELECT count(*) FROM gone);
 
 -- name: forget_progress
 -- How far tasks were that have ended since, or whose record is gone.
@@ -262,28 +303,67 @@ DELETE FROM oracle.task_progress WHERE task_id = ANY (ARRAY(
     LIMIT %(limit)s));
 
 -- name: trim_statistics
--- Removes gauges that stand at zero and what nobody looks at any more: what charts of days are made of when it is as old
--- as `age`, minutes of all after two days, all else after a day.
+-- Removes gauges of all that stand at zero and what nobody looks at any more: what charts of days are made of when it is
+-- as old as `age`, minutes of all after two days, all else after a day. Of each so many rows, the oldest first, by an
+-- index: the most that went of one.
 WITH totals AS (
-    DELETE FROM oracle.statistic_total
-    WHERE start < now() - make_interval(secs => CASE WHEN minutes = 1 THEN 2 * %(day)s ELSE %(age)s END)
+    DELETE FROM oracle.statistic_total WHERE ctid = ANY (ARRAY(
+        SELECT ctid FROM oracle.statistic_total
+        WHERE start < now() - make_interval(secs => CASE WHEN minutes = 1 THEN 2 * %(day)s ELSE %(age)s END)
+        LIMIT %(limit)s FOR UPDATE SKIP LOCKED))
+    RETURNING 1
 ),
 half_hours AS (
-    DELETE FROM oracle.statistic_half_hour
-    WHERE start < now() - make_interval(secs => CASE WHEN everyone THEN %(day)s ELSE %(age)s END)
+    DELETE FROM oracle.statistic_half_hour WHERE ctid = ANY (ARRAY(
+        SELECT ctid FROM oracle.statistic_half_hour
+        WHERE everyone AND start < now() - make_interval(secs => %(day)s)
+        ORDER BY start LIMIT %(limit)s FOR UPDATE SKIP LOCKED))
+    RETURNING 1
 ),
-gauges AS (
-    DELETE FROM oracle.gauge_sample WHERE at < now() - make_interval(secs => %(day)s)
+user_half_hours AS (
+    DELETE FROM oracle.statistic_half_hour WHERE ctid = ANY (ARRAY(
+        SELECT ctid FROM oracle.statistic_half_hour
+        WHERE NOT everyone AND start < now() - make_interval(secs => %(age)s)
+        ORDER BY start LIMIT %(limit)s FOR UPDATE SKIP LOCKED))
+    RETURNING 1
+),
+samples AS (
+    DELETE FROM oracle.gauge_sample WHERE ctid = ANY (ARRAY(
+        SELECT ctid FROM oracle.gauge_sample
+        WHERE at < now() - make_interval(secs => %(day)s)
+        ORDER BY at LIMIT %(limit)s FOR UPDATE SKIP LOCKED))
+    RETURNING 1
 ),
 queues AS (
-    DELETE FROM oracle.queue_sample WHERE at < now() - make_interval(secs => %(day)s)
+    DELETE FROM oracle.queue_sample WHERE ctid = ANY (ARRAY(
+        SELECT ctid FROM oracle.queue_sample
+        WHERE at < now() - make_interval(secs => %(day)s)
+        ORDER BY at LIMIT %(limit)s FOR UPDATE SKIP LOCKED))
+    RETURNING 1
 ),
 durations AS (
-    DELETE FROM oracle.duration_histogram WHERE hour < now() - make_interval(secs => %(day)s)
+    DELETE FROM oracle.duration_histogram WHERE ctid = ANY (ARRAY(
+        SELECT ctid FROM oracle.duration_histogram
+        WHERE hour < now() - make_interval(secs => %(day)s)
+        ORDER BY hour LIMIT %(limit)s FOR UPDATE SKIP LOCKED))
+    RETURNING 1
+),
+gauges AS (
+    DELETE FROM oracle.statistic_minute WHERE ctid = ANY (ARRAY(
+        SELECT ctid FROM oracle.statistic_minute
+        WHERE everyone AND user_id = '' AND minute = 'epoch' AND tasks = 0
+        LIMIT %(limit)s FOR UPDATE SKIP LOCKED))
+    RETURNING 1
+),
+minutes AS (
+    DELETE FROM oracle.statistic_minute WHERE ctid = ANY (ARRAY(
+        SELECT ctid FROM oracle.statistic_minute
+        WHERE minute > 'epoch' AND minute < now() - make_interval(secs => %(age)s)
+        ORDER BY minute LIMIT %(limit)s FOR UPDATE SKIP LOCKED))
+    RETURNING 1
 )
-DELETE FROM oracle.statistic_minute
-WHERE minute = 'epoch' AND tasks = 0
-    OR minute > 'epoch' AND minute < now() - make_interval(secs => %(age)s);
+SELECT greatest((SELECT count(*) FROM totals), (SELECT count(*) FROM half_hours), (SELECT count(*) FROM user_half_hours), (SELECT count(*) FROM samples),
+    (SELECT count(*) FROM queues), (SELECT count(*) FROM durations), (SELECT count(*) FROM gauges), (SELECT count(*) FROM minutes));
 
 -- name: trim_metrics
 -- Where all labels of a kind are taken, those unused for a day give way; their counters begin anew should they return.
