@@ -145,6 +145,7 @@ class Recorder:
         self._next_clock = 0.0
         self._complaints: set[str] = set()
         self._duty_complaints: set[str] = set()
+        self._flushes_first = False
         self._forgotten: list[str] = []
         self._refused = 0  # records that PostgreSQL refuses and the quarantine has no room for
         self._refused_id = uuid.uuid4()
@@ -439,6 +440,9 @@ class Recorder:
     def _perform_duties(self) -> None:
         if self._store is None:
             return
+        if self._flushes_first:  # a duty that always takes too long, where somebody holds its rows, say
+            self._flushes_first = False
+            self._flush(self._store)
         now = time.monotonic()
         for number, (interval, duty) in enumerate(self._duties):
             if now >= self._due.get(number, 0.0):
@@ -448,6 +452,7 @@ class Recorder:
                     duty.perform(self._store, self.counts)
                 except (DatabaseUnavailable, SchemaMissing, SchemaOutOfDate):
                     self._due.pop(number, None)  # due again with the next connection
+                    self._flushes_first = True
                     raise
                 except (Exception, SystemExit) as error:  # noqa: BLE001  # beat's asks what users wrote
                     self._complain_of_duty(duty, interval, error)

@@ -5,6 +5,7 @@ A beat is a statement of its own and never journalled: a beat that arrives after
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import socket
@@ -18,6 +19,7 @@ from oracle_celery import __version__
 from oracle_celery.database.store import Store, WorkerRegistration
 from oracle_celery.extension import find
 from oracle_celery.interruption import is_interruptible
+from oracle_celery.payload import identifier
 from oracle_celery.process_load import ProcessLoad
 from oracle_celery.recorder import RecorderCounts
 
@@ -82,12 +84,17 @@ class Beat:
         )
 
     def _queues(self) -> tuple[str, ...]:
-        return tuple(self.worker.app.amqp.queues.consume_from)
+        return tuple(filter(None, map(identifier, self.worker.app.amqp.queues.consume_from)))
 
     def _rate_limits(self) -> dict[str, str]:
-        """They may be changed by remote control at any time."""
-        tasks = self.worker.app.tasks
-        return {name: str(task.rate_limit) for name, task in list(tasks.items()) if task.rate_limit}
+        """They may be changed by remote control at any time. One that has no words, or such as nobody can store, is left
+        out: a worker that cannot beat looks lost, and so do its tasks."""
+        told: dict[str, str] = {}
+        for name, task in list(self.worker.app.tasks.items()):
+            with contextlib.suppress(Exception):
+                if task.rate_limit:
+                    told[identifier(name) or ""] = identifier(str(task.rate_limit)) or ""
+        return told
 
     def _registration(self) -> WorkerRegistration:
         worker = self.worker
