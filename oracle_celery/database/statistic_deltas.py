@@ -20,9 +20,9 @@ What bites: somebody who reads for long (pg_dump) keeps the file as it is; it is
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import psycopg
@@ -39,9 +39,13 @@ FILE_LIMIT = 64 * 1024 * 1024
 #: Blocks that one statement folds, about 20,000 rows; and seconds that one call spends on them.
 REST_BLOCKS = 256
 REST_SECONDS = 2.0
-#: Milliseconds that recorders may wait for us, and seconds between two times that they may have to.
-LOCK_TIMEOUT = 300
-AGAIN_SECONDS = 15.0
+#: Milliseconds that recorders may wait for us; how often one call asks for that, and the seconds in between: where
+#: counts take seconds, because the file is large, there is a moment without one nevertheless.
+LOCK_TIMEOUT = 100
+LOCK_TRIES = 10
+PAUSE_SECONDS = 0.1
+#: Seconds until the next call that asks.
+AGAIN_SECONDS = 10.0
 #: Of the former file nothing is folded.
 NO_REST = {"rest_from": "(0,0)", "rest_to": "(0,0)"}
 
@@ -71,36 +75,39 @@ class StatisticDeltas:
                 break
         if self._block >= blocks and (blocks or size > FILE_LIMIT) and time.monotonic() >= self._try_at:
             self._try_at = time.monotonic() + AGAIN_SECONDS
-            await (self._empty(connection) if blocks else self._exchange(connection))
+            change = self._empty if blocks else self._exchange
+            for _ in range(LOCK_TRIES):
+                if await _briefly(connection, change):
+                    self._try_at = time.monotonic()  # the one may follow the other at once
+                    break
+                await asyncio.sleep(PAUSE_SECONDS)
         return int(folded)
 
     async def _exchange(self, connection: Connection) -> None:
         """The file that is too large for an empty one."""
-        async with _briefly(connection):
-            await connection.execute(statement("lock_deltas"))
-            size, _, blocks = await _files(connection)
-            if size > FILE_LIMIT and blocks == 0:  # nobody was faster
-                await connection.execute(statement("exchange_deltas"))
-                self._try_at = time.monotonic()
+        await connection.execute(statement("lock_deltas"))
+        size, _, blocks = await _files(connection)
+        if size > FILE_LIMIT and blocks == 0:  # nobody was faster
+            await connection.execute(statement("exchange_deltas"))
 
     async def _empty(self, connection: Connection) -> None:
         """The former file, if it is still the one that has been folded."""
-        async with _briefly(connection):
-            await connection.execute(statement("lock_rest_of_deltas"))
-            _, file, _ = await _files(connection)
-            if file == self._file:
-                await connection.execute(statement("empty_rest_of_deltas"))
+        await connection.execute(statement("lock_rest_of_deltas"))
+        _, file, _ = await _files(connection)
+        if file == self._file:
+            await connection.execute(statement("empty_rest_of_deltas"))
 
 
-@asynccontextmanager
-async def _briefly(connection: Connection) -> AsyncIterator[None]:
-    """A transaction that nobody waits for longer than the lock's timeout; where it would have to, nothing happens."""
+async def _briefly(connection: Connection, change: Callable[[Connection], Awaitable[None]]) -> bool:
+    """In a transaction that nobody waits for longer than the lock's timeout; False: they would have to, so nothing has
+    happened."""
     try:
         async with connection.transaction():
             await connection.execute(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT}")
-            yield
+            await change(connection)
     except (errors.LockNotAvailable, errors.DeadlockDetected):
-        pass
+        return False
+    return True
 
 
 async def _files(connection: Connection) -> tuple[int, int, int]:

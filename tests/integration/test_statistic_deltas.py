@@ -29,6 +29,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(statistic_deltas, "FILE_LIMIT", FILE_LIMIT)
     monkeypatch.setattr(statistic_deltas, "REST_SECONDS", 0.0)
     monkeypatch.setattr(statistic_deltas, "AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr(statistic_deltas, "LOCK_TRIES", 1)
 
 
 @pytest.fixture
