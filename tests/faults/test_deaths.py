@@ -19,6 +19,7 @@ import random
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -198,7 +199,7 @@ def _settled(
     last, since = None, time.monotonic()
     deadline = time.monotonic() + SETTLE_SECONDS
     while True:
-        with psycopg.connect(station.database) as connection:
+        with suppress(psycopg.OperationalError), psycopg.connect(station.database) as connection:  # it still recovers
             found = connection.execute(open_tasks).fetchone()
             now = (found, witness.read())
             if now != last:
