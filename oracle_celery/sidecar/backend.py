@@ -56,6 +56,8 @@ from oracle_celery.sidecar.summaries import Summaries
 
 __all__ = ["Backend", "Parts"]
 
+#: How long the first look for changes is waited for.
+FIRST_READ_SECONDS = 2.0
 #: Milliseconds after which a count within a query, or what may be proposed, is not known.
 COUNTING_PATIENCE = 500
 #: The same for each part of the metrics.
@@ -186,6 +188,9 @@ class Backend:
         ):
             self._closing.push_async_callback(part.stop)
             await part.start()
+        if not broadcaster.is_online:
+            # From here on it is said that we are there: a stream that is opened then is told of all that comes after.
+            await broadcaster.next_read(FIRST_READ_SECONDS)
         self._parts = Parts(
             *(Queries(reads.fetch, reads.marked), streams, broadcaster, listener, control, store, fleet, depths),
             failures=FailureQueries(reads.fetch),

@@ -6,9 +6,12 @@ import asyncio
 import random
 from collections.abc import Iterator
 
+import aiohttp
 import psycopg
 import pytest
 
+from oracle_celery.database.cursor import Cursor
+from oracle_celery.database.queries import Queries
 from oracle_celery.settings import Settings
 from oracle_celery.sidecar import outlet as outlet_module
 from oracle_celery.sidecar.server import Sidecar
@@ -127,6 +130,29 @@ async def test_moments_outside_the_calendar_stop_nobody(database: str, client: C
         async with later.subscribe(after=before) as stream:
             assert [event.data["task_id"] for event in await stream.tasks(len(expected))] == list(expected)
         assert (await later.ok("/readyz"))["status"] == "ok"
+    finally:
+        await other.stop()
+
+
+async def test_who_comes_with_the_start_misses_nothing(
+    database: str, feeder: Feeder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sidecar is there when it knows where the news begin, however long that takes: a stream without a cursor is told
+    of all that happens from its head on."""
+    earlier_cursor = Queries.earlier_cursor
+
+    async def slow(queries: Queries, transitions: int) -> Cursor:
+        await asyncio.sleep(0.3)
+        return await earlier_cursor(queries, transitions)
+
+    monkeypatch.setattr(Queries, "earlier_cursor", slow)
+    other = Sidecar(Settings.from_mapping({"oracle_url": database, **TOKEN_SETTINGS}), port=0)
+    await other.start()
+    try:
+        async with aiohttp.ClientSession() as session, Client(session, other.address).subscribe() as stream:
+            await asyncio.to_thread(feeder.tell, transition("t"))
+            [told] = await stream.tasks(1)
+            assert told.data["task_id"] == "t"
     finally:
         await other.stop()
 
