@@ -47,7 +47,9 @@ class Bulletins:
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
+        """Returns when it is known which bulks are news: whoever comes after that is told of them."""
         if self._task is None:
+            await self._looked()
             self._task = asyncio.create_task(self._run(), name="oracle-bulletins")
 
     async def stop(self) -> None:
@@ -66,16 +68,20 @@ class Bulletins:
             if self._has_queue_news:
                 self._has_queue_news = False
                 self._offer(events.block("queues", {}), self._broadcaster.scopes())
-            try:
-                await self._tell_bulks()
-            except DatabaseUnavailable as error:
-                logger.debug("No news of bulk actions for now: %s", error)
-            except Exception:  # whatever it was: the next look must come
-                logger.exception("Looking for news of bulk actions failed")
+            await self._looked()
             await asyncio.sleep(GAP_SECONDS)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(POLL_SECONDS):
                     await self._woken.wait()
+
+    async def _looked(self) -> None:
+        """`_tell_bulks`, whatever comes of it: the next look must come."""
+        try:
+            await self._tell_bulks()
+        except DatabaseUnavailable as error:
+            logger.debug("No news of bulk actions for now: %s", error)
+        except Exception:
+            logger.exception("Looking for news of bulk actions failed")
 
     async def _tell_bulks(self) -> None:
         running = [bulk_id for bulk_id, bulk in (self._known or {}).items() if bulk.state == "running"]

@@ -49,7 +49,9 @@ class ProgressBulletins:
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
+        """Returns when it is known which words are new: whoever comes after that is told of them."""
         if self._task is None:
+            await self._looked()
             self._task = asyncio.create_task(self._run(), name="oracle-progress")
 
     async def stop(self) -> None:
@@ -65,21 +67,25 @@ class ProgressBulletins:
     async def _run(self) -> None:
         while True:
             self._woken.clear()
-            is_behind = False
-            try:
-                is_behind = await self._look()
-            except CursorUnusable:
-                self._cursor = None
-            except DatabaseUnavailable as error:
-                logger.debug("No progress for now: %s", error)
-            except Exception:  # whatever it was: the next look must come
-                logger.exception("Looking for progress failed")
+            is_behind = await self._looked()
             await asyncio.sleep(GAP_SECONDS)
             if is_behind:
                 continue
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(POLL_SECONDS):
                     await self._woken.wait()
+
+    async def _looked(self) -> bool:
+        """`_look`, whatever comes of it: the next one must come."""
+        try:
+            return await self._look()
+        except CursorUnusable:
+            self._cursor = None
+        except DatabaseUnavailable as error:
+            logger.debug("No progress for now: %s", error)
+        except Exception:
+            logger.exception("Looking for progress failed")
+        return False
 
     async def _look(self) -> bool:
         """True where there is more at once."""

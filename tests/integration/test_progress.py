@@ -6,18 +6,23 @@ import asyncio
 from collections.abc import Iterator
 from typing import Any
 
+import aiohttp
 import msgspec
 import psycopg
 import pytest
 
+from oracle_celery.database.cursor import Cursor
+from oracle_celery.database.progress import ProgressQueries
 from oracle_celery.database.store import Store
 from oracle_celery.database.upkeep import Upkeep
 from oracle_celery.records import Progress
+from oracle_celery.settings import Settings
 from oracle_celery.sidecar.server import Sidecar
 from oracle_celery.states import Status
 from tests.factories import Feeder, transition
 from tests.ledger import SECOND, Source
 from tests.sidecar_fixtures import Client
+from tests.tokens import TOKEN_SETTINGS
 
 
 @pytest.fixture
@@ -63,6 +68,27 @@ async def test_the_newest_word_is_kept_and_told(client: Client, feeder: Feeder, 
             told.append(await rolf.event())
         assert "progress" not in {event.event for event in told}
     assert currents((await client.ok("/api/progress"))["tasks"]) == {"anns": 4}
+
+
+async def test_who_comes_with_the_start_misses_no_word(
+    database: str, feeder: Feeder, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sidecar is there when it knows which words are new, however long that takes."""
+    start_cursor = ProgressQueries.start_cursor
+
+    async def slow(queries: ProgressQueries) -> Cursor:
+        await asyncio.sleep(0.3)
+        return await start_cursor(queries)
+
+    monkeypatch.setattr(ProgressQueries, "start_cursor", slow)
+    sidecar = Sidecar(Settings.from_mapping({"oracle_url": database, **TOKEN_SETTINGS}), port=0)
+    await sidecar.start()
+    try:
+        async with aiohttp.ClientSession() as session, Client(session, sidecar.address).subscribe() as stream:
+            await asyncio.to_thread(store.ingest_logs, [Source("w@h").slice([word("anns", 3)])])
+            assert currents([(await stream.until("progress")).data]) == {"anns": 3}
+    finally:
+        await sidecar.stop()
 
 
 async def test_a_word_may_be_of_an_earlier_run_or_of_none(client: Client, feeder: Feeder, store: Store) -> None:
