@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
@@ -37,7 +38,7 @@ from tests.polling import DEADLINE, eventually
 from tests.postgresql_fixtures import PostgresServer
 
 QUOTA = 64 * 1024 * 1024
-FLUSH_TIMEOUT = 10.0
+FLUSH_TIMEOUT = 60.0
 FACTS_OF_A_LIFE = 4
 #: Lost answers of each of three rounds.
 CUTS = scaled(25, 350)
@@ -135,7 +136,7 @@ def test_what_is_journalled_arrives_once(desk: Desk) -> None:
     tell(journal, *ids[100:])
     desk.wait_for_facts(300)
     assert sorted(desk.facts()) == sorted(ids)
-    assert recorder.counts.applied == 300
+    eventually(lambda: recorder.counts.applied == 300, "the recorder has heard of all its commits")
 
 
 def test_stop_sends_what_was_recorded_before_it(desk: Desk) -> None:
@@ -260,9 +261,7 @@ def test_thousands_of_segments_are_sent_a_few_at_a_time(desk: Desk, monkeypatch:
     desk.recorder().stop(60)
     assert sorted(desk.facts()) == sorted(ids + [f"living-{number}" for number in range(6)])
     assert max(opened) <= 4 + len(living)
-    assert segments(desk.folder()) == sorted(
-        (journal.mark.path for journal in living), key=lambda path: path.stat().st_mtime_ns
-    )
+    assert set(segments(desk.folder())) == {journal.mark.path for journal in living}
 
 
 def test_segments_that_cannot_all_be_opened_are_closed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -272,7 +271,6 @@ def test_segments_that_cannot_all_be_opened_are_closed_again(tmp_path: Path, mon
         write_segment(desk.folder(), fact(f"t{number}"))
     recorder = Recorder(desk.settings, desk.folder())
     recorder._folders.take_own()
-    before = os.listdir("/proc/self/fd")
     open_one, tries = Segment.open, iter(range(3))
 
     def open_two(path: Path) -> Segment | None:
@@ -283,8 +281,17 @@ def test_segments_that_cannot_all_be_opened_are_closed_again(tmp_path: Path, mon
     monkeypatch.setattr(Segment, "open", open_two)
     with pytest.raises(OSError, match="Too many"):
         recorder._open_segments(Store(desk.url))
-    assert os.listdir("/proc/self/fd") == before
+    assert not open_files(desk.folder()) - {str(desk.folder() / ".lock")}
     recorder._folders.release()
+
+
+def open_files(folder: Path) -> set[str]:
+    """Those of the folder that this process has open."""
+    found = set()
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # others come and go meanwhile
+            found.add(str(descriptor.readlink()))
+    return {path for path in found if Path(path).parent == folder}
 
 
 def test_log_lines_arrive(desk: Desk) -> None:
@@ -402,11 +409,11 @@ def test_two_processes_of_one_folder_have_one_reader(desk: Desk) -> None:
         reader.tell("by-the-reader")
         other.tell("by-the-other")
         desk.wait_for_facts(2)
-        assert readers(desk) == first
+        eventually(lambda: readers(desk) == first, "it is the reader still")
         reader.kill()
         other.tell("after-its-death")
         desk.wait_for_facts(3)
-        assert readers(desk) == {other.pid}
+        eventually(lambda: readers(desk) == {other.pid}, "the other one reads")
         assert sorted(desk.facts()) == ["after-its-death", "by-the-other", "by-the-reader"]
     finally:
         for process in processes:
@@ -463,7 +470,7 @@ def test_everything_arrives_after_postgresql_was_away(
         desk.wait_for_facts(2_001)
         assert sorted(desk.facts()) == sorted([*ids, "before"])
         said = [record.getMessage() for record in caplog.records if "until PostgreSQL is back" in record.getMessage()]
-        assert len(said) == len(set(said)) <= 3, "each trouble once: it ends, and then refuses"
+        assert len(said) == len(set(said)) <= module.COMPLAINTS_LIMIT, "each trouble once: it ends, refuses, starts"
     finally:
         desk.stop()
 
@@ -491,7 +498,7 @@ def test_stopping_without_postgresql_does_not_wait(tmp_path: Path) -> None:
     assert thread is not None
     ended = threading.Event()
     threading.Thread(target=lambda: (recorder.stop(600), ended.set())).start()
-    assert ended.wait(10)
+    assert ended.wait(DEADLINE)
     assert segments(desk.folder(), "transitions")
 
 
@@ -519,6 +526,8 @@ def test_lost_answers_lose_and_repeat_nothing(desk: Desk, seed: int, monkeypatch
         for journal in journals:
             journal.close()
         desk.wait_for_facts(len(ids))
+        eventually(lambda: not segments(desk.folder()), "the recorder has heard that all of it is in")
+        eventually(lambda: not recorder.is_away, "and is well again, so that it has time for its end")
         recorder.stop(FLUSH_TIMEOUT)
         assert sorted(desk.facts()) == sorted(ids)
         assert recorder.counts.quarantined == 0
@@ -624,7 +633,7 @@ class Producer:
 
 
 def readers(desk: Desk, folder: str = "producers") -> set[int]:
-    """Who holds the folder's lock, as the kernel tells."""
+    """Who holds the folder's lock, as the kernel tells: where others come and go meanwhile it may leave one out."""
     lock = desk.folder(folder) / ".lock"
     if not lock.exists():
         return set()
