@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -20,12 +21,13 @@ from prometheus_client.parser import text_string_to_metric_families
 from oracle_celery.database.metrics import MetricQueries
 from oracle_celery.database.upkeep import METRIC_LABELS, Upkeep
 from oracle_celery.settings import Settings
+from oracle_celery.sidecar import backend, meter
 from oracle_celery.sidecar.metric_families import BOUNDS, FAMILIES
 from oracle_celery.sidecar.server import Sidecar
 from oracle_celery.states import Status
 from tests.factories import Feeder, transition
 from tests.postgresql_fixtures import PostgresServer
-from tests.sidecar_fixtures import Client
+from tests.sidecar_fixtures import DEADLINE_SECONDS, Client
 from tests.tokens import TOKEN_SETTINGS
 
 SAMPLE = re.compile(r'[a-z_0-9]+(?:\{[a-z]+="(?:[^"\\\n]|\\["\\n])*"(?:,[a-z]+="(?:[^"\\\n]|\\["\\n])*")*\})? \S+')
@@ -34,7 +36,18 @@ OPENMETRICS = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q
 #: Series of one scrape with as many names and queues as there may be: what Prometheus has to keep.
 SERIES_LIMIT = 6_000
 
+#: Milliseconds after which a statement is given up where that is tested.
+SHORT_PATIENCE = 3_000
+
 Told = dict[str, dict[tuple[str, ...], float]]
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However busy the machine is, no part is missing for that."""
+    monkeypatch.setattr(meter, "READ_SECONDS", DEADLINE_SECONDS)
+    monkeypatch.setattr(meter, "BROKER_SECONDS", DEADLINE_SECONDS)
+    monkeypatch.setattr(backend, "METRICS_PATIENCE", int(DEADLINE_SECONDS * 1000))
 
 
 @asynccontextmanager
@@ -228,7 +241,7 @@ async def test_it_tells_what_recorders_told(database: str) -> None:
             database,
             "INSERT INTO oracle.worker (worker_id, node, origin, pool, concurrency, queues, versions,"
             " started_at, beat_at, counts)"
-            " VALUES (gen_random_uuid(), %s, '1@h', 'prefork', 2, '{}', '{}', now(), now(), %s)",
+            " VALUES (gen_random_uuid(), %s, '1@h', 'prefork', 2, '{}', '{}', now(), now() + interval '1 hour', %s)",
             *(f"w{number}", None if counts is None else msgspec.json.encode(counts).decode()),
         )
     async with _started(database) as client:
@@ -252,32 +265,33 @@ async def test_it_tells_what_recorders_told(database: str) -> None:
 
 async def test_it_tells_what_the_broker_holds(database: str) -> None:
     """Asked for the queues that are told by themselves."""
-    app = Celery("metrics", broker="memory://")
+    app, queue = Celery("metrics", broker="memory://"), f"mail-{uuid.uuid4()}"  # that broker is this process's
     with Feeder(database) as feeder:
-        await asyncio.to_thread(feeder.tell, transition("p", queue="mail"))
+        await asyncio.to_thread(feeder.tell, transition("p", queue=queue))
     for _ in range(2):
-        app.send_task("shop.send", queue="mail")
+        app.send_task("shop.send", queue=queue)
     async with _started(database, app) as client:
         told = await _scrape(client)
-    assert told["oracle_queue_messages"] == {("mail",): 2}
+    assert told["oracle_queue_messages"] == {(queue,): 2}
     assert told["oracle_metrics_part_up"][("broker",)] == 1
 
 
-async def test_a_part_that_cannot_be_read_is_missing_alone(client: Client, sidecar: Sidecar, database: str) -> None:
+async def test_a_part_that_cannot_be_read_is_missing_alone(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its statement is given up after a while, and the others are told; nobody else's reading begins meanwhile."""
-    reads = 0
-    queries: MetricQueries = sidecar._backend.parts.metrics
-    standing = queries.standing
+    monkeypatch.setattr(backend, "METRICS_PATIENCE", SHORT_PATIENCE)
+    monkeypatch.setattr(meter, "FRESH_SECONDS", DEADLINE_SECONDS)
+    reads, standing = 0, MetricQueries.standing
 
-    async def counted() -> Any:
+    async def counted(queries: MetricQueries) -> Any:
         nonlocal reads
         reads += 1
-        return await standing()
+        return await standing(queries)
 
-    queries.standing = counted  # type: ignore[method-assign]
-    with psycopg.connect(database) as connection:
-        connection.execute("LOCK TABLE oracle.metric_finished IN ACCESS EXCLUSIVE MODE")
-        scrapes = await asyncio.gather(*(_scrape(client) for _ in range(20)))
+    monkeypatch.setattr(MetricQueries, "standing", counted)
+    async with _started(database) as client:
+        with psycopg.connect(database) as connection:
+            connection.execute("LOCK TABLE oracle.metric_finished IN ACCESS EXCLUSIVE MODE")
+            scrapes = await asyncio.gather(*(_scrape(client) for _ in range(20)))
     assert reads == 1
     for told in scrapes:
         down = {part for (part,), up in told["oracle_metrics_part_up"].items() if not up}
