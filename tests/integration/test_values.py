@@ -150,11 +150,12 @@ async def test_a_count_says_where_it_stopped_and_where_it_gave_up(
     assert counts.failed == StatusCount(1, is_more=False)
     monkeypatch.setattr(values, "COUNTED_TASKS", 0)
     assert (await reader.counts(LOCAL_ADMIN, parse_query("user:*"))).failed == StatusCount(0, is_more=True)
-    async with AsyncConnectionPool(database, kwargs={"autocommit": True}, open=False) as pool:
-        hasty = over(pool, 20)
+    async with AsyncConnectionPool(
+        database, kwargs={"autocommit": True}, min_size=1, max_size=1, timeout=60, open=False
+    ) as pool:
         with pytest.raises(QueryTooBroad):
-            await hasty("SELECT pg_sleep(60)", {})
-        assert await hasty("SELECT 1", {}) == [(1,)]
+            await over(pool, 20)("SELECT pg_sleep(60)", {})
+        assert await over(pool)("SELECT current_setting('statement_timeout')", {}) == [("0",)]
 
     async def exhausted(*_: object) -> list[tuple[object, ...]]:
         raise QueryTooBroad
