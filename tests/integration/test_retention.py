@@ -31,6 +31,17 @@ RETENTION_VERSION = next(migration.version for migration in migrations() if migr
 PARTITIONED = ("task_transition", "task_log")
 
 
+#: A test is done within them.
+TEST_SECONDS = 60.0
+
+
+def _day_that_lasts() -> datetime:
+    """Its beginning. Days are of UTC: a test that begins shortly before midnight would end in another one."""
+    while (datetime.now(UTC) + timedelta(seconds=TEST_SECONDS)).date() != datetime.now(UTC).date():
+        time.sleep(0.1)
+    return datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+
+
 class Past:
     """A database whose days can be moved into the past."""
 
@@ -38,7 +49,7 @@ class Past:
         self.database = database
         self.connection = psycopg.connect(database, autocommit=True)
         self.connection.execute("DELETE FROM oracle.history_mark")  # rows are moved behind them here
-        self.today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+        self.today = _day_that_lasts()
 
     def run(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         cursor = self.connection.execute(query, values)  # type: ignore[arg-type]

@@ -18,6 +18,8 @@ from celery.schedules import BaseSchedule
 from psycopg_pool import AsyncConnectionPool
 
 from oracle_celery.beat_schedule import BeatWatch
+from oracle_celery.database import schedule as schedule_module
+from oracle_celery.database import store as store_module
 from oracle_celery.database.fetching import over
 from oracle_celery.database.schedule import ScheduleQueries
 from oracle_celery.database.schedule_facts import Schedule, ScheduleEntry
@@ -29,6 +31,9 @@ from oracle_celery.viewer import LOCAL_ADMIN, Viewer
 from tests.factories import Feeder, transition
 
 HOUR = 3600.0
+#: Longer than a test takes.
+TOLERANCE = 600.0
+BEAT_TIMEOUT = 300.0
 INTERVAL = {"kind": "interval", "seconds": HOUR}
 
 
@@ -71,7 +76,7 @@ def beat(database: str) -> Iterator[Beat]:
 @pytest.fixture
 async def schedule(database: str) -> AsyncIterator[ScheduleQueries]:
     async with AsyncConnectionPool(database, min_size=1, max_size=2) as pool:
-        yield ScheduleQueries(over(pool), 30.0)
+        yield ScheduleQueries(over(pool), BEAT_TIMEOUT)
 
 
 def only(told: Schedule) -> ScheduleEntry:
@@ -158,9 +163,13 @@ async def test_entries_of_any_kind_are_told(schedule: ScheduleQueries, beat: Bea
     assert [told[name].total_runs for name in ("plain", "sparse")] == [1, 0]
 
 
-async def test_what_was_due_and_did_not_run_is_missed(schedule: ScheduleQueries, beat: Beat, database: str) -> None:
+async def test_what_was_due_and_did_not_run_is_missed(
+    schedule: ScheduleQueries, beat: Beat, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """While beat lives, as soon as it has told otherwise; when it has gone, after the tolerance; and after its return
     it stays missed, although the entry goes on from a later moment."""
+    for module in (store_module, schedule_module):
+        monkeypatch.setattr(module, "DUE_TOLERANCE", TOLERANCE)
     beat.tell(beat.entry("late", -3 * HOUR, -2 * HOUR, -HOUR, HOUR), runs=(("late", -2 * HOUR + 1, "a"),))
     told = await schedule.read(LOCAL_ADMIN)
     assert [len(only(told).missed), told.beats[0].state] == [1, "alive"]
@@ -169,14 +178,14 @@ async def test_what_was_due_and_did_not_run_is_missed(schedule: ScheduleQueries,
     assert len(entry.missed) == 1
     assert entry.last_run is not None
     assert entry.missed[0] < entry.last_run.at
-    beat.tell(beat.entry("late", -5, -4, HOUR))
+    beat.tell(beat.entry("late", -5, -1, HOUR))
     with psycopg.connect(database, autocommit=True) as connection:
         assert len(only(await schedule.read(LOCAL_ADMIN)).missed) == 1  # it may still run
-        connection.execute("UPDATE oracle.schedule_entry SET due = ARRAY[now() - interval '20 seconds']")
+        connection.execute("UPDATE oracle.schedule_entry SET due = ARRAY[now() - interval '20 minutes']")
         beat.store.retire_beat(beat.beat_id)
         told = await schedule.read(LOCAL_ADMIN)
         assert [len(only(told).missed), told.beats[0].state, told.beats[0].gone_at is None] == [2, "stopped", False]
-        connection.execute("UPDATE oracle.beat SET stopped_at = NULL, beat_at = now() - interval '1 minute'")
+        connection.execute("UPDATE oracle.beat SET stopped_at = NULL, beat_at = now() - interval '10 minutes'")
         assert (await schedule.read(LOCAL_ADMIN)).beats[0].state == "silent"
 
 

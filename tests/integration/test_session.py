@@ -15,7 +15,7 @@ import pytest
 from oracle_celery.settings import Settings
 from oracle_celery.sidecar.server import Sidecar
 from tests.factories import Feeder, transition
-from tests.sidecar_fixtures import Client
+from tests.sidecar_fixtures import DEADLINE_SECONDS, Client
 from tests.tokens import KEY, TOKEN_SETTINGS, bearer, local_bearer, token
 
 #: A token that ends while the test looks on: longer than a busy machine needs to open a stream.
@@ -236,7 +236,7 @@ async def test_a_stream_ends_with_its_token(client: Client, database: str) -> No
             await stream.tasks(1)
             bye = await stream.until("bye")
             assert bye.data == {"reason": "token_expired"}
-            assert ends_at - 0.1 <= time.time() < ends_at + SHORT_SECONDS
+            assert ends_at - 0.1 <= time.time() < ends_at + DEADLINE_SECONDS
             with pytest.raises(EOFError):
                 await stream.event()
             await asyncio.to_thread(feeder.tell, transition("after"))

@@ -101,9 +101,12 @@ async def test_a_result_backend_that_is_away_is_asked_later(
     assert store.revoked_results_due() == ["t"]
 
 
-async def test_a_pause_ends_at_its_time(settlement: Settlement, store: ControlStore) -> None:
+async def test_a_pause_ends_at_its_time(settlement: Settlement, store: ControlStore, archive: Archive) -> None:
     """By Oracle itself, which the audit says."""
-    store.pause(ADMIN, ["mail"], until=datetime.now(UTC) + timedelta(seconds=2))
+    store.pause(ADMIN, ["mail"], until=datetime.now(UTC) + timedelta(hours=1))
+    await settlement.round()
+    assert store.pauses()
+    archive.run("UPDATE oracle.queue_pause SET until = now() + interval '1 second'")
     async with asyncio.timeout(30):
         while store.pauses():
             await settlement.round()

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+import msgspec
 import psycopg
 import pytest
 from psycopg_pool import AsyncConnectionPool
@@ -171,9 +172,14 @@ async def test_gauges_are_written_down(
         transition("b", Status.IN_PROGRESS, user_id="bob", queue="mail"),
         transition("n", queue="other"),
     )
-    await upkeep.sample_gauges()
-    await upkeep.fold_statistics()
-    await upkeep.sample_gauges()
+    while True:
+        minute = _minute(database)
+        execute(database, "DELETE FROM oracle.gauge_sample; DELETE FROM oracle.queue_sample")
+        await upkeep.sample_gauges()
+        await upkeep.fold_statistics()
+        await upkeep.sample_gauges()
+        if _minute(database) == minute:
+            break
     for viewer, last in ((LOCAL_ADMIN, (4, 1)), (ANN, (3, 0)), (BOB, (0, 1)), (Viewer("zoe"), (0, 0))):
         for wanted in ("1h", "24h"):
             told = await trends.statistics(viewer, wanted)
@@ -239,7 +245,7 @@ async def test_a_wait_is_for_the_first_run(feeder: Feeder, upkeep: Upkeep, trend
     """From when the task was sent, or was to begin; what was written while a fold was under way comes with the next."""
     now = time.monotonic_ns()
     sent_at, started_at = now - 100 * SECOND_NS, now - 60 * SECOND_NS
-    late = {"eta": time.time() - 70, "name": "shop.late", "user_id": "ann"}
+    late = {"eta": (now + feeder._offset_ns) / SECOND_NS - 70, "name": "shop.late", "user_id": "ann"}
     for task_id, fields in (("plain", {"name": "shop.pay", "user_id": "ann"}), ("late", late)):
         feeder.tell(transition(task_id, at=sent_at, **fields))
         run = {"run_at": started_at, "run_id": task_id}
@@ -294,10 +300,9 @@ async def test_the_history_of_another_database_is_not_folded_twice(
 
 async def test_what_nobody_looks_at_is_forgotten(database: str, feeder: Feeder, upkeep: Upkeep) -> None:
     """Minutes after their age, samples and histograms after a day and a little; gauges at zero are not read again."""
-    feeder.tell(
-        ended("old", 40 * 24 * HOUR), ended("aging", 28 * HOUR), ended("new", 60), transition("t", user_id="ann")
-    )
-    feeder.tell(ended("t", 60))
+    new = ended("new", 60)
+    feeder.tell(ended("old", 40 * 24 * HOUR), ended("aging", 28 * HOUR), new, transition("t", user_id="ann"))
+    feeder.tell(msgspec.structs.replace(new, task_id="t", run_id="run of t"))  # in the same minute
     await upkeep.fold_statistics()
     await upkeep.fold_durations()
     await upkeep.sample_gauges()

@@ -14,6 +14,7 @@ import msgspec
 import psycopg
 import pytest
 
+from oracle_celery.database import store as store_module
 from oracle_celery.database import upkeep as upkeep_module
 from oracle_celery.database.store import Slice, WorkerRegistration
 from oracle_celery.database.upkeep import Upkeep
@@ -22,7 +23,8 @@ from oracle_celery.records import KeptMessage, Transition
 from oracle_celery.states import Rank, Status
 from tests.factories import Feeder, transition
 
-GRACE_SECONDS = 5.0
+#: Longer than a test takes.
+GRACE_SECONDS = 300.0
 WORKER_ID = "2c8ba9a8-61b0-4d23-9c26-2a8a64b5c4f1"
 CANCELLED = (int(Status.CANCELLED), int(Rank.LOST), "expired")
 
@@ -116,7 +118,7 @@ async def test_a_worker_that_is_gone_holds_nothing(database: str, upkeep: Upkeep
         assert await upkeep.expire_overdue(GRACE_SECONDS) == 0
         feeder.store.retire(WORKER_ID)
         assert await upkeep.expire_overdue(GRACE_SECONDS) == 0  # it may have given it to another worker just now
-    await rows(database, "UPDATE oracle.worker SET stopped_at = stopped_at - interval '1 minute' RETURNING 1")
+    await rows(database, "UPDATE oracle.worker SET stopped_at = stopped_at - interval '10 minutes' RETURNING 1")
     assert await upkeep.expire_overdue(GRACE_SECONDS) == 1
     assert await outcome(database) == CANCELLED
 
@@ -143,8 +145,12 @@ async def test_a_later_run_wins(database: str, upkeep: Upkeep) -> None:
     assert await upkeep.expire_overdue(GRACE_SECONDS) == 0
 
 
-async def test_a_task_that_is_received_in_the_meantime(database: str, upkeep: Upkeep) -> None:
+async def test_a_task_that_is_received_in_the_meantime(
+    database: str, upkeep: Upkeep, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its row is being changed: the call neither waits for it nor cancels it, then or afterwards."""
+    for bound in ("LOCK_TIMEOUT", "STATEMENT_TIMEOUT"):  # the recorder waits as long as this takes
+        monkeypatch.setattr(store_module, bound, 60_000)
     with Feeder(database, node="celery@one", worker_id=WORKER_ID) as feeder:
         feeder.tell(sent("t"), sent("other"))
         async with await psycopg.AsyncConnection.connect(database) as blocker:
@@ -162,7 +168,7 @@ async def test_one_call_is_bounded(database: str, upkeep: Upkeep, monkeypatch: p
     """The longest overdue first, the rest with the next call."""
     monkeypatch.setattr(upkeep_module, "EXPIRY_LIMIT", 2)
     with Feeder(database) as feeder:
-        feeder.tell(*(sent(str(number), overdue=100 + number) for number in range(3)))
+        feeder.tell(*(sent(str(number), overdue=2 * GRACE_SECONDS + number) for number in range(3)))
     assert await upkeep.expire_overdue(GRACE_SECONDS) == 2
     left = "SELECT task_id FROM oracle.task_state_record WHERE status = 0"
     assert await rows(database, left) == [("0",)]
@@ -236,6 +242,7 @@ async def test_messages_are_forgotten_however_many_wait(
 ) -> None:
     """After a long absence: so many in one transaction, and all of them at once."""
     monkeypatch.setattr(upkeep_module, "MESSAGES_LIMIT", 2)
+    monkeypatch.setattr(upkeep_module, "TRIM_SECONDS", 3_600.0)
     with Feeder(database) as feeder:
         for number in range(5):
             feeder.tell(transition(str(number), Status.COMPLETED))
