@@ -212,5 +212,5 @@ def _seed(dsn: str) -> None:
 def _is_ready(address: str) -> bool:
     try:
         return requests.get(f"{address}/readyz", timeout=CALL_DEADLINE_SECONDS).status_code == 200
-    except requests.ConnectionError:
+    except (requests.ConnectionError, requests.Timeout):
         return False

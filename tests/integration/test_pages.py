@@ -152,9 +152,11 @@ async def test_listening_in_psql(database: str, feeder: Feeder, tmp_path: Path) 
     )
     assert process.stdin is not None
     process.stdin.write(script.encode())
-    process.stdin.close()
+    await process.stdin.drain()
     await line_with(process, "pg_sleep")
     await asyncio.to_thread(feeder.tell, transition("one", Status.FAILED))
+    process.stdin.write(b"SELECT 1;\n")  # psql tells after a statement: here is another one, if the last was too early
+    process.stdin.close()
     said = await line_with(process, "Asynchronous notification")
     await process.wait()
     assert '"oracle_channel" with payload "{"task_id":"one","new_status":"failed","timestamp":"20' in said

@@ -20,7 +20,7 @@ from tests.broker_fixtures import RabbitServer
 #: Only a failure takes so long.
 DEADLINE_SECONDS = 60.0
 #: For an answer that does not come.
-PING_SECONDS = 1.0
+PING_SECONDS = 2.0
 #: A busy machine's share of what must be bounded.
 SLACK_SECONDS = 10.0
 
@@ -48,13 +48,21 @@ def _node(app: Celery, url: str, answer: Callable[[], dict[str, str]]) -> Iterat
     thread.join(DEADLINE_SECONDS)
 
 
+async def _told(app: Celery, nodes: set[str]) -> set[str]:
+    """Whoever of them answers: where the machine is too busy for an answer in time, they are asked again."""
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while not (answering := await ping(app, nodes)):
+            pass
+    return answering
+
+
 async def test_only_those_who_answer_are_told(rabbitmq_url: str) -> None:
     """The others get the whole time for it. The app's own pool, whose connections wait for a broker for ever, is left
     alone."""
     app, other = (Celery("shop", broker=rabbitmq_url, set_as_current=False) for _ in range(2))
     app.control.mailbox.producer_pool = "out of bounds"
     with _node(other, rabbitmq_url, lambda: {"ok": "pong"}) as name:
-        assert await ping(app, {name, "celery@gone"}) == {name}
+        assert await _told(app, {name, "celery@gone"}) == {name}
     app.close()
     other.close()
 
@@ -62,9 +70,10 @@ async def test_only_those_who_answer_are_told(rabbitmq_url: str) -> None:
 async def test_a_node_that_is_busy_has_not_answered(redis_url: str) -> None:
     """An error is no pong."""
     app = Celery("shop", broker=redis_url, set_as_current=False)
-    answers = iter([{"ok": "pong"}, {"error": "busy"}])
-    with _node(app, redis_url, lambda: next(answers)) as name:
-        assert await ping(app, {name}) == {name}
+    answer = {"ok": "pong"}
+    with _node(app, redis_url, lambda: answer) as name:
+        assert await _told(app, {name}) == {name}
+        answer = {"error": "busy"}
         assert await ping(app, {name}) == set()
     app.close()
 
@@ -88,12 +97,14 @@ async def test_a_broker_that_falls_silent_says_nothing_of_its_nodes(
     rabbitmq_server: RabbitServer, rabbitmq_url: str
 ) -> None:
     """It has passed the question on, and then it hangs: nobody knows whether there was an answer."""
-    asked = threading.Event()
+    asked, turn, is_over = threading.Event(), threading.Lock(), False
 
     def freeze() -> dict[str, str]:
         time.sleep(0.5)  # the answer is waited for by now; where it is not yet, this is an error as well
-        rabbitmq_server.freeze()
-        asked.set()
+        with turn:
+            if not is_over:
+                rabbitmq_server.freeze()
+                asked.set()
         return {"ok": "pong"}
 
     app = Celery("shop", broker=rabbitmq_url, set_as_current=False)
@@ -102,7 +113,9 @@ async def test_a_broker_that_falls_silent_says_nothing_of_its_nodes(
             await _ask_in_vain(app, name)
             assert asked.is_set()
         finally:
-            rabbitmq_server.thaw()
+            with turn:  # a question that comes late freezes nothing for the tests after this one
+                is_over = True
+                rabbitmq_server.thaw()
     app.close()
 
 

@@ -14,6 +14,7 @@ import aiohttp
 import psycopg
 import pytest
 
+from oracle_celery.database import silence
 from oracle_celery.database import standby as standby_module
 from oracle_celery.database.cursor import Cursor
 from oracle_celery.database.examination import examine_standby
@@ -185,12 +186,16 @@ def examine_standby_in_thread_is(replicas: Replicas, status: StandbyStatus) -> b
     return bool(found[0].status is status)
 
 
-async def test_a_read_that_conflicts_with_the_replay_is_the_primarys(replicas: Replicas) -> None:
+async def test_a_read_that_conflicts_with_the_replay_is_the_primarys(
+    replicas: Replicas, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The standby cancels it, because a lock of the primary's must be replayed; whoever asked does not notice."""
+    monkeypatch.setattr(silence, "GRACE_SECONDS", DEADLINE_SECONDS)
     async with _standby(replicas.primary.dsn(), replicas.standby.dsn()) as (reads, _):
         seconds = "CASE WHEN pg_is_in_recovery() THEN %(seconds)s ELSE 0 END"
         slow = f"SELECT count(*) FROM oracle.task_state_record, pg_sleep({seconds})"
-        reading = asyncio.create_task(reads.fetch(slow, {"seconds": int(DEADLINE_SECONDS)}))
+        fetch = reads.over(int(DEADLINE_SECONDS * 1000))  # longer than the lock may take to come
+        reading = asyncio.create_task(fetch(slow, {"seconds": int(DEADLINE_SECONDS)}))
         active = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%%pg_sleep%%' AND state = 'active'"
         await until(lambda: replicas.ask(replicas.standby, active.replace("%%", "%")) > 1)
         with psycopg.connect(replicas.primary.dsn()) as connection:

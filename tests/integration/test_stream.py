@@ -214,9 +214,10 @@ async def test_foreign_tasks_never_reach_a_viewer(client: Client, feeder: Feeder
 
 
 async def test_a_slow_reader_is_told_to_resync_and_delays_nobody(
-    sidecar: Sidecar, client: Client, feeder: Feeder
+    sidecar: Sidecar, client: Client, feeder: Feeder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One client that reads nothing while megabytes pass; another one gets every one of them."""
+    monkeypatch.setattr(outlet_module, "ANSWER_SECONDS", 3_600.0)  # it is cut off for nothing else meanwhile
     streams = sidecar._backend.parts.streams
     start = await _list_cursor(client)
     async with client.subscribe(after=start) as slow, client.subscribe(after=start) as fast:
