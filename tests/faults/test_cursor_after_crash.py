@@ -14,11 +14,14 @@ from tests.postgresql_fixtures import PostgresServer
 
 #: Crashes until a number comes again. It does not where something, such as a checkpoint, flushes just before the kill.
 CRASHES = 5
+#: So that nothing does, however long the machine takes from the number to the kill.
+NOTHING_FLUSHES = {"wal_writer_delay": "10s", "checkpoint_timeout": "1d", "autovacuum": "off"}
 
 
 async def test_reused_transaction_numbers(private_postgres: PostgresServer) -> None:
     """A cursor taken after a transaction that was never flushed sees what a later one with its number writes."""
     dsn = private_postgres.dsn()
+    private_postgres.configure(**NOTHING_FLUSHES)
     with psycopg.connect(dsn, autocommit=True) as connection:
         schema.migrate(connection)
     source = Source()
