@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["Stamp", "Stamps"]
+__all__ = ["Stamp", "Stamps", "whole_lines"]
 
 
 class Stamp(NamedTuple):
@@ -26,7 +26,7 @@ class Stamps:
 
     def read(self) -> list[Stamp]:
         found = []
-        for line in self.path.read_text().splitlines():
+        for line in whole_lines(self.path):
             task_id, queue, event, at = line.split()
             found.append(Stamp(task_id, queue, event, float(at)))
         return found
@@ -41,3 +41,8 @@ class Stamps:
 
     def ended(self) -> set[str]:
         return {stamp.task_id for stamp in self.read() if stamp.event == "ended"}
+
+
+def whole_lines(path: Path) -> list[str]:
+    """Of a file that others write to: what a reader sees of one write may end where a page of the file does."""
+    return path.read_text().rpartition("\n")[0].splitlines()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import http.client
 import json
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import pytest
 
 from tests.acceptance.station import DEADLINE, Station
 from tests.faults.scale import scaled
+from tests.faults.stamps import whole_lines
 
 #: Failed tasks.
 TASKS = scaled(1_000, 20_000)
@@ -29,17 +32,21 @@ def test_a_bulk_retry_survives_a_kill(station: Station) -> None:
     for _ in range(TASKS):
         station.send("fail_and_tell", str(witness))
     station.poll(lambda: _failed_and_kept(station) >= TASKS, "every task has failed", timeout=240)
-    old_ids = set(witness.read_text().split())
+    old_ids = set(whole_lines(witness))
     worker.terminate()
 
-    bulk = _post(station, "/api/tasks/bulk", {"action": "retry", "filter": {"status": ["failed"]}, "reason": "storm"})
-    assert bulk["total"] == TASKS
-    path = f"/api/bulk/{bulk['bulk_id']}"
-    half = station.poll(lambda: (now := station.get(path))["done"] > 0 and now, "the first batch is done", timeout=120)
-    assert half["state"] == "running", "it was over before it could be killed: send more tasks"
     sidecar = station.sidecar
     assert sidecar is not None
-    sidecar.kill()
+    with _no_further_than_the_middle(station):
+        order = {"action": "retry", "filter": {"status": ["failed"]}, "reason": "storm"}
+        bulk = _post(station, "/api/tasks/bulk", order)
+        assert bulk["total"] == TASKS
+        path = f"/api/bulk/{bulk['bulk_id']}"
+        half = station.poll(
+            lambda: (now := station.get(path))["done"] > 0 and now, "the first batch is done", timeout=120
+        )
+        assert half["state"] == "running"
+        sidecar.kill()
     sidecar.start()
     finished = station.poll(
         lambda: (now := station.get(path))["state"] == "finished" and now, "it is finished", timeout=240
@@ -49,11 +56,11 @@ def test_a_bulk_retry_survives_a_kill(station: Station) -> None:
     worker.start()
     new_ids = _new_ids(station)
     station.poll(
-        lambda: len(set(witness.read_text().split()) - old_ids) >= finished["outcomes"]["sent"],
+        lambda: len(set(whole_lines(witness)) - old_ids) >= finished["outcomes"]["sent"],
         "the new tasks have run",
         timeout=240,
     )
-    runs = Counter(witness.read_text().split())
+    runs = Counter(whole_lines(witness))
     assert {count for task_id, count in runs.items() if task_id not in old_ids} == {1}
     assert set(runs) - old_ids <= new_ids
     assert len(new_ids) == TASKS, "one new id for each"
@@ -64,8 +71,17 @@ def test_a_bulk_retry_survives_a_kill(station: Station) -> None:
     assert entries == 1
 
 
-def _is_done(bulk: Any, tasks: int) -> bool:
-    return bool(bulk["done"] >= tasks)
+@contextmanager
+def _no_further_than_the_middle(station: Station) -> Iterator[None]:
+    """The bulk does not come to its end meanwhile, however late somebody looks: a task of its middle is held."""
+    with psycopg.connect(station.database) as connection:
+        connection.execute(
+            "SELECT FROM oracle.task_state_record WHERE task_id ="
+            " (SELECT task_id FROM oracle.task_state_record ORDER BY created_at, task_id OFFSET %s LIMIT 1) FOR UPDATE",
+            (TASKS // 2,),
+        )
+        yield
+        connection.rollback()
 
 
 def _failed_and_kept(station: Station) -> int:
