@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import threading
+import time
 import urllib.parse
 from typing import Any
 
@@ -13,6 +14,10 @@ from tests.tokens import local_bearer
 __all__ = ["Browser"]
 
 PAGE = 200  # tasks
+#: Between two tries to connect: who is waited for shares the machine.
+RECONNECT_SECONDS = 0.05
+#: What comes of asking a sidecar that is away, is killed in the middle of its answer, or is not ready again.
+AWAY = (OSError, http.client.HTTPException, AssertionError, KeyError, ValueError)
 
 
 class Browser:
@@ -51,8 +56,8 @@ class Browser:
             try:
                 with self.station.stream(after=self.cursor, authorization=self._authorization) as events:
                     self._read(events)
-            except (OSError, http.client.HTTPException, AssertionError, KeyError):
-                continue  # the sidecar is away, or not ready again
+            except AWAY:
+                time.sleep(RECONNECT_SECONDS)
 
     def _read(self, events: Any) -> None:
         since_cursor: set[int] = set()
@@ -60,11 +65,21 @@ class Browser:
             if event == "resync":
                 self.resyncs += 1
                 self.reasons.add(data["reason"])
-                self.cursor = self._list()
+                self._list_at_last()
                 return
             self._take(event, data, since_cursor)
             if cursor:
                 self.cursor = cursor
+
+    def _list_at_last(self) -> None:
+        """As a page does, which knows by now that its cursor is of no use: to show it again would be another resync."""
+        while not self._stopping:
+            try:
+                self.cursor = self._list()
+            except AWAY:
+                time.sleep(RECONNECT_SECONDS)
+            else:
+                return
 
     def _list(self) -> str:
         """Everything there is; the cursor of the first page, which has seen least."""

@@ -15,6 +15,7 @@ import psycopg
 
 from oracle_celery import owner
 from tests.acceptance.station import Station
+from tests.faults.stamps import whole_lines
 
 __all__ = ["Crowd"]
 
@@ -43,7 +44,7 @@ class Crowd:
         self.station.poll(lambda: len(self.done()) >= tasks, f"{tasks} tasks are done", timeout=timeout)
 
     def done(self) -> set[str]:
-        return set(self.path.read_text().split())
+        return set(whole_lines(self.path))
 
     def settle(self, timeout: float = 120, *, may_vanish: int = 0) -> dict[str, tuple[str, str | None]]:
         """All tasks' (status, reason) in the database, once every one of them is final.
@@ -59,11 +60,12 @@ class Crowd:
         def look() -> bool:
             nonlocal unchanged_since, last
             settled.update(self._rows())
-            waiting = sum(status in ("pending", "in_progress") for status, _ in settled.values())
-            if waiting != last:
-                unchanged_since, last = time.monotonic(), waiting
+            waiting = [status for status, _ in settled.values() if status in ("pending", "in_progress")]
+            if len(waiting) != last:
+                unchanged_since, last = time.monotonic(), len(waiting)
             is_quiet = time.monotonic() - unchanged_since > VANISHED_SECONDS
-            return len(settled) >= self.tasks and (waiting == 0 or (waiting <= may_vanish and is_quiet))
+            have_vanished = len(waiting) <= may_vanish and is_quiet and "in_progress" not in waiting
+            return len(settled) >= self.tasks and (not waiting or have_vanished)
 
         self.station.poll(look, "every task is final", lambda: self._summary(settled), timeout)
         return {task_id: settled[task_id] for task_id in self.ids}
