@@ -19,6 +19,7 @@ from tests.faults.round_robin import RoundRobin
 from tests.faults.scale import scaled
 from tests.faults.witness import Crowd
 from tests.local_processes import LocalSidecar
+from tests.soak import census
 
 TASKS = scaled(400, 5_000)
 #: Each goes down and comes back so often while the tasks run.
@@ -111,6 +112,7 @@ def test_commands_and_sessions(distant_pair: Pair) -> None:
     station.start_worker(concurrency=2)
     paused = [station.ask("POST", "/api/admin/queue/pause", {"queue": "signals"})[0] for _ in range(2)]
     assert all(status < 300 for status in paused)
+    station.poll(lambda: _confirmed(station) == ["paused"], "the worker has confirmed the pause")
     waiting = [station.send("succeed", number) for number in range(20)]
     for task_id in waiting:
         station.wait_for(task_id, "pending")
@@ -123,12 +125,11 @@ def test_commands_and_sessions(distant_pair: Pair) -> None:
     for task_id in waiting[10:]:
         station.wait_for(task_id, "completed")
 
-    led: set[int] = set()
-    for sidecar in pair.sidecars:
-        sidecar.kill()
-        led |= set(station.poll(lambda: _leaders(station), "the one that is there leads"))
-        sidecar.start()
-    assert len(led) == 2
+    one, other = pair.sidecars
+    for killed, there in ((one, other), (other, one)):
+        killed.kill()
+        station.poll(partial(_leads, station, there), "the one that is there leads")
+        killed.start()
 
 
 def _log_in(station: Station, token: str) -> str:
@@ -154,15 +155,24 @@ def _ask(
         connection.close()
 
 
-def _leaders(station: Station) -> list[int]:
-    """The connections of those that lead; there is one at most."""
+def _leads(station: Station, sidecar: LocalSidecar) -> bool:
+    """By a connection of that process: one of a killed process is there until its server has noticed."""
     with psycopg.connect(station.database) as connection:
         rows = connection.execute(
-            "SELECT DISTINCT pid FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE locktype = 'advisory'"
+            "SELECT DISTINCT client_port FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE locktype = 'advisory'"
             " AND granted AND application_name = 'oracle-upkeep' AND datname = current_database()"
         ).fetchall()
-    assert len(rows) <= 1
-    return [pid for (pid,) in rows]
+    assert len(rows) <= 1, "two lead"
+    held = census.take(sidecar.pid, {port: "lead" for (port,) in rows})
+    return held is not None and "lead" in held.descriptors
+
+
+def _confirmed(station: Station) -> list[str]:
+    with psycopg.connect(station.database) as connection:
+        rows = connection.execute(
+            "SELECT state FROM oracle.pause_report AS r WHERE seq = (SELECT max(seq) FROM oracle.queue_pause)"
+        ).fetchall()
+    return [state for (state,) in rows]
 
 
 def _history(station: Station) -> list[tuple[int, str | None]]:
