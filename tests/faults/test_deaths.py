@@ -55,7 +55,10 @@ SETTLE_SECONDS = 600.0
 #: Redis as the broker, too, takes the minutes that Celery needs to find what a killed worker held.
 BROKERS = ["rabbitmq", "redis"] if is_full() else ["rabbitmq"]
 
-pytestmark = pytest.mark.timeout(scaled(300, 3_600))
+#: Until a tenth of the tasks has ended: a worker that takes none any more is noticed and started again meanwhile.
+TENTH_SECONDS = 240.0
+
+pytestmark = pytest.mark.timeout(scaled(1_200, 3_600))
 
 
 class Sender(threading.Thread):
@@ -164,7 +167,12 @@ def _storm(
 
     def pause() -> None:
         enough = TASKS * next(shares) // 10
-        eventually(lambda: witness.read() >= enough or sender.error, f"{enough} tasks have ended", 120)
+
+        def look() -> object:
+            reaper.supervise()
+            return witness.read() >= enough or sender.error
+
+        eventually(look, f"{enough} tasks have ended", TENTH_SECONDS)
 
     if is_full():
         reaper.reap_until(lambda: not sender.is_alive(), DEATH_SECONDS)

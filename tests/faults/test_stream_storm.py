@@ -109,7 +109,7 @@ class StormClient:
             writer.write("\r\n".join(lines).encode())
             async with asyncio.timeout(seconds):
                 await self._read(reader)
-        except (TimeoutError, asyncio.IncompleteReadError):
+        except (TimeoutError, ConnectionError, asyncio.IncompleteReadError):
             pass
         finally:
             writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
