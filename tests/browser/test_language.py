@@ -4,10 +4,11 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -18,7 +19,8 @@ from oracle_celery.waiting import Reason
 from tests.browser.narrator import Narrator
 from tests.local_processes import LocalSidecar
 
-DASHBOARD = Path(__file__).parents[2] / "oracle_celery" / "dashboard"
+PACKAGE = Path(__file__).parents[2] / "oracle_celery"
+DASHBOARD = PACKAGE / "dashboard"
 LANGUAGES = ("en", "ru")
 KEY_FAMILIES = re.compile(r"\$\{[^}]+\}")
 
@@ -99,6 +101,18 @@ def test_every_reason_of_a_wait_is_told_in_the_language(modules: Page, language:
         assert not re.search(r"English|waiting\.|[{}]|^$", sentence), (code, sentence)
 
 
+def test_every_reason_of_a_state_is_explained() -> None:
+    """What a worker or the database writes as a reason has a meaning in the page's words, and no other word has one."""
+    written = set()
+    for file in PACKAGE.rglob("*.py"):
+        tree = ast.parse(file.read_text())
+        written |= {word for node in ast.walk(tree) for word in _reasons(node)}
+    for file in (PACKAGE / "database" / "sql").rglob("*.sql"):
+        written |= set(re.findall(r"'s', \d, 'k', \d+, 'e', '(\w+)'", file.read_text()))
+    assert {"worker_lost", "expired", "process_lost", "queue_paused", "redelivered", "sent"} <= written
+    assert {key.removeprefix("because.") for key in _words("en") if key.startswith("because.")} == written
+
+
 def test_every_key_that_is_used_exists_and_every_other_is_not_there() -> None:
     """Markup and scripts ask only for words that are written, and no word is written for nobody."""
     words = set(_words("en"))
@@ -112,6 +126,33 @@ def test_every_key_that_is_used_exists_and_every_other_is_not_there() -> None:
     families = [re.escape(KEY_FAMILIES.sub("*", key)).replace(r"\*", ".+") for key in made]
     unused = {key for key in words - literal if not any(re.fullmatch(family, key) for family in families)}
     assert unused == set()
+
+
+def _reasons(node: ast.AST) -> Iterator[str]:
+    """The texts in ``reason=…``, in ``reason = …``, and in what gives a reason or is given one."""
+    match node:
+        case ast.keyword(arg="reason", value=value):
+            yield from _texts(value)
+        case ast.Assign(targets=[ast.Name(id="reason")], value=value):
+            yield from _texts(value)
+        case ast.Assign(targets=[ast.Tuple(elts=[ast.Name(id="reason"), *_])], value=ast.Tuple(elts=[value, *_])):
+            yield from _texts(value)
+        case ast.FunctionDef(name="_why_revoked"):
+            for part in ast.walk(node):
+                if isinstance(part, ast.Return) and part.value is not None:
+                    yield from _texts(part.value)
+        case ast.Call(func=ast.Attribute(attr="tell_given_back"), args=[_, value]):
+            yield from _texts(value)
+
+
+def _texts(value: ast.expr) -> Iterator[str]:
+    """Of a conditional both, its condition not. A sentence is somebody's own, of an example."""
+    match value:
+        case ast.Constant(value=str(text)) if " " not in text:
+            yield text
+        case ast.IfExp(body=body, orelse=orelse):
+            yield from _texts(body)
+            yield from _texts(orelse)
 
 
 def _words(language: str) -> dict[str, str | dict[str, str]]:

@@ -42,6 +42,25 @@ def test_the_state_history_tells_every_step_and_how_long_it_took(page: Page, nar
     assert min(shares) > 0.4, shares
 
 
+def test_what_a_reason_means_is_said(page: Page, narrator: Narrator) -> None:
+    """Beside the status and in the history, with the word that can be looked for; an unknown word is shown as it is."""
+    narrator.sent("m-1", ago=10, reason="sent")
+    narrator.started("m-1", ago=8)
+    narrator.failed("m-1", ago=5, reason="worker_lost", error_type=None, error_message=None, traceback=None)
+    narrator.sent("m-2", ago=10, reason="of_another_version")
+    open_task(page, "m-1")
+    status = page.locator(".task-detail__status p")
+    expect(status.locator("code")).to_have_text("worker_lost")
+    expect(status.locator("span")).to_have_text("its worker died")
+    expect(page.locator(".state-line__note").last).to_contain_text("worker_lost: its worker died")
+    row = page.locator('[data-task-id="m-1"]')
+    row.hover()
+    expect(row.locator(".tag")).to_have_attribute("title", "its worker died")
+    open_task(page, "m-2")
+    expect(status.locator("code")).to_have_text("of_another_version")
+    expect(status.locator("span")).to_have_text("")
+
+
 def test_a_history_that_was_deleted_does_not_pretend_to_be_whole(page: Page, narrator: Narrator, database: str) -> None:
     """Where retention may have taken its beginning, or all of it, that is said."""
     narrator.sent("old")

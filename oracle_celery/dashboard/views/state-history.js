@@ -5,12 +5,13 @@
 
 import { formatCount, formatDuration, formatElapsed, formatExactTime, formatFullTime } from "../format.js";
 import { t } from "../locale.js";
+import { meaningOf } from "../reasons.js";
 import { showStatus } from "./glyph.js";
 
 const OPEN_STATUSES = new Set(["pending", "in_progress"]);
 /** What a state says by itself already. */
 const USUAL_REASONS = Object.freeze({ in_progress: "started" });
-/** What somebody did: a sentence with a name. The others are words that can be looked for, as they are. */
+/** What somebody did: a sentence with a name. The others are words that can be looked for, with what they mean. */
 const TOLD_REASONS = new Set(["sent", "received", "retry_scheduled"]);
 const LABEL_SHARE = 0.13; // of the bar's width that a duration needs to be written into its part
 
@@ -131,10 +132,15 @@ function note(span) {
   const isTold = TOLD_REASONS.has(span.reason) && who;
   return [
     attempt ? t("task.attempt", { formatted: formatCount(span.retries + 1) }) : null,
-    isTold ? t(`history.${span.reason}`, { who }) : isUsual ? null : span.reason,
+    isTold ? t(`history.${span.reason}`, { who }) : isUsual ? null : explained(span.reason),
     span.error_type && span.error_type !== span.reason ? span.error_type : null,
     isTold ? null : who,
   ]
     .filter(Boolean)
     .join(" · ");
+}
+
+function explained(reason) {
+  const meaning = meaningOf(reason);
+  return meaning ? `${reason}: ${meaning}` : reason;
 }

@@ -6,6 +6,7 @@
 import { formatCount } from "../format.js";
 import { t } from "../locale.js";
 import { progressOf } from "../progress.js";
+import { meaningOf } from "../reasons.js";
 import { isAdmin, mayControl, seesPayloads } from "../session.js";
 import { hide } from "./drawing.js";
 import { showStatus } from "./glyph.js";
@@ -109,7 +110,8 @@ export function TaskDetail(element) {
     const cause = task.status === "failed" || task.status === "cancelled" ? (task.error_type ?? task.reason) : task.reason;
     status.querySelector("code").textContent = cause ?? "";
     const retries = { count: task.retries, formatted: formatCount(task.retries) };
-    status.querySelector("p span").textContent = task.retries > 0 ? t("task.retries", retries) : "";
+    const words = [meaningOf(task.reason), task.retries > 0 ? t("task.retries", retries) : ""];
+    status.querySelector("p span").textContent = words.filter(Boolean).join(" · ");
     trace.hidden = traceUrl === null;
     if (traceUrl) trace.href = traceUrl;
     else trace.removeAttribute("href");

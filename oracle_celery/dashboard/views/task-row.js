@@ -8,6 +8,7 @@ import { UNKNOWN, formatCount, formatDuration, formatElapsed, formatFullTime, fo
 import { waitOf } from "../columns.js";
 import { currentLanguage, t } from "../locale.js";
 import { barOf } from "../progress.js";
+import { meaningOf } from "../reasons.js";
 import { showStatus } from "./glyph.js";
 import { showName } from "./task-name.js";
 import { hide, say } from "./drawing.js";
@@ -118,12 +119,13 @@ export function TaskRow(template) {
     const { taskId, task } = shown;
     const titles = [[code, taskId], [link, task?.name], [user, task?.user_id], [queue, task?.queue], [worker, task?.worker]];
     for (const [place, title] of titles) place.title = title ?? "";
+    tag.title = meaningOf(task?.reason);
     time.title = task === undefined ? "" : formatFullTime(task.created_at);
     isTitled = true;
   }
 
   function clearTitles() {
-    for (const place of [code, link, user, queue, worker, time]) place.title = "";
+    for (const place of [code, link, tag, user, queue, worker, time]) place.title = "";
     isTitled = false;
   }
 
