@@ -26,7 +26,7 @@ async def test_a_task_that_loses_a_request_is_asked_again(monkeypatch: pytest.Mo
 
     losing, ready = asyncio.create_task(lose_three()), asyncio.create_task(asyncio.Event().wait())
     await asyncio.sleep(0)
-    await asyncio.wait_for(end(losing, ready), 10)
+    await asyncio.wait_for(end(losing, ready), 60)
     assert losing.cancelled()
     assert ready.cancelled()
     assert len(lost) == 3

@@ -72,7 +72,7 @@ def test_a_fork_waits_for_what_is_being_closed(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(module, "os", SimpleNamespace(**vars(os) | {"close": close_slowly}))
     closing = threading.Thread(target=segment.close)
     closing.start()
-    assert is_closed.wait(10)
+    assert is_closed.wait(60)
     pipe = os.pipe()
     child = os.fork()
     if child == 0:

@@ -11,7 +11,7 @@ import celery
 from tests.local_processes import REPOSITORY
 from tests.nursery import nursery
 
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 60.0
 APP = """
 import os, signal, sys, time
 from celery import Celery
