@@ -27,7 +27,7 @@ from tests.ports import free_port
 
 __all__ = ["LocalSidecar", "LocalWorker", "RabbitServer", "RedisServer"]
 
-START_SECONDS = 60
+START_SECONDS = 120
 POLL_SECONDS = 0.05
 #: Virtual hosts made by the first call of rabbitmqctl, which takes a second whatever it does; each further one makes
 #: twice as many.
@@ -148,7 +148,7 @@ class RabbitServer:
     def dispose(self) -> None:
         if self._environment:
             if self._server.is_alive:
-                os.killpg(self._server.pid, signal.SIGKILL)  # its data is thrown away: no need to be kind
+                self._server.kill_whole()  # its data is thrown away: no need to be kind
             self._server.stop()
             self._kill_port_mapper()
         self._server.stop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import uuid
 from typing import Any, Self
@@ -11,6 +12,11 @@ import msgspec
 from oracle_celery.database.store import Slice, Store
 from oracle_celery.records import Transition
 from oracle_celery.states import Rank, Status
+
+MICROSECOND = 1_000
+
+_moments = threading.Lock()
+_last_moment = 0
 
 _RANKS = {
     Status.PENDING: Rank.SENT,
@@ -24,11 +30,19 @@ _RANKS = {
 def transition(task_id: str, status: Status = Status.PENDING, **fields: Any) -> Transition:
     """A fact told now, with the rank that usually goes with its status."""
     fields.setdefault("rank", int(_RANKS[status]))
-    fields.setdefault("at", time.monotonic_ns())
+    fields.setdefault("at", _next_moment())
     if status is not Status.PENDING:
         fields.setdefault("run_at", fields["at"])
         fields.setdefault("run_id", f"run of {task_id}")
     return Transition(task_id=task_id, status=int(status), **fields)
+
+
+def _next_moment() -> int:
+    """A reading of the clock that no other fact has, in the microseconds that PostgreSQL tells apart."""
+    global _last_moment
+    with _moments:
+        _last_moment = max(time.monotonic_ns(), _last_moment + MICROSECOND)
+        return _last_moment
 
 
 class Feeder:

@@ -23,7 +23,7 @@ from tests.polling import pauses
 from tests.ports import free_port
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-READY_SECONDS = 60
+READY_SECONDS = 120
 STOP_SECONDS = 60
 #: Those that change nothing in Python before Celery is imported.
 WARM_POOLS = frozenset({"prefork", "solo", "threads"})
@@ -73,8 +73,11 @@ class LocalProcess:
     def wait_until(self, condition: Callable[[], bool], what: str, timeout: float) -> None:
         """Fails with the log's end where `condition` does not come true, or the process ends before."""
         deadline, pause = time.monotonic() + timeout, pauses()
-        while not condition():
-            if not self.is_alive:
+        while True:
+            is_alive = self.is_alive  # asked first: what it did just before its end counts
+            if condition():
+                return
+            if not is_alive:
                 pytest.fail(f"{self} ended with {self.returncode} before {what}:\n{self.log[-4000:]}")
             if time.monotonic() > deadline:
                 pytest.fail(f"{self}: waited {timeout:g} s in vain until {what}:\n{self.log[-4000:]}")
@@ -133,8 +136,11 @@ class LocalProcess:
         if self.is_alive:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.terminate()
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.pid, signal.SIGKILL)
+        # No number of a process is given away while one of the group has it. Once nobody of it is left, it may be
+        # somebody else's by now.
+        if self.is_alive or not Path(f"/proc/{self.pid}").exists():
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
         self.process.wait()
 
     def __str__(self) -> str:
@@ -239,5 +245,8 @@ class LocalSidecar(CeleryProcess):
         try:
             with urllib.request.urlopen(f"{self.url}/readyz", timeout=2) as answer:
                 return bool(answer.status == 200)
-        except (OSError, urllib.error.URLError):
-            return False
+        except urllib.error.HTTPError as error:
+            error.close()  # else it is closed whenever the garbage is collected, with a warning perhaps
+        except OSError:
+            pass
+        return False

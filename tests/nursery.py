@@ -26,6 +26,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -110,13 +111,14 @@ class Child:
         self.returncode: int | None = None
         self._nursery = nursery
         self._descriptor = os.pidfd_open(pid)
+        weakref.finalize(self, os.close, self._descriptor)  # not before: another thread may be waiting for it
+        self._lock = threading.Lock()  # who asks first is told its end, once
 
     def poll(self) -> int | None:
         """Its exit code (negative: the signal that ended it), None while it runs."""
-        if self.returncode is None:
-            self.returncode = self._nursery.ask({"do": "poll", "pid": self.pid})
-            if self.returncode is not None:
-                os.close(self._descriptor)
+        with self._lock:
+            if self.returncode is None:
+                self.returncode = self._nursery.ask({"do": "poll", "pid": self.pid})
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:

@@ -18,7 +18,7 @@ from tests import scaling_page
 from tests.ports import free_port
 from tests.postgresql_fixtures import unprivileged_user
 
-START_TIMEOUT = 20.0  # seconds
+START_TIMEOUT = 60.0  # seconds
 POLL_SECONDS = 0.02
 CONFIGURED = scaling_page.options("pgbouncer")
 #: Connections to PostgreSQL for everybody with the same user and database: so few that they must be shared.

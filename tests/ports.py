@@ -2,16 +2,21 @@
 
 Asking the kernel for any port gives one of those that it also gives to outgoing connections, and to whatever the other
 processes of a run ask for: it may be taken before the server listens, or while it is being restarted. These lie below
-that range, each process of a run has its own, and none comes twice before all have been had.
+that range, each process of a run has its own, and none comes twice before all have been had. A port that was given out
+is locked for everybody else until this process ends: runs side by side on a machine would begin with the same ones.
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import functools
 import itertools
 import os
 import random
 import re
 import socket
+import tempfile
 import threading
 from pathlib import Path
 
@@ -35,7 +40,7 @@ def free_port() -> int:
     """A port of the loopback interface that nobody uses now."""
     with _lock:
         for port in itertools.islice(_candidates, len(_OWN)):
-            if _is_free(port):
+            if _is_free(port) and _is_ours(port):
                 return port
     raise AssertionError(f"not one of the ports {_OWN.start} to {_OWN.stop - 1} is free: end what listens there")
 
@@ -64,6 +69,30 @@ def _is_free(port: int) -> bool:
         except OSError:
             return False
     return True
+
+
+def _is_ours(port: int) -> bool:
+    locks = _locks()
+    if locks is None:
+        return True
+    try:
+        fcntl.lockf(locks, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+    except OSError:
+        return False
+    return True
+
+
+@functools.cache
+def _locks() -> int | None:
+    """A file of which each byte stands for a port; open until the process ends, which lets go of its locks."""
+    path = Path(tempfile.gettempdir(), "oracle-tests-ports")
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except OSError:  # somebody else's, who does not share it
+        return None
+    with contextlib.suppress(OSError):
+        path.chmod(0o666)
+    return descriptor
 
 
 _OWN = share(os.environ.get("PYTEST_XDIST_WORKER", ""), ephemeral_begin())

@@ -26,7 +26,10 @@ from psycopg.conninfo import make_conninfo
 from oracle_celery.database import schema
 from tests.ports import free_port
 
-START_TIMEOUT = 30.0  # seconds
+START_TIMEOUT = 120.0  # seconds
+#: Of one attempt, in which pg_ctl waits for the server.
+ATTEMPT_SECONDS = "60"
+POLL_SECONDS = 0.05
 TEMPLATE = "oracle_template"
 #: Of a server whose data nobody wants back, and whose tables nobody has analysed: what it takes for costly is small.
 CARELESS = {"fsync": "off", "full_page_writes": "off", "jit": "off"}
@@ -87,10 +90,11 @@ class PostgresServer:
         deadline = time.monotonic() + START_TIMEOUT
         while True:
             try:
-                self._run("pg_ctl", "-D", str(self.data), "-l", str(self.log), "-w", "-t", "20", "start")
+                self._run("pg_ctl", "-D", str(self.data), "-l", str(self.log), "-w", "-t", ATTEMPT_SECONDS, "start")
             except subprocess.CalledProcessError:
                 if time.monotonic() > deadline:
                     raise
+                time.sleep(POLL_SECONDS)
             else:
                 return
 
@@ -101,6 +105,7 @@ class PostgresServer:
     def kill(self) -> None:
         """As a power cut for the processes: SIGKILL to the postmaster and every backend; returns when all are gone."""
         postmaster = self.pid
+        os.kill(postmaster, signal.SIGSTOP)  # or it begets another one meanwhile
         children = _children(postmaster)
         for process in [postmaster, *children]:
             try:
@@ -110,10 +115,11 @@ class PostgresServer:
         deadline = time.monotonic() + START_TIMEOUT
         while any(_alive(process) for process in [postmaster, *children]):
             assert time.monotonic() < deadline, "a killed PostgreSQL is still there"
+            time.sleep(POLL_SECONDS)
 
     def promote(self) -> None:
         """A standby becomes a primary; returns when it takes writes."""
-        self._run("pg_ctl", "-D", str(self.data), "-w", "-t", "20", "promote")
+        self._run("pg_ctl", "-D", str(self.data), "-w", "-t", ATTEMPT_SECONDS, "promote")
 
     def configure(self, **settings: str) -> None:
         """Changes settings of a running server, or of one that is to be started; those that need a restart, at that."""
