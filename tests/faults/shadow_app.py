@@ -226,7 +226,8 @@ def parent(self: Task, value: Any) -> str:
     return str(self.app.tasks["echo"].apply_async((value,), {"named": True}, **options).id)
 
 
-@task(soft_time_limit=0.2)
+# The limits are long enough that a process which does not run for a moment has begun by then.
+@task(soft_time_limit=2)
 def overrun(self: Task, *, is_caught: bool) -> str:
     try:
         time.sleep(20)
@@ -236,7 +237,7 @@ def overrun(self: Task, *, is_caught: bool) -> str:
     return "caught"
 
 
-@task(time_limit=0.5)
+@task(time_limit=3)
 def overrun_hard(self: Task) -> None:
     time.sleep(20)
 
