@@ -24,6 +24,7 @@ def test_nothing_is_left_over(rabbitmq_server: RabbitServer, rabbitmq_url: str, 
     Children are recycled and a worker is restarted meanwhile. Clients that vanish without a word: `test_half_open.py`
     and the long form."""
     with Site(rabbitmq_server, rabbitmq_url, database, tmp_path, is_warm=True, tasks_per_child=10) as site:
+        eventually(lambda: site.consuming() == len(site.workers), "all are at work, with all they open for that")
         site.load.set_rate(RATE)
         time.sleep(BEGINNING_SECONDS)
         site.act()

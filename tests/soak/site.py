@@ -195,6 +195,15 @@ class Site:
         for action in ("pause", "resume"):
             self.ask("POST", f"/api/admin/queue/{action}", {"queues": ["nobody-uses-it"]})
 
+    def consuming(self) -> int:
+        """Workers that are at work, as they say themselves."""
+        with psycopg.connect(self.database) as connection:
+            row = connection.execute(
+                "SELECT count(*) FROM oracle.worker"
+                " WHERE cardinality(consuming) > 0 AND stopped_at IS NULL AND lost_at IS NULL"
+            ).fetchone()
+        return row[0] if row else 0
+
     def unfinished(self) -> int:
         """Tasks that have no final status."""
         with psycopg.connect(self.database) as connection:

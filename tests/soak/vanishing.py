@@ -114,8 +114,9 @@ class Clients:
 class Desert:
     """A network of its own, with one way to this machine that can be cut without anybody being told. Needs root."""
 
-    #: Two addresses that nobody else has (RFC 5737 is for documentation; 198.18/15 is for tests of networks).
-    HERE, THERE = "198.18.77.1", "198.18.77.2"
+    #: Two addresses that nobody else has, nor another run on this machine (RFC 5737 is for documentation; 198.18/15 is
+    #: for tests of networks, of which tests/faults/black_hole.py has the first half).
+    HERE, THERE = (f"198.19.{os.getpid() // 64 % 256}.{os.getpid() % 64 * 4 + end}" for end in (1, 2))
 
     def __init__(self) -> None:
         self.name = f"oracle-{os.getpid()}"
