@@ -97,11 +97,14 @@ def test_cancels_that_race_the_start(station: Station) -> None:
 
     ended, started = stamps.ended(), set(stamps.started())
     statuses = {task_id: status for task_id, status, _, _ in _states(station, targets)}
-    never_started = {task_id for task_id, _, _, ran in _states(station, targets) if not ran}
     cancelled = {task_id for task_id, status in statuses.items() if status == "cancelled"}
     assert cancelled & ended == set(), "cancelled, and yet run to its end"
     assert set(statuses) - cancelled <= ended, "completed, and yet not run"
-    assert cancelled & never_started & started == set(), "said never to have started, and yet started"
+    # the start of a run is told by its own process, its end perhaps by another, which may be read before
+    station.poll(
+        lambda: not cancelled & started & {task_id for task_id, _, _, ran in _states(station, targets) if not ran},
+        "none is said never to have started that has",
+    )
     assert {status for _, status, _, _ in _states(station, others)} == {"completed"}
     assert cancelled, "no cancel came in time: the race was not one"
     audited = _audited(station)

@@ -33,6 +33,8 @@ STEADY_SECONDS = scaled(3, 30)
 OUTAGE_SECONDS = scaled(6, 600)
 #: Seconds between two tasks.
 SEND_SECONDS = 0.02 if is_full() else 0.06
+#: Tasks of which a median is taken, at least, before and during the outage.
+LEAST_TASKS = 20
 #: Bytes by which the worker's main process may grow.
 GROWTH_LIMIT = 32 * 1024 * 1024
 #: Seconds in which all must be caught up: of the long form's 30,000 tasks on a quiet machine.
@@ -58,10 +60,13 @@ def test_nobody_notices_a_long_outage(station: Station, private_postgres: Postgr
     load = Load(station)
     load.start()
     time.sleep(STEADY_SECONDS)
+    station.poll(lambda: len(load.stamps.started()) >= LEAST_TASKS, "the worker is at work")
     memory = _resident(worker)
     began = time.time()
+    already = len(load.sent)
     private_postgres.kill()
     time.sleep(OUTAGE_SECONDS)
+    station.poll(lambda: len(load.sent) > already + LEAST_TASKS, "tasks are sent meanwhile")
     ended = time.time()
     growth = _resident(worker) - memory
     private_postgres.start()
