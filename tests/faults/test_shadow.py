@@ -98,7 +98,8 @@ def test_nothing_that_a_user_sees_differs(
     for task_id in {*without.results, *with_oracle.results}:
         assert told(with_oracle.results[task_id]) == told(without.results[task_id]), task_id
     for task_id in {*without.seen, *with_oracle.seen}:
-        assert _sorted(told(with_oracle.seen[task_id])) == _sorted(told(without.seen[task_id])), task_id
+        one, other = (_sorted(told(_certain(task_id, run.seen[task_id]))) for run in (with_oracle, without))
+        assert one == other, task_id
     for task_id in {*without.events, *with_oracle.events}:
         assert _sorted(told(with_oracle.events[task_id])) == _sorted(told(without.events[task_id])), task_id
     assert collections.Counter(with_oracle.log) == collections.Counter(without.log)
@@ -133,6 +134,12 @@ def _of_any_header(told: Any) -> Any:
     """A chord's body has for its parent the task of its header that ended last, and that one's root for its own: where
     two run at once, either may be the last."""
     return json.loads(PARENT.sub(r'\1"header-*"', json.dumps(told)))
+
+
+def _certain(task_id: str, seen: list[Any]) -> list[Any]:
+    """Without what depends on whether a process gets a processor in time: one that overruns its hard limit is told to
+    end and, a tenth of a second later, killed; in between Celery sends ``task_postrun``, or does not get to it."""
+    return [one for one in seen if not (task_id.startswith("overrun_hard-") and one[0] == "task_postrun")]
 
 
 def _sorted(told: list[Any]) -> list[Any]:
