@@ -91,8 +91,12 @@ BODIES: dict[str, Any] = {
     "pause": {"queue": "matrix"},
     "resume": {"queue": "matrix"},
     "bulk": {"action": "cancel", "ids": ["of nobody"]},
-    "begin_session": {"token": token("ann")},
 }
+
+
+def body_of(name: str) -> Any:
+    """What a route is asked with; a token is of now, not of when the run began."""
+    return {"token": token("ann")} if name == "begin_session" else BODIES.get(name)
 
 
 def expected(name: str, person: Person, whose: str | None) -> tuple[int, str | None]:
@@ -299,7 +303,7 @@ async def test_every_route_serves_whom_its_rule_names(
     wrong, missing, refused = [], {}, {}
     for cell in cells:
         name, method, path, whose = cell
-        answer = await ask(session, asked, person, method, re.sub(r"\{\w+\}", ids[cell], path), BODIES.get(name))
+        answer = await ask(session, asked, person, method, re.sub(r"\{\w+\}", ids[cell], path), body_of(name))
         status, code = expected(name, person, whose)
         if (answer.status, answer.code) != (status, code if answer.body else None):
             wrong.append((*cell, answer.status, answer.code, "not", status, code))

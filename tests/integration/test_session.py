@@ -15,6 +15,7 @@ import pytest
 from oracle_celery.settings import Settings
 from oracle_celery.sidecar.server import Sidecar
 from tests.factories import Feeder, transition
+from tests.ports import free_port
 from tests.sidecar_fixtures import DEADLINE_SECONDS, Client
 from tests.tokens import KEY, TOKEN_SETTINGS, bearer, local_bearer, token
 
@@ -37,7 +38,7 @@ def local_settings(database: str, tmp_path: Path) -> Settings:
 
 @pytest.fixture
 async def local(local_settings: Settings) -> AsyncIterator[Sidecar]:
-    sidecar = Sidecar(local_settings, port=0)
+    sidecar = Sidecar(local_settings, port=free_port())  # one that it gets again
     await sidecar.start()
     yield sidecar
     await sidecar.stop()
