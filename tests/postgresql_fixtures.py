@@ -8,6 +8,7 @@ ORACLE_TEST_DATABASE_URL names a server, that one is used (its role must be allo
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import shutil
@@ -105,7 +106,8 @@ class PostgresServer:
     def kill(self) -> None:
         """As a power cut for the processes: SIGKILL to the postmaster and every backend; returns when all are gone."""
         postmaster = self.pid
-        os.kill(postmaster, signal.SIGSTOP)  # or it begets another one meanwhile
+        with contextlib.suppress(ProcessLookupError):  # it was killed before
+            os.kill(postmaster, signal.SIGSTOP)  # or it begets another one meanwhile
         children = _children(postmaster)
         for process in [postmaster, *children]:
             try:
