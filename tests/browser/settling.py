@@ -1,8 +1,12 @@
-"""Waits in a page until whatever was under way there has come to its end, while the page's clock stands still."""
+"""A page's clock that stands still, and a wait until whatever was under way has come to its end meanwhile."""
 
 from __future__ import annotations
 
-__all__ = ["SETTLE"]
+from datetime import UTC, datetime, timedelta
+
+from playwright.sync_api import Page
+
+__all__ = ["SETTLE", "hold_clock"]
 
 #: Statements of a script: `await settle()` is there from then on.
 SETTLE = """
@@ -16,3 +20,13 @@ SETTLE = """
     }
   };
 """
+
+
+def hold_clock(page: Page) -> None:
+    """From now on the page's time passes by `page.clock.run_for` alone.
+
+    A clock that is only installed goes on by itself: whatever the test takes between two steps would count.
+    """
+    now = datetime.now(UTC)
+    page.clock.install(time=now)
+    page.clock.pause_at(now + timedelta(hours=1))

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page
 
-from tests.browser.settling import SETTLE
+from tests.browser.settling import SETTLE, hold_clock
 
 SETTING = (
     """
@@ -48,7 +48,7 @@ TOO_MANY = (
 @pytest.fixture
 def dialog(fresh_modules: Page) -> Page:
     """It is open, and the first preview is waited for."""
-    fresh_modules.clock.install()
+    hold_clock(fresh_modules)
     fresh_modules.evaluate(SETTING)
     fresh_modules.evaluate("open()")
     assert _shown(fresh_modules) == [CHECKING, "", True]

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page
 
+from tests.browser.settling import hold_clock
+
 PRELUDE = """
 const { completionAt, completed, proposals, wantedValues } = await import("/completion.js");
 const { builtInViews, storedViews, storeViews, withView, withoutView } = await import("/saved-views.js");
@@ -128,7 +130,7 @@ def test_counts_are_asked_for_again_as_soon_as_somebody_looks(fresh_modules: Pag
     state.counts.rest = "";
     """
     minute = 60_000  # ms
-    fresh_modules.clock.install()
+    hold_clock(fresh_modules)
     evaluate(fresh_modules, script)
     fresh_modules.clock.run_for(1_000)
     assert fresh_modules.evaluate("seen.asked") == 1

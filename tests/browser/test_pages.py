@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page
 
-from tests.browser.settling import SETTLE
+from tests.browser.settling import SETTLE, hold_clock
 
 SETTING = (
     """
@@ -59,7 +59,7 @@ BULK = """
 @pytest.fixture
 def pages(fresh_modules: Page) -> Page:
     """Somebody is in; no page is open yet."""
-    fresh_modules.clock.install()
+    hold_clock(fresh_modules)
     fresh_modules.evaluate(SETTING)
     fresh_modules.evaluate(f"() => {{ window.become = {BULK}; }}")
     return fresh_modules

@@ -10,6 +10,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.narrator import Narrator
+from tests.browser.settling import hold_clock
 from tests.local_processes import LocalSidecar
 from tests.polling import eventually
 from tests.tokens import bearer
@@ -174,7 +175,7 @@ async () => {
 def test_a_hub_that_does_not_answer_is_left(fresh_modules: Page) -> None:
     """Two questions without an answer lead to the next one, everything is read again, and a late word of the former
     is nobody's; one question alone is not enough, and a hub that answers is kept however long nothing happens."""
-    fresh_modules.clock.install()
+    hold_clock(fresh_modules)
     fresh_modules.evaluate(ROADS)
     said = "scene.ends.map(({ said }) => said)"
     fresh_modules.clock.run_for(9_000)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page
 
-from tests.browser.settling import SETTLE
+from tests.browser.settling import SETTLE, hold_clock
 
 SETTING = (
     """
@@ -45,7 +45,7 @@ async () => {
 @pytest.fixture
 def opened(fresh_modules: Page) -> Page:
     """Task "a" is opened."""
-    fresh_modules.clock.install()
+    hold_clock(fresh_modules)
     fresh_modules.evaluate(SETTING)
     return fresh_modules
 
