@@ -26,6 +26,7 @@ class Crew:
         self._connection = psycopg.connect(database, autocommit=True)
 
     def worker(self, node: str, *queues: str, celery: str = "5.7.0", **columns: str) -> str:
+        """Alive for the whole test, however long that takes, unless `columns` (SQL) say otherwise; returns its id."""
         worker_id = str(uuid.uuid4())
         self._store.register_worker(
             WorkerRegistration(
@@ -40,7 +41,7 @@ class Crew:
             )
         )
         self._store.beat(worker_id, active=2, reserved=6, cpu=1.42, memory=410_000_000)
-        for column, value in columns.items():
+        for column, value in ({"beat_at": "now() + interval '1 hour'"} | columns).items():
             self.sql(f"UPDATE oracle.worker SET {column} = {value} WHERE worker_id = %s", worker_id)
         return worker_id
 

@@ -39,6 +39,7 @@ SCHEDULE = {
 }
 SETTINGS = {
     "oracle_cancel_grace": 30.0,  # tasks of the walk tidy up, however busy the machine is
+    "oracle_worker_timeout": 10.0,  # and a worker that had to wait for a processor is not lost
     "oracle_environment": ENVIRONMENT,
     "oracle_environment_color": "blue",
     "oracle_trace_url": "https://traces.example/{trace_id}",
@@ -203,8 +204,9 @@ class Stage:
 
     @property
     def query(self) -> str:
-        """What the address asks for."""
-        return urllib.parse.parse_qs(urllib.parse.urlsplit(self.page.url).query).get("q", [""])[0]
+        """What the address asks for, by the page's own word: Playwright's may be of a moment before."""
+        search: str = self.page.evaluate("location.search")
+        return urllib.parse.parse_qs(search.removeprefix("?")).get("q", [""])[0]
 
     @property
     def duration(self) -> re.Pattern[str]:
