@@ -11,6 +11,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.narrator import Narrator
+from tests.browser.second_keys import hold_second_key_time
 from tests.browser.undoing import hold_undo_time
 from tests.local_processes import LocalSidecar
 
@@ -58,6 +59,7 @@ def test_everything_is_a_few_letters_away(page: Page, narrator: Narrator) -> Non
 
     choose(page, "failed", "Failed today")
     expect(page.locator(".task-row")).to_have_count(0)
+    expect(page.locator("#queue-rail")).to_contain_text("emails")  # what is not known when it opens is not offered
     choose(page, "pause emails", "Pause emails")
     expect(page.get_by_role("dialog", name="Pause emails?")).to_be_visible()
     page.keyboard.press("Escape")
@@ -99,6 +101,7 @@ def test_an_owner_is_offered_what_is_theirs(sidecar: LocalSidecar, open_page: Ca
 
 def test_g_and_a_letter_leads_to_a_page(page: Page) -> None:
     """Only the letter right after it counts, and the help lists them all."""
+    hold_second_key_time(page)
     page.keyboard.press("g")
     page.keyboard.press("w")
     expect(page.locator("#workers-page h2")).to_be_focused()
