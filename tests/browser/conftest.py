@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Route, expect, sync_playwright
 from playwright.sync_api import TimeoutError as TookTooLong
 
 from tests.broker_fixtures import RabbitServer
@@ -77,7 +77,7 @@ def browser() -> Iterator[Browser]:
         pytest.fail("The browser tests need Chromium on PATH: `make test` installs it, or `apt-get install chromium`.")
     options = [*CHROMIUM_OPTIONS, *(["--no-sandbox"] if os.geteuid() == 0 else [])]
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=options)
+        browser = playwright.chromium.launch(executable_path=found, args=options, timeout=PATIENCE_MS)
         yield browser
         browser.close()
 
@@ -124,7 +124,7 @@ def open_page(browser: Browser, sidecar: LocalSidecar, complaints: list[str]) ->
 
     yield open_page
     for context in contexts:
-        context.close()
+        close(context)
     assert complaints == []
 
 
@@ -152,6 +152,7 @@ def open_shop(
     language: str = request.param
     database = database_server.create()
     context = browser.new_context(locale=LOCALES[language], viewport={"width": 1440, "height": 900})
+    context.set_default_timeout(PATIENCE_MS)
     open_shop = Stage(language, rabbitmq_server.new_url(), database, tmp_path_factory.mktemp("walk"), context)
     yield open_shop
     open_shop.stop()
@@ -207,10 +208,19 @@ def fresh_modules(browser: Browser) -> Iterator[Page]:
 
 def _modules_page(browser: Browser) -> Iterator[Page]:
     context = browser.new_context(locale="en-GB", timezone_id="Europe/Berlin")
+    context.set_default_timeout(PATIENCE_MS)
     page = context.new_page()
     page.route(f"{MODULES_ORIGIN}/**", _serve_module)
     page.goto(f"{MODULES_ORIGIN}/blank")
     yield page
+    close(context)
+
+
+def close(context: BrowserContext) -> None:
+    """Ends it, also while a request is being answered by a test's route: Playwright would tell the next test of it."""
+    for page in context.pages:
+        page.unroute_all(behavior="ignoreErrors")
+    context.unroute_all(behavior="ignoreErrors")
     context.close()
 
 
