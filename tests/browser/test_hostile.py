@@ -28,6 +28,8 @@ from tests.polling import eventually
 from tests.postgresql_fixtures import DatabaseServer
 from tests.tokens import token
 
+pytestmark = pytest.mark.timeout(600)  # seconds: where every core is busy, the pages of all the strings take minutes
+
 OpenPage = Callable[..., Page]
 ENOUGH = 200
 #: What a script of the page trims; Python would take more.
@@ -145,7 +147,7 @@ async (ids) => {
   const shown = {};
   for (const id of ids) {
     location.hash = `#/tasks/${encodeURIComponent(id)}`;
-    const deadline = performance.now() + 15_000;
+    const deadline = performance.now() + 60_000;
     const isThere = () => text(".task-detail__id code") === id && panel.getAttribute("aria-busy") === "false";
     while (!isThere() && performance.now() < deadline) await new Promise((done) => setTimeout(done, 5));
     if (!isThere()) throw new Error(`not shown: ${JSON.stringify(id)}`);
@@ -205,7 +207,7 @@ async (page) => {
   while (!more.hidden) {
     const before = rows();
     more.click();
-    const deadline = performance.now() + 15_000;
+    const deadline = performance.now() + 60_000;
     while (rows() === before && performance.now() < deadline) await new Promise((done) => setTimeout(done, 10));
     if (rows() === before) throw new Error("no more rows came");
   }
@@ -419,7 +421,7 @@ def _scrolled_through(page: Page) -> dict[str, Any]:
         page.evaluate(SCROLL_ON)
         return len(rows) >= len(HOSTILE)
 
-    eventually(is_whole, "every row has been seen")
+    eventually(is_whole, "every row has been seen", LOOKING_SECONDS)
     return rows
 
 
