@@ -60,6 +60,8 @@ def test_a_row_offers_what_can_be_done_with_its_task(page: Page, narrator: Narra
     narrator.failed("died", ago=18)
     narrator.kept("died")
     row = _row(page, "lives")
+    expect(row).to_be_visible()
+    expect(_row(page, "died").locator(".status-word")).to_have_text("Failed")  # nothing more comes above it or changes
     before = row.bounding_box()
     row.hover()
     assert row.bounding_box() == before

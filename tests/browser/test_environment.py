@@ -12,6 +12,7 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.narrator import Narrator
 from tests.local_processes import LocalSidecar
+from tests.polling import eventually
 
 HIDE = """(isHidden) => {
   Object.defineProperty(document, "hidden", { configurable: true, get: () => isHidden });
@@ -35,7 +36,7 @@ def test_the_environment_and_failures_are_told(page: Page, narrator: Narrator) -
     expect(badge).to_have_text("production")
     expect(badge).to_have_css("background-color", "rgb(185, 49, 9)")
     page.set_viewport_size({"width": 320, "height": 640})
-    assert page.evaluate("document.documentElement.scrollWidth") == 320
+    eventually(lambda: page.evaluate("document.documentElement.scrollWidth") == 320, "the page is as narrow")
     assert (badge.bounding_box() or {})["width"] > 40
     page.set_viewport_size({"width": 1440, "height": 900})
     expect(page).to_have_title("production – Oracle")

@@ -267,8 +267,11 @@ def _focused(page: Page) -> str | None:
 
 
 def _ids(page: Page) -> list[str]:
-    ids: list[str] = page.locator(".task-row").evaluate_all("rows => rows.map((row) => row.dataset.taskId)")
-    return ids
+    """From top to bottom, by the numbers that the rows tell: in the document they may stand otherwise for a moment."""
+    numbered: list[tuple[str, str]] = page.locator(".task-row").evaluate_all(
+        "rows => rows.map((row) => [row.getAttribute('aria-rowindex'), row.dataset.taskId])"
+    )
+    return [task_id for _, task_id in sorted(numbered, key=lambda one: int(one[0]))]
 
 
 def _metric(page: Page, name: str) -> Locator:

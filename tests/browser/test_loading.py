@@ -54,8 +54,8 @@ def test_what_is_missing_is_told(language: str, sidecar: LocalSidecar, open_page
     page = open_page("about:blank", locale=LOCALES[language])
     page.route("**/main.js", lambda route: route.abort("connectionreset"))
     page.goto(sidecar.url)
-    for failures in ("1", "2"):
-        eventually(lambda: _failures(page) == failures, f"{failures} attempts failed")  # noqa: B023  # asked at once
+    for failures in (1, 2):  # or more by now: the pauses go on while this test is not looking
+        eventually(lambda: int(_failures(page) or 0) >= failures, f"{failures} attempts failed")  # noqa: B023  # asked at once
         expect(page.locator(".connection__word")).to_have_text(word("connection.reconnecting"))
         expect(page.locator(".connection__reason")).to_have_text(word("loading.reason"))
     page.unroute("**/main.js")
@@ -73,7 +73,7 @@ def test_what_others_put_into_the_page_is_not_missed(
     page.goto(sidecar.url)
     page.wait_for_selector("html[data-injected=error]")
     expect(page.locator('.connection[data-connection="live"]')).to_be_visible()
-    assert _failures(page) == "0"
+    eventually(lambda: _failures(page) == "0", "all files are here")
     assert len(opened) == 1
     assert all("Content Security Policy" in complaint for complaint in complaints)
     complaints.clear()

@@ -9,6 +9,7 @@ from pathlib import Path
 from playwright.sync_api import Page
 
 from tests.local_processes import LocalSidecar
+from tests.polling import eventually
 
 
 def test_the_policy_is_sent_and_bites(page: Page, sidecar: LocalSidecar, complaints: list[str]) -> None:
@@ -18,6 +19,7 @@ def test_the_policy_is_sent_and_bites(page: Page, sidecar: LocalSidecar, complai
     assert "unsafe" not in policy
     refused = page.evaluate("(() => { try { document.body.innerHTML = '<b>'; } catch (e) { return e.name; } })()")
     assert refused == "TypeError"
+    eventually(lambda: page.evaluate("1") and complaints, "the browser has told of it")  # asking lets its words come in
     assert "TrustedHTML" in complaints.pop()
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from playwright.sync_api import Page, Route, expect
 
 from tests.browser.narrator import Narrator
+from tests.browser.settling import hold_clock
 from tests.local_processes import LocalSidecar
 
 SETTING = """
@@ -143,9 +144,10 @@ def test_a_page_that_begins_anew_is_not_live_before_its_list_is_there(
 def test_the_page_of_somebody_in_between_is_no_answer(sidecar: LocalSidecar, open_page: Callable[..., Page]) -> None:
     """A proxy that answers everything with a page of its own is waited for, like a server that is away."""
     page = open_page("about:blank")
-    page.route("**/api/tasks?*", lambda route: route.fulfill(body="<p>Sign in", content_type="text/html"), times=2)
+    page.route("**/api/tasks?*", lambda route: route.fulfill(body="<p>Sign in", content_type="text/html"))
     page.goto(sidecar.url)
     expect(page.locator(".connection__word")).to_have_text("Reconnecting")
+    page.unroute("**/api/tasks?*")
     expect(page.locator(".connection__word")).to_have_text("Live")
 
 
@@ -157,9 +159,9 @@ def test_a_view_that_cannot_be_drawn_stops_no_other(page: Page, narrator: Narrat
     )
     narrator.sent("t-1")
     expect(page.locator(".task-row")).to_have_count(1)
+    page.close()  # it would go on complaining
     assert set(complaints) == {"uncaught: made by this test"}
     complaints.clear()
-    page.close()
 
 
 def test_a_sidecar_that_cannot_hear_is_told_as_such(sidecar: LocalSidecar, open_page: Callable[..., Page]) -> None:
@@ -188,7 +190,7 @@ def _with_a_foreign_cursor(route: Route) -> None:
 
 
 def _set(page: Page) -> None:
-    page.clock.install()
+    hold_clock(page)
     page.evaluate(SETTING)
 
 

@@ -31,7 +31,7 @@ def test_the_state_history_tells_every_step_and_how_long_it_took(page: Page, nar
     expect(lines.nth(1)).to_contain_text("celery@shop-1")
     expect(lines.nth(2).locator(".state-line__word")).to_have_text("Completed")
     expect(page.locator(".task-detail h2")).to_have_text("shop.orders.charge_card")
-    assert page.url.endswith("#/tasks/h-1")
+    expect(page).to_have_url(re.compile("#/tasks/h-1$"))
     narrator.sent("h-2", ago=0.3)
     narrator.started("h-2", ago=0.2)
     narrator.completed("h-2", ago=0.1, runtime=0.1)

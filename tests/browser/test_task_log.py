@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.narrator import Narrator
-from tests.browser.settling import SETTLE
+from tests.browser.settling import SETTLE, hold_clock
 from tests.local_processes import LocalSidecar
 from tests.polling import eventually
 
@@ -131,7 +131,7 @@ def test_a_log_is_held_without_loss_and_within_bounds(modules: Page) -> None:
 def test_the_last_lines_of_a_task_come_however_it_ended(fresh_modules: Page, unseen: list[str]) -> None:
     """While another tab was looked at, with the start in one breath, or while the server refused to tell."""
     page = fresh_modules
-    page.clock.install()
+    hold_clock(page)
     page.evaluate(FOLLOWING)
     page.evaluate("become('pending')")
     eventually(lambda: page.evaluate("state.log.phase") == "ready", "the log is read")
@@ -157,7 +157,7 @@ def test_the_last_lines_of_a_task_come_however_it_ended(fresh_modules: Page, uns
 def test_a_log_is_followed_by_one_stream_at_a_time(fresh_modules: Page) -> None:
     """Not at once after a refusal, and while other lines are read not from where the former ones ended."""
     page = fresh_modules
-    page.clock.install()
+    hold_clock(page)
     page.evaluate(FOLLOWING)
     page.evaluate("become('in_progress')")
     eventually(lambda: page.evaluate("state.log.phase") == "ready", "the log is read")
@@ -226,7 +226,7 @@ def test_a_stream_that_was_ended_is_followed_after_a_pause(fresh_modules: Page) 
 def test_earlier_lines_that_come_late_are_not_of_another_task(fresh_modules: Page, fails: bool) -> None:
     """Neither the lines nor that they could not be loaded."""
     page = fresh_modules
-    page.clock.install()
+    hold_clock(page)
     page.evaluate(FOLLOWING)
     page.evaluate(
         """() => {
@@ -250,7 +250,7 @@ def test_earlier_lines_that_come_late_are_not_of_another_task(fresh_modules: Pag
 def test_only_a_task_that_has_just_ended_is_followed(fresh_modules: Page, ago: int, streams: int) -> None:
     """Its worker's last lines may be on their way; all others have come."""
     page = fresh_modules
-    page.clock.install()
+    hold_clock(page)
     page.evaluate(FOLLOWING)
     page.evaluate("ago => become('completed', new Date(Date.now() - ago).toISOString())", ago)
     eventually(lambda: page.evaluate("state.log.phase") == "ready", "the log is read")
@@ -310,7 +310,7 @@ def test_a_log_is_followed_read_searched_and_taken_along(
     expect(log.locator(".log-line").last).to_contain_text("refused <b>by</b> the bank")
     at_end = "(e) => e.scrollHeight - e.scrollTop - e.clientHeight < 30"
     lines = log.locator(".task-log__lines")
-    assert lines.evaluate(at_end)
+    eventually(lambda: lines.evaluate(at_end), "the end is shown")  # once its lines have their height
     page.keyboard.press("Home")
     follow = log.locator(".task-log__follow")
     expect(follow).to_be_visible()
@@ -460,7 +460,7 @@ def test_a_value_is_a_tree(sidecar: LocalSidecar, narrator: Narrator, open_page:
 
 def _follow(page: Page) -> None:
     """A task runs, its log is read, and a stream that has told that it lives follows it."""
-    page.clock.install()
+    hold_clock(page)
     page.evaluate(FOLLOWING)
     page.evaluate("become('in_progress')")
     eventually(lambda: page.evaluate("state.log.phase") == "ready", "the log is read")
