@@ -28,6 +28,7 @@ from oracle_celery.database_findings import (
 from oracle_celery.errors import OracleError
 from oracle_celery.finding import Finding, attention, fine, size, wrong
 from oracle_celery.journal_examination import examine_journal
+from oracle_celery.remote_control import roll_call
 from oracle_celery.settings import Settings
 from oracle_celery.settings_examination import examine_delivery, examine_settings
 
@@ -101,7 +102,7 @@ def _fleet(console: Console) -> Iterator[Finding]:
     alive = {worker.node: worker for worker in workers if worker.state == "alive"}
     answered = _ping(console.app)
     known = {worker.node for worker in workers if worker.state != "stopped"}  # one cut off from PostgreSQL is known
-    unknown = sorted(set(answered) - known)
+    unknown = sorted(answered - known)
     for node in unknown:
         yield wrong(
             "workers/without-oracle",
@@ -179,15 +180,12 @@ def _recorders(recorders: tuple[RecorderHealth, ...], settings: Settings) -> Ite
             )
 
 
-def _ping(app: Any) -> list[str]:
+def _ping(app: Any) -> set[str]:
     """Names of the workers that answer, with Oracle or without."""
     try:
-        with app.connection_for_write(connect_timeout=PING_PATIENCE) as connection:
-            connection.ensure_connection(max_retries=1, timeout=PING_PATIENCE)
-            answers = app.control.ping(timeout=PING_PATIENCE, connection=connection) or []
+        return roll_call(app, PING_PATIENCE)
     except Exception:  # noqa: BLE001  # kombu's drivers raise what they like; that the broker is away is said elsewhere
-        return []
-    return [node for answer in answers for node in answer]
+        return set()
 
 
 def _oracle_version(versions: Any) -> str:

@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["PATIENCE_SECONDS", "answering", "tell"]
+__all__ = ["PATIENCE_SECONDS", "answering", "roll_call", "tell"]
 
 #: For a connection, and for each answer of the broker.
 PATIENCE_SECONDS = 2.0
@@ -45,10 +45,18 @@ def answering(app: Any, nodes: Collection[str], seconds: float) -> set[str]:
     """Those of `nodes` that answer a ping. A node that does not exist costs all of `seconds`, which is how long the
     next answer is waited for. Raises whatever the broker's client raises where the broker cannot be asked."""
     with _connected(app) as connection:
-        replies = _mailbox(app, connection).call(sorted(nodes), "ping", timeout=seconds)
-        found = {node for reply in replies or [] for node, answer in reply.items() if answer.get("ok") == "pong"}
+        found = _alive(_mailbox(app, connection).call(sorted(nodes), "ping", timeout=seconds))
         if not found.issuperset(nodes):
             connection.channel().close()  # every transport asks its broker for that
+        return found
+
+
+def roll_call(app: Any, seconds: float) -> set[str]:
+    """Every node that answers a ping within that time, whether it has Oracle or not. Raises as `answering` does."""
+    with _connected(app) as connection:
+        found = _alive(_mailbox(app, connection).multi_call("ping", timeout=seconds))
+        if not found:
+            connection.channel().close()
         return found
 
 
@@ -65,6 +73,10 @@ def _connected(app: Any) -> Iterator[Any]:
         raise
     with contextlib.suppress(Exception):  # what was asked has been answered
         connection.release()
+
+
+def _alive(replies: list[dict[str, Any]] | None) -> set[str]:
+    return {node for reply in replies or [] for node, answer in reply.items() if answer.get("ok") == "pong"}
 
 
 def _mailbox(app: Any, connection: Any) -> Any:
