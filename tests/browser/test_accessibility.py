@@ -45,12 +45,9 @@ async ([levels, within]) => {
     .flatMap(({ id, nodes }) => nodes.map((node) => `${id}: ${node.target.join(" ")} ${node.any[0]?.message ?? ""}`));
 }
 """
-#: What fades in has its colours when it has faded in; what turns for ever is as it is.
-SETTLE = """
-Promise.all(document.getAnimations()
-  .filter((animation) => animation.effect.getComputedTiming().endTime !== Infinity)
-  .map((animation) => animation.finished.catch(() => {})))
-"""
+#: What fades in would be looked at half faded, whenever it begins: with this nothing moves, and all else is the same.
+STILL = {"reduced_motion": "reduce"}
+OPEN_DETAILS = "(all) => all.forEach((one) => (one.open ||= one.checkVisibility()))"
 CRONTAB_FIELDS = ("minute", "hour", "day_of_month", "month_of_year", "day_of_week")
 BULK_ID = str(uuid.UUID(int=7))
 
@@ -81,7 +78,6 @@ class Inspector:
         self.places.append(place)
         if self.page.evaluate("typeof axe") == "undefined":
             self.page.evaluate(AXE_SCRIPT)
-        self.page.evaluate(SETTLE)
         self.found += [f"{place}: {line}" for line in self.page.evaluate(RUN_AXE, [BLOCKING, within])]
 
     def go(self, place: str) -> None:
@@ -153,7 +149,7 @@ def shop(database: str, narrator: Narrator, sidecar: LocalSidecar) -> None:
 @pytest.mark.parametrize("look", LOOKS, ids=lambda look: look.word)
 def test_nothing_stands_in_anybodys_way(look: Look, sidecar: LocalSidecar, open_page: Callable[..., Page]) -> None:
     """Nothing serious, nothing critical."""
-    page = open_page(sidecar.url, **look.options)
+    page = open_page(sidecar.url, **STILL, **look.options)
     page.locator('.connection[data-connection="live"]').wait_for()
     inspector = Inspector(page)
     _check_pages(inspector)
@@ -173,7 +169,7 @@ def test_nothing_stands_in_anybodys_way(look: Look, sidecar: LocalSidecar, open_
 def test_an_empty_page_and_a_lost_connection(sidecar: LocalSidecar, open_page: Callable[..., Page]) -> None:
     """Where there is nothing yet, for somebody who sees their own tasks alone; and when nobody answers any more. The
     badge says why."""
-    page = open_page(sidecar.url, user="anna", role=None, color_scheme="dark")
+    page = open_page(sidecar.url, user="anna", role=None, color_scheme="dark", **STILL)
     page.locator('.connection[data-connection="live"]').wait_for()
     inspector = Inspector(page)
     for place in page.evaluate(PAGES_OF, False):
@@ -248,8 +244,7 @@ def _check_tasks(inspector: Inspector) -> None:
         inspector.go(f"tasks/{task_id}")
         expect(page.locator(".task-detail__id code")).to_have_text(task_id)
         expect(page.locator('.task-detail[aria-busy="false"]')).to_be_visible()
-        for details in page.locator(".task-detail details:visible").all():
-            details.evaluate("one => (one.open = true)")
+        page.locator(".task-detail details").evaluate_all(OPEN_DETAILS)
         inspector.check(f"the task {task_id}", "#task-detail")
 
 
@@ -259,8 +254,7 @@ def _check_dialogs(inspector: Inspector) -> None:
     def ask(event: str, selector: str, **detail: Any) -> None:
         page.evaluate("([type, detail]) => document.dispatchEvent(new CustomEvent(type, { detail }))", [event, detail])
         expect(page.locator(selector)).to_be_visible()
-        for details in page.locator(f"{selector} details").all():
-            details.evaluate("one => (one.open = true)")
+        page.locator(f"{selector} details").evaluate_all(OPEN_DETAILS)
         inspector.check(selector, selector)
         page.keyboard.press("Escape")
         expect(page.locator(selector)).to_be_hidden()
