@@ -10,12 +10,18 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from tests.acceptance.station import Station
+from tests.browser.second_keys import hold_second_key_time
 from tests.local_processes import LocalSidecar
 from tests.tokens import TOKEN_SETTINGS
 
 QUEUE = "signals"
 LONG = 300.0  # seconds that a task would run
 WORKER_MS = 60_000  # until a worker has done what it was asked
+SETTINGS = {
+    "oracle_cancel_grace": 1.0,
+    "oracle_worker_timeout": 30.0,  # a worker that had to wait for a processor is not lost
+    **TOKEN_SETTINGS,
+}
 STEPS = 60  # rows that are walked over at most
 
 WORDS = {
@@ -35,7 +41,7 @@ WORDS = {
 def station(rabbitmq_url: str, database: str, tmp_path: Path) -> Iterator[Station]:
     """With a prefork worker."""
     made = Station(rabbitmq_url, database, tmp_path)
-    made.environment["SIGNALS_SETTINGS"] = json.dumps({"oracle_cancel_grace": 1.0, **TOKEN_SETTINGS})
+    made.environment["SIGNALS_SETTINGS"] = json.dumps(SETTINGS)
     yield made
     made.stop()
 
@@ -52,6 +58,7 @@ def test_the_shop_is_run_by_keys_alone(station: Station, open_page: Callable[...
     """A running task is cancelled, a failed one retried, a queue paused and resumed; in both languages."""
     page = open_page(sidecar.url)
     page.locator('.connection[data-connection="live"]').wait_for()
+    hold_second_key_time(page)
     for language, words in WORDS.items():
         running, failed = station.send("sleep", LONG), station.send("fail")
         expect(_row(page, running).locator('[href="#status-in_progress"]')).to_be_visible(timeout=WORKER_MS)
@@ -74,6 +81,7 @@ def test_the_shop_is_run_by_keys_alone(station: Station, open_page: Callable[...
         page.keyboard.press("g")
         page.keyboard.press("q")
         worker = page.locator(".queue-card").filter(has_text=QUEUE).locator(".queue-card__workers li")
+        expect(worker).to_be_visible(timeout=WORKER_MS)  # what is not known when the palette opens is not offered there
         for wanted, state in ((pause, confirmed), (resume, consuming)):
             _choose(page, wanted.format(QUEUE), wanted.format(QUEUE))
             _confirm(page, "#queue-dialog")

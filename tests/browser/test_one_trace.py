@@ -23,6 +23,7 @@ from tests.web_services import EXAMPLES, TRACE_URL, Ledger, LocalWeb, branch, op
 
 EXAMPLE = EXAMPLES / "fastapi_webhook"
 ORDER, FEE_CENTS = 17, 374
+ANSWER_SECONDS = 60.0  # httpx itself waits for 5
 
 ROOT = [("server", "POST /webhooks/orders/{order_id}/paid")]
 SENT = [*ROOT, ("producer", "apply_async/orders.settle")]
@@ -43,10 +44,10 @@ class Webhook(NamedTuple):
     otlp: OtlpReceiver
 
     def call(self, headers: dict[str, str]) -> httpx.Response:
-        return httpx.post(f"{self.web.url}/webhooks/orders/{ORDER}/paid", headers=headers)
+        return httpx.post(f"{self.web.url}/webhooks/orders/{ORDER}/paid", headers=headers, timeout=ANSWER_SECONDS)
 
     def ask_dashboard(self, path: str, user: str) -> httpx.Response:
-        return httpx.get(f"{self.sidecar.url}/api/tasks{path}", headers=bearer(user))
+        return httpx.get(f"{self.sidecar.url}/api/tasks{path}", headers=bearer(user), timeout=ANSWER_SECONDS)
 
     def completed(self, task_id: str, user: str) -> Any:
         """The task's detail, when it has ended."""
@@ -141,8 +142,8 @@ def test_a_token_of_somebody_else_sends_nothing(webhook: Webhook) -> None:
     for bad in (forged, token(user, exp=None), token(user, ttl=-60), ""):
         headers = {"Authorization": f"Bearer {bad}"} if bad else {}
         assert webhook.call(headers).status_code == 401
-        assert httpx.post(f"{webhook.web.url}/session", headers=headers).status_code == 401
-        assert httpx.get(f"{webhook.web.url}/dashboard", headers=headers).status_code == 401
+        assert httpx.post(f"{webhook.web.url}/session", headers=headers, timeout=ANSWER_SECONDS).status_code == 401
+        assert httpx.get(f"{webhook.web.url}/dashboard", headers=headers, timeout=ANSWER_SECONDS).status_code == 401
     assert webhook.ask_dashboard("", user).json()["tasks"] == []
 
 

@@ -160,7 +160,7 @@ def test_tasks_arrive_live_and_wait_for_a_reader(stage: Stage) -> None:
         stage.expect_status(running, "completed")
         chip.click()
         expect(chip).to_be_hidden()
-        assert stage.rows() == [*reversed(news), running]
+        eventually(lambda: stage.rows() == [*reversed(news), running], "the new ones are above, the newest first")
 
     stage.in_place(live)
 
@@ -170,6 +170,9 @@ def test_every_filter_finds_by_real_facts(stage: Stage, lot: dict[str, str]) -> 
     everybody = set(lot) - {"other"}
     ran = everybody - {"waiting", "dropped"}
     reason = stage.task(lot["dropped"])["reason"]
+    # As long as it takes a worker whose processor is busy.
+    long = {word for word in everybody if (stage.task(lot[word])["runtime"] or 0.0) > 1.0}
+    assert "slow" in long
     stage.home()
     for query, found in {
         "user:lot": everybody,
@@ -187,15 +190,15 @@ def test_every_filter_finds_by_real_facts(stage: Stage, lot: dict[str, str]) -> 
         f"user:lot reason:{reason}": {"dropped"},
         "user:lot error:ValueError": {"bad"},
         f"trace:{TRACE_ID}": {"traced"},
-        "user:lot runtime:>1s": {"slow"},
-        "user:lot runtime:<1s": ran - {"slow"},
+        "user:lot runtime:>1s": long,
+        "user:lot runtime:<1s": ran - long,
         "user:lot wait:<1h status:completed": ran - {"bad"},
         "user:lot wait:>1h": set(),
         "user:lot retries:>0": {"again"},
         "user:lot since:1h": everybody,
         "user:lot until:1h": set(),
         "user:lot created:2020-01-01..now": everybody,
-        "user:lot is:slow": set(),
+        "user:lot name:signals.fail is:slow": set(),  # nobody knows what is usual: none has ever completed
         "user:lot has:error": {"bad"},
         "user:lot has:parent": {"child"},
         "user:lot has:trace": {"traced"},
@@ -281,7 +284,8 @@ def test_columns_are_chosen_and_each_of_them_sorts(stage: Stage, lot: dict[str, 
         for _ in range(2):
             before = head.locator("..").get_attribute("aria-sort")
             head.click()
-            expect(head.locator("..")).not_to_have_attribute("aria-sort", before or "none")
+            after = {"ascending": "descending", "descending": "ascending"}.get(before or "", "ascending|descending")
+            expect(head.locator("..")).to_have_attribute("aria-sort", re.compile(f"^({after})$"))
             direction = head.locator("..").get_attribute("aria-sort") or ""
             stage.page.mouse.move(5, 5)
             expect(stage.page.locator("#task-list [aria-busy=true]")).to_have_count(0)

@@ -7,6 +7,7 @@ it. What each function does in detail is tested elsewhere, mostly on facts that 
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from celery import group
@@ -51,7 +52,7 @@ def test_a_task_is_read_whole(stage: Stage) -> None:
     expect(trace).to_have_text(stage.word("task.trace"))
     expect(trace).to_have_attribute("href", f"https://traces.example/{TRACE_ID}")
     expect(detail.locator(".task-detail__facts")).to_contain_text(stage.worker.node)
-    assert stage.page.url.endswith(f"#/tasks/{task_id}")
+    expect(stage.page).to_have_url(re.compile(f"#/tasks/{task_id}$"))
     stage.page.reload()
     stage.expect_state("completed")
 
