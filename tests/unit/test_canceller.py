@@ -32,7 +32,7 @@ from oracle_celery.interruption import (
 from oracle_celery.run import RUN_ID
 from tests.polling import eventually
 
-SECONDS = 10.0
+SECONDS = 60.0
 
 
 class PretendedRequest:

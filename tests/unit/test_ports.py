@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import os
 import socket
+import subprocess
+import sys
 
 import pytest
 
@@ -30,3 +33,39 @@ def test_a_taken_port_is_passed_over(monkeypatch: pytest.MonkeyPatch, address: s
         other.listen()
         monkeypatch.setattr(ports, "_candidates", itertools.cycle([taken, free]))
         assert ports.free_port() == free
+
+
+#: Is given a port of two, says which, and runs until it is told to end.
+OTHER_RUN = """
+import itertools, sys
+from tests import ports
+ports._candidates = itertools.cycle(map(int, sys.argv[1:]))
+print(ports.free_port(), flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_port_that_another_run_was_given_is_passed_over() -> None:
+    """Nobody listens there yet, or not at this moment; once that run has ended, it may be had again."""
+    # neither a run's nor the kernel's, and other than those of the same test beside this one
+    first = LAST_THAT_BROWSERS_BLOCK + 2 * (os.getpid() % 400)
+    second = first + 1
+
+    def run() -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-c", OTHER_RUN, str(first), str(second)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def told(other: subprocess.Popen[str]) -> int:
+        assert other.stdout is not None
+        return int(other.stdout.readline())
+
+    with run() as early:
+        assert told(early) == first
+        with run() as late:
+            assert told(late) == second
+    with run() as later:
+        assert told(later) == first
