@@ -32,6 +32,7 @@ def make_app(broker: str, database: str, state_dir: str, backend: str | None = N
         oracle_worker_timeout=3.0,
         task_default_queue="signals",
         broker_connection_retry_on_startup=True,
+        worker_proc_alive_timeout=60.0,  # Celery kills a child that has not begun by then: on a busy machine, 4 are few
         worker_prefetch_multiplier=4,
         task_acks_late=False,
         result_expires=600,
@@ -108,9 +109,9 @@ def fail_and_tell(self: Task, path: str) -> None:
 
 
 @task(bind=True, max_retries=1, default_retry_delay=0)
-def retry_once(self: Task, witness: str) -> str:
+def retry_once(self: Task, witness: str, countdown: float = 0.1) -> str:
     if first_time(witness):
-        raise self.retry(exc=ConnectionError("gateway away"), countdown=0.1)
+        raise self.retry(exc=ConnectionError("gateway away"), countdown=countdown)
     return "second try"
 
 

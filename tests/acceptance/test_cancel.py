@@ -18,6 +18,10 @@ from tests.local_processes import LocalWorker
 QUEUE = "signals"
 #: Seconds for a task that tidies up at once: on a busy machine its process may not run for long.
 AMPLE_GRACE = 30.0
+#: The same where the task is killed after it: the test lasts so long.
+LEAST_GRACE = 5.0
+#: Seconds after which what waits for its time would begin by itself: never while a test looks.
+NEVER = 3600.0
 
 
 @pytest.fixture
@@ -68,12 +72,13 @@ def test_cancelled_while_held(desk: Desk) -> None:
     may_end = Path(desk.station.witness("may end"))
     running = desk.station.send("wait_for_file", str(may_end))
     held = [desk.send("quick") for _ in range(3)]
-    later = desk.send("quick", countdown=60)
+    later = desk.send("quick", countdown=NEVER)
     desk.wait_for_row(later, "pending", "received")
     desk.cancel(*held, later)
     for task_id in [*held, later]:
         desk.wait_for_row(task_id, "cancelled", "cancelled")
-    assert desk.row(running)[0] == "in_progress"
+    # its process may not have come to say so before
+    desk.wait(lambda: desk.row(running)[0] == "in_progress", lambda: desk.row(running))
     may_end.touch()
     desk.wait_for_row(running, "completed")
     assert desk.said() == []
@@ -83,9 +88,9 @@ def test_soft(desk: Desk) -> None:
     """The task tidies up; its result backend says REVOKED, its process goes on with the next task."""
     desk.set(oracle_cancel_grace=AMPLE_GRACE)
     worker = desk.start_worker(concurrency=1)
-    children = worker.pool_children()
     task_id = desk.send("clean_up")
     desk.wait_for_line(f"began {task_id}")
+    children = worker.pool_children()
     desk.cancel(task_id)
     desk.wait_for_row(task_id, "cancelled", "cancelled")
     assert f"cleaned up {task_id}" in desk.said()
@@ -101,8 +106,9 @@ def test_soft(desk: Desk) -> None:
 
 def test_hard(desk: Desk) -> None:
     """A task that goes on is killed after its grace, and nothing else."""
+    desk.set(oracle_cancel_grace=LEAST_GRACE)
     worker = desk.start_worker(concurrency=2)
-    other = desk.send("quick", 2.5)
+    other = desk.send("quick", LEAST_GRACE + 1.5)
     task_id = desk.send("refuse_to_end")
     desk.wait_for_line(f"began {task_id}")
     desk.cancel(task_id)
@@ -173,7 +179,7 @@ def test_retry_of_a_cancelled_task(rabbit_desk: Desk) -> None:
     """Celery's own retry has the same id: its message is dropped."""
     desk = rabbit_desk
     desk.start_worker()
-    task_id = desk.station.send("retry_once", desk.station.witness("once"))
+    task_id = desk.station.send("retry_once", desk.station.witness("once"), NEVER)
     desk.wait(lambda: Path(desk.station.witness("once")).exists(), lambda: None)
     desk.cancel(task_id)
     desk.wait_for_row(task_id, "cancelled", "cancelled")

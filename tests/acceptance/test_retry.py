@@ -105,7 +105,7 @@ SENT: dict[str, dict[str, Any]] = {
     "priority": {"args": ["raise"], "queue": "urgent", "priority": 7},
     "topic": {"args": ["raise"], "exchange": "topics", "routing_key": "report.daily.eu", "queue": "reports"},
     "killed": {"args": ["kill"]},
-    "overrun": {"args": ["overrun"], "time_limit": 1},
+    "overrun": {"args": ["overrun"], "time_limit": 5},  # within that, its process must have told what it was given
     "late": {"args": ["raise"], "acks_late": True, "countdown": 0.5, "expires": 60},
 }
 
