@@ -20,7 +20,7 @@ from celery.bin.celery import celery
 from oracle_celery.settings import PREFIX, Settings
 from oracle_celery.sidecar.hosts import names_of
 from tests.documented import ROUTER
-from tests.local_processes import REPOSITORY, LocalProcess, LocalSidecar, LocalWorker
+from tests.local_processes import READY_SECONDS, REPOSITORY, LocalProcess, LocalSidecar, LocalWorker
 from tests.polling import eventually
 from tests.tokens import KEY
 
@@ -187,13 +187,15 @@ def parts(environment: dict[str, str], tmp_path: Path) -> Iterator[tuple[LocalSi
     sidecar.command = [sys.executable, "-m", *services["oracle"]["command"][:-1], str(sidecar.port)]
     worker.command = [sys.executable, "-m", *services["worker"]["command"], "-n", worker.node]
     started: list[LocalProcess] = [sidecar, worker]
-    for part in started:
-        part.start(wait=False)
-    for part in started:
-        part.wait_until(part.is_ready, "it is ready", 60)
-    yield sidecar, worker
-    for part in started:
-        part.stop()
+    try:
+        for part in started:
+            part.start(wait=False)
+        for part in started:
+            part.wait_until(part.is_ready, "it is ready", READY_SECONDS)
+        yield sidecar, worker
+    finally:
+        for part in started:
+            part.stop()
 
 
 def test_the_services_work_as_their_readme_says(
@@ -203,21 +205,25 @@ def test_the_services_work_as_their_readme_says(
     Prometheus is served by the name and with the secret that the file gives it."""
     sidecar, _ = parts
 
-    def run(*command: str) -> str:
-        done = subprocess.run(
+    def tried(*command: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
             [sys.executable, *command], cwd=COMPOSE, env=sidecar.env, capture_output=True, text=True, check=False
         )
+
+    def run(*command: str) -> str:
+        done = tried(*command)
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
 
     def get(path: str, token: str, host: str) -> str:
         headers = {"Host": host, "Authorization": f"Bearer {token}"}
         request = urllib.request.Request(f"http://127.0.0.1:{sidecar.port}{path}", headers=headers)
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             return str(answer.read().decode())
 
     [_, _, _, check] = _compose()["services"]["oracle"]["healthcheck"]["test"]
-    run("-c", check.replace(str(PORT), str(sidecar.port)))
+    # it waits for two seconds, and is repeated
+    eventually(lambda: tried("-c", check.replace(str(PORT), str(sidecar.port))).returncode == 0, "the check passes")
     token = run("-m", "celery", "-A", "tasks", "oracle", "token", "--user", "ann", "--role", "admin")
     task_id = run("-m", "celery", "-A", "tasks", "call", "reports.build", "--args", '["2030-01", 1]')
     eventually(

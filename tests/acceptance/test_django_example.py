@@ -23,6 +23,9 @@ EXAMPLE = EXAMPLES / "django_shop"
 PASSWORD = "correct horse"
 CORRELATION_ID = "order-2026-11-26.0001"
 
+#: Seconds that a browser waits for an answer.
+PATIENCE = 60.0
+
 #: Ann, a customer, and Sam, of the staff.
 PREPARE = f"""
 from django.contrib.auth.models import User
@@ -70,22 +73,22 @@ def test_an_order_is_one_trace_and_its_customers_task(shop: Site, otlp: OtlpRece
     assert detail["trace_url"] == TRACE_URL.format(trace_id=task["trace_id"])
     assert [_ask(shop, "/api/session", token)["role"] for token in (mine, staff)] == ["owner", "admin"]
 
-    def found() -> dict[Any, Any]:
+    def look() -> dict[Any, Any]:
+        """The spans, if all have come."""
         spans = otlp.spans(trace_id=task["trace_id"])
         is_whole = {span.parent_id for span in spans} <= {None, *(span.span_id for span in spans)}
-        return {tuple(branch(spans, span)): span for span in spans} if is_whole else {}
+        found = {tuple(branch(spans, span)): span for span in spans} if is_whole else {}
+        return found if {tuple(path) for path in (ROOT, SENT, RUN, QUERY, BOOKING, CALL)} <= set(found) else {}
 
-    eventually(
-        lambda: {tuple(path) for path in (ROOT, SENT, RUN, QUERY, BOOKING, CALL)} <= set(found()), "all spans have come"
-    )
-    assert found()[tuple(ROOT)].attributes["correlation_id"] == CORRELATION_ID
-    assert [entry.span_id for entry in shop.ledger.entries] == [found()[tuple(CALL)].span_id]
+    found = eventually(look, "all spans have come")
+    assert found[tuple(ROOT)].attributes["correlation_id"] == CORRELATION_ID
+    assert [entry.span_id for entry in shop.ledger.entries] == [found[tuple(CALL)].span_id]
 
 
 @contextmanager
 def _browser(shop: Site, name: str | None = None) -> Iterator[httpx.Client]:
     """Of somebody who is logged in to the shop, or of nobody."""
-    with httpx.Client(base_url=shop.web.url) as client:
+    with httpx.Client(base_url=shop.web.url, timeout=PATIENCE) as client:
         if name is not None:
             client.get("/login/")
             _post(client, "/login/", username=name, password=PASSWORD)
@@ -111,6 +114,6 @@ def _completed_tasks(shop: Site, token: str) -> Any:
 
 
 def _ask(shop: Site, path: str, token: str) -> Any:
-    answer = httpx.get(f"{shop.sidecar.url}{path}", headers={"Authorization": f"Bearer {token}"})
+    answer = httpx.get(f"{shop.sidecar.url}{path}", headers={"Authorization": f"Bearer {token}"}, timeout=PATIENCE)
     assert answer.status_code == 200, answer.text
     return answer.json()

@@ -32,7 +32,9 @@ PROJECTS = ("## A plain Celery project", "## A Django project")
 INSTALLING = re.compile(r"^(pip install|python3 -m venv|\. \.venv/)")
 #: What goes on until it is stopped.
 LASTING = re.compile(r"^celery -A \w+ (worker\b.*|oracle)$")
-COMMAND_SECONDS = 60
+COMMAND_SECONDS = 120
+#: That a browser waits for an answer.
+ANSWER_SECONDS = 60
 
 
 class Walker:
@@ -94,7 +96,7 @@ class Walker:
             dashboard.wait_for_log("/#/login/")
             link = re.search(r"http://\S+/#/login/(\S+)", dashboard.log)
             assert link is not None
-            self._browser = httpx.Client(base_url=self.url)
+            self._browser = httpx.Client(base_url=self.url, timeout=ANSWER_SECONDS)
             self._browser.post("/api/session", json={"token": link[1]}).raise_for_status()
         answer = self._browser.get("/api/tasks").raise_for_status().json()
         return {task["name"].rpartition(".")[2]: task for task in answer["tasks"]}

@@ -19,7 +19,7 @@ from kombu.transport.native_delayed_delivery import (
     declare_native_delayed_delivery_exchanges_and_queues,
 )
 
-from oracle_celery import Oracle
+from oracle_celery import Oracle, resending
 from oracle_celery.database.control_facts import RetryChanges
 from oracle_celery.errors import BrokerUnavailable, NotAllowed, PublishFailed, PublishUnknown
 from oracle_celery.journal import MESSAGES, Segment, segments
@@ -29,7 +29,9 @@ from oracle_celery.resending import Resender, resend
 from tests.broker_fixtures import RabbitServer
 from tests.polling import eventually
 
-RECEIVE_SECONDS = 10
+RECEIVE_SECONDS = 60
+#: For an answer of a broker that is well.
+AMPLE_SECONDS = 60
 CONTENT = ["json", "pickle", "msgpack", "yaml"]
 NEW_ID = "00000000-0000-4000-8000-00000000000a"
 
@@ -97,6 +99,15 @@ class Post:
 
 
 def _task(*args: Any, **kwargs: Any) -> None: ...
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broker that is well may answer late on a crowded machine."""
+    for name in ("CONNECT_TIMEOUT", "CONFIRM_TIMEOUT"):
+        monkeypatch.setattr(resending, name, AMPLE_SECONDS)
+    patient = dict.fromkeys(("socket_connect_timeout", "socket_timeout"), AMPLE_SECONDS)
+    monkeypatch.setitem(resending.TRANSPORT_OPTIONS, "redis", resending.TRANSPORT_OPTIONS["redis"] | patient)
 
 
 @pytest.fixture
@@ -362,16 +373,16 @@ def test_a_broker_that_takes_nothing_now_leaves_it_unknown(
     post.send(1)
     kept = post.keep(post.receive())
     assert kept.envelope is not None
-    monkeypatch.setattr("oracle_celery.resending.CONFIRM_TIMEOUT", 0.5)
     with Resender(post.app, post.oracle.settings) as resender:
         resender.resend(kept.envelope, None, "before")
         rabbitmq_server.control("set_vm_memory_high_watermark", "0")
         try:
+            monkeypatch.setattr(resending, "CONFIRM_TIMEOUT", 0.5)
             with pytest.raises(PublishUnknown):
                 resender.resend(kept.envelope, None, "unknown")
         finally:
             rabbitmq_server.control("set_vm_memory_high_watermark", "0.4")
-        monkeypatch.undo()
+        monkeypatch.setattr(resending, "CONFIRM_TIMEOUT", AMPLE_SECONDS)
         resender.resend(kept.envelope, None, "after")
     ids = [post.receive().headers["id"] for _ in range(2)]
     ids += [post.receive().headers["id"]] if "after" not in ids else []
