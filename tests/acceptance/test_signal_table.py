@@ -18,6 +18,9 @@ from celery.worker.request import Request
 import oracle_celery
 from tests.acceptance.station import DEADLINE, Station
 
+#: By which two processes may differ on the database's clock, if one of them could not run for a moment.
+CLOCK_ERROR = datetime.timedelta(seconds=0.5)
+
 
 @pytest.fixture(scope="module", params=["rabbitmq", "redis"])
 def station(
@@ -62,9 +65,12 @@ def test_success(station: Station) -> None:
     assert task["result_payload"] == {"big": 2**62}
     assert (task["name"], task["user_id"], task["queue"]) == ("signals.succeed", "u-7", "signals")
     assert task["worker"] == station.workers[0].node
-    assert task["runtime"] < 5
+    assert task["runtime"] < DEADLINE
     assert task["arguments"] == {"args": [{"big": 2**62}], "kwargs": {}}
-    assert task["created_at"] <= task["received_at"] <= task["started_at"] <= task["finished_at"]
+    assert task["received_at"] <= task["started_at"] <= task["finished_at"]
+    # two processes have read the database's clock, and either may not have run at that moment
+    created, received = (datetime.datetime.fromisoformat(task[name]) for name in ("created_at", "received_at"))
+    assert created <= received + CLOCK_ERROR
 
 
 def test_exception(station: Station) -> None:
@@ -102,9 +108,10 @@ def test_a_result_that_cannot_be_stored(station: Station) -> None:
         station.results.with_name(f"{station.results.name}-gone").rename(station.results)
     assert detail["task"]["error_type"] == "FileNotFoundError"
     station.wait_for(station.send("succeed"), "completed")
-    detail = station.detail(task_id)
-    assert reasons(detail)[1:3] == ["started", "internal_error"], detail
-    assert set(reasons(detail)[3:]) <= {None}, detail  # of the main process, if it could store that by then
+    detail = station.wait_for_reason(task_id, "sent")
+    told = [reason for reason in reasons(detail) if reason != "received"]  # that it was, only if it had to wait
+    assert told[:3] == ["sent", "started", "internal_error"], detail
+    assert set(told[3:]) <= {None}, detail  # of the main process, if it could store that by then
 
 
 @pytest.mark.skipif(
@@ -231,7 +238,7 @@ def test_an_eta_of_never(station: Station) -> None:
     assert detail["task"]["eta"] == "9999-12-31T00:00:00.000000Z"
     station.wait_for(station.send("succeed"), "completed")
     assert task_id in {task["task_id"] for task in station.get("/api/tasks?status=pending")["tasks"]}
-    assert station.get("/readyz")["status"] == "ok"
+    station.poll(lambda: station.get("/readyz")["status"] == "ok", "all is well", lambda: station.get("/readyz"))
 
 
 def test_expired_while_waiting(station: Station) -> None:
@@ -252,7 +259,7 @@ def test_revoked_before_it_was_received(station: Station) -> None:
 
 def test_revoked_while_waiting_for_its_eta(station: Station) -> None:
     """Celery tells of it when the ETA comes, not before."""
-    task_id = station.send("succeed", countdown=3)
+    task_id = station.send("succeed", countdown=6)  # within that it must be known and revoked
     station.wait_for(task_id, "pending", reason="received")
     station.app.control.revoke(task_id)
     detail = station.wait_for(task_id, "cancelled")
@@ -329,10 +336,10 @@ def test_task_sent_inside_a_task(station: Station) -> None:
     with oracle_celery.owner("u-9"):
         parent = station.send("spawn", 5)
     child = station.wait_for(parent, "completed")["task"]["result_payload"]
-    detail = station.wait_for(child, "completed")
+    station.wait_for(child, "completed")
+    detail = station.wait_for_reason(child, "sent")  # which another process has told
     assert detail["task"]["user_id"] == "u-9"
     assert detail["task"]["parent_id"] == parent
-    assert "sent" in reasons(detail)
 
 
 def test_replaced_task(station: Station) -> None:
@@ -353,7 +360,9 @@ def test_eager_task(station: Station) -> None:
 def test_result_is_never_asked_for_its_text(station: Station) -> None:
     """An object of a user's class becomes its type's name; its __repr__ is called once, by Celery itself."""
     detail = station.wait_for(station.send("return_unprintable"), "completed")
-    assert Path(station.folder, "repr-was-called").read_text() == "asked\n"
+    asked = Path(station.folder, "repr-was-called")
+    station.poll(lambda: asked.exists() and asked.read_text(), "Celery has asked")  # for its own log, in the end
+    assert asked.read_text() == "asked\n"
     assert detail["task"]["result_payload"] == {"$type": "tests.acceptance.signal_app.Unprintable"}
 
 
