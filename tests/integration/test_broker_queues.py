@@ -47,6 +47,7 @@ def _send(app: Celery, queue: str, count: int, **options: object) -> None:
             app.send_task("nothing", (number,), queue=queue, producer=producer, **options)
 
 
+@pytest.mark.usefixtures("patient")
 def test_rabbitmq(rabbitmq_url: str, broker_of: Callable[..., BrokerQueues]) -> None:
     """Ready messages and consumers are counted; a queue that is not there is said so and disturbs no other."""
     app = _app(rabbitmq_url)
@@ -66,6 +67,7 @@ def test_rabbitmq(rabbitmq_url: str, broker_of: Callable[..., BrokerQueues]) -> 
     }
 
 
+@pytest.mark.usefixtures("patient")
 def test_rabbitmq_does_not_count_what_a_worker_holds(rabbitmq_url: str, broker_of: Callable[..., BrokerQueues]) -> None:
     """A message that was handed out and not acknowledged is with its worker, not in the queue."""
     _send(_app(rabbitmq_url), "mail", 2)
@@ -75,6 +77,7 @@ def test_rabbitmq_does_not_count_what_a_worker_holds(rabbitmq_url: str, broker_o
         eventually(lambda: broker.depths(["mail"])["mail"].messages == 1, "the other one is there")
 
 
+@pytest.mark.usefixtures("patient")
 def test_rabbitmq_refuses(rabbitmq_url: str, broker_of: Callable[..., BrokerQueues]) -> None:
     """What the broker says of one queue is told of that queue alone."""
     broker = broker_of(rabbitmq_url)
@@ -87,6 +90,7 @@ def test_rabbitmq_refuses(rabbitmq_url: str, broker_of: Callable[..., BrokerQueu
     assert "RESOURCE_LOCKED" in (found["somebody's"].error or "")
 
 
+@pytest.mark.usefixtures("patient")
 def test_a_closed_connection_is_made_again(
     rabbitmq_server: RabbitServer, rabbitmq_url: str, broker_of: Callable[..., BrokerQueues]
 ) -> None:
@@ -98,6 +102,7 @@ def test_a_closed_connection_is_made_again(
     assert broker.depths(["mail"]) == {"mail": Depth(messages=1, consumers=0)}
 
 
+@pytest.mark.usefixtures("patient")
 def test_redis(redis_url: str, broker_of: Callable[..., BrokerQueues]) -> None:
     """Every priority is counted. An empty queue and one that never was are the same to Redis."""
     app = _app(redis_url)
@@ -107,6 +112,7 @@ def test_redis(redis_url: str, broker_of: Callable[..., BrokerQueues]) -> None:
     assert found == {"mail": Depth(messages=8), "none": Depth(messages=0)}
 
 
+@pytest.mark.usefixtures("patient")
 def test_redis_with_the_apps_own_transport_options(redis_url: str, broker_of: Callable[..., BrokerQueues]) -> None:
     """Key prefix, separator and priority steps are the app's; another prefix's queues are not counted."""
     options = {"global_keyprefix": "shop:", "sep": "~", "priority_steps": [0, 1, 2]}
@@ -119,6 +125,7 @@ def test_redis_with_the_apps_own_transport_options(redis_url: str, broker_of: Ca
     assert broker_of(redis_url).depths(["mail"]) == {"mail": Depth(messages=5)}
 
 
+@pytest.mark.usefixtures("patient")
 def test_files(tmp_path: Path) -> None:
     """The embedded broker, asked once."""
     app = _app(embedded_broker.address(tmp_path / "broker"))
@@ -158,6 +165,7 @@ def test_an_address_of_no_known_broker(broker_of: Callable[..., BrokerQueues]) -
     assert "hunter2" not in found.error
 
 
+@pytest.mark.usefixtures("patient")
 def test_many_threads_ask_one_broker(redis_url: str, broker_of: Callable[..., BrokerQueues]) -> None:
     """Each gets the answers to its own question."""
     app = _app(redis_url)

@@ -41,7 +41,7 @@ AWAY_RABBITMQ = "amqp://127.0.0.1:1//"
 
 
 @pytest.fixture
-def app(database: str, redis_url: str, tmp_path: Path) -> Iterator[Celery]:
+def app(database: str, redis_url: str, tmp_path: Path, patient: None) -> Iterator[Celery]:
     app = Celery("signals", broker=redis_url, set_as_current=False)
     app.conf.update(
         oracle_url=database,
@@ -72,8 +72,32 @@ def _ask(app: Celery, *options: str) -> Result:
     return CliRunner().invoke(cli.oracle, ["doctor", *options], obj=context, catch_exceptions=False)
 
 
+def _asked_until(app: Celery, condition: Callable[[Result], bool], what: str) -> Result:
+    """What it says when it says so."""
+    said: list[Result] = []
+
+    def ask() -> bool:
+        said.append(_ask(app))
+        return condition(said[-1])
+
+    eventually(ask, what)
+    return said[-1]
+
+
 def _found(app: Celery) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = json.loads(_ask(app, "--json").stdout)
+    return found
+
+
+def _found_fine(app: Celery) -> list[dict[str, Any]]:
+    """What it finds when all is well with the database: a busy one may be late with a notification."""
+    found: list[dict[str, Any]] = []
+
+    def look() -> bool:
+        found[:] = _found(app)
+        return set(_grades(found, "database")) == {"fine"}
+
+    eventually(look, "the database is well")
     return found
 
 
@@ -93,9 +117,9 @@ def test_what_is_well_is_said_to_be(
     """With a worker that has Oracle nothing is wrong, the exit code says so, and nothing was written."""
     start_worker(APP, pool="solo", env=_environment(redis_url, database, tmp_path))
     before = _contents(database)
-    result = _ask(app)
+    # a worker is ready before its recorder has told of it, and on a busy machine it is late with an answer
+    result = _asked_until(app, lambda said: said.stdout.endswith("Nothing is wrong.\n"), "all is well")
     assert result.exit_code == 0, result.output
-    assert result.stdout.endswith("Nothing is wrong.\n")
     assert "WRONG" not in result.stdout
     assert "note" not in result.stdout
     assert "workers: 1 alive, all with Oracle." in result.stdout
@@ -109,9 +133,9 @@ def test_a_worker_without_oracle_is_found(
     """It answers Celery's ping, and Oracle has never heard of it."""
     settings = {"SIGNALS_SETTINGS": json.dumps({"oracle_enabled": False})}
     worker = start_worker(APP, pool="solo", env=_environment(redis_url, database, tmp_path) | settings)
-    result = _ask(app)
+    words = f"{worker.node} works without Oracle"
+    result = _asked_until(app, lambda said: words in said.stdout, "its answer has come in time")
     assert result.exit_code == 1
-    assert f"{worker.node} works without Oracle" in result.stdout
     assert result.stdout.splitlines()[-1].startswith("Do this first, for the workers: Install oracle-celery there")
 
 
@@ -126,17 +150,18 @@ def test_a_queue_that_nobody_consumes_is_found(app: Celery, database: str) -> No
 
 def test_what_is_worth_doing_is_said_last(app: Celery, redis_url: str, database: str) -> None:
     """Where nothing is wrong, with the command as it would be typed."""
-    result = _ask(app)
-    assert result.exit_code == 0, result.output
-    assert result.stdout.splitlines()[-1].startswith("Nothing is wrong. Worth doing, for the ")
+    words = "Nothing is wrong. Worth doing, for the "
+    said = _asked_until(
+        app, lambda said: said.stdout.splitlines()[-1].startswith(words), "it has been answered in time"
+    )
+    assert said.exit_code == 0, said.output
 
 
 def test_a_broker_that_is_away_hides_nothing_else(app: Celery) -> None:
-    """It is said once, without waiting for long, and the rest is looked at."""
+    """It is said once, and the rest is looked at."""
     app.conf.broker_url = NOBODY_LISTENS
-    found = _found(app)
+    found = _found_fine(app)
     assert _grades(found, "broker") == ["wrong"]
-    assert set(_grades(found, "database")) == {"fine"}
     assert _grades(found, "workers") == ["attention"]
 
 
@@ -204,8 +229,7 @@ def test_a_pooler_is_known_and_is_no_ear(app: Celery, database: str, pgbouncer: 
     to set. Nobody else's session has been touched."""
     app.conf.oracle_url = pgbouncer.address(database)
     app.conf.oracle_listen_url = database
-    found = _found(app)
-    assert set(_grades(found, "database")) == {"fine"}
+    found = _found_fine(app)
     assert _the(found, "leads through a pooler")
     assert _the(found, "A notification arrives")
     app.conf.oracle_listen_url = None
@@ -326,7 +350,8 @@ INSERT INTO public.endless SELECT generate_series(1, 10);
 
 def test_an_autovacuum_at_work_is_nobody_to_be_ended(private_postgres: PostgresServer) -> None:
     """However long it takes, and whatever it locks: it gives way by itself."""
-    private_postgres.configure(autovacuum_naptime="1s")
+    # whoever waits for it so long would end it: nobody is to, however busy the machine
+    private_postgres.configure(autovacuum_naptime="1s", deadlock_timeout="60s")
     lingering = (
         "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'autovacuum worker' AND wait_event = 'PgSleep'"
     )
@@ -400,9 +425,9 @@ def test_an_eta_that_the_broker_does_not_wait_for_is_found(
 def test_a_primary_that_is_a_standby_is_found(app: Celery, replicas: Replicas) -> None:
     """Its address was the primary's before, or never was; and one that everybody waits for in vain."""
     app.conf.oracle_url = replicas.standby.dsn()
-    assert _wrongs(_found(app)) == {"database/standby-as-primary"}
+    eventually(lambda: _wrongs(_found(app)) == {"database/standby-as-primary"}, "it is found")
     app.conf.oracle_url = replicas.primary.dsn()
-    assert _wrongs(_found(app)) == set()
+    eventually(lambda: _wrongs(_found(app)) == set(), "the primary is well")
     replicas.cut()
     replicas.primary.configure(synchronous_standby_names="'nobody'")
     eventually(lambda: _wrongs(_found(app)) == {"database/no-synchronous-standby"}, "it is found")
