@@ -56,8 +56,8 @@ from oracle_celery.sidecar.summaries import Summaries
 
 __all__ = ["Backend", "Parts"]
 
-#: How long the first look for changes is waited for.
-FIRST_READ_SECONDS = 2.0
+#: How long the first look for changes is waited for: as long as a read may take.
+FIRST_READ_SECONDS = 10.0
 #: Milliseconds after which a count within a query, or what may be proposed, is not known.
 COUNTING_PATIENCE = 500
 #: The same for each part of the metrics.

@@ -5,17 +5,22 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
+import time
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import psycopg
 import pytest
 import redis
 from celery import Celery
 from kombu.utils.json import loads
 
+from oracle_celery.database import transactions
+from oracle_celery.database.control import ControlStore
 from oracle_celery.errors import PublishUnknown
 from oracle_celery.kept_message import Envelope, encode_envelope
 from oracle_celery.resending import Resender
@@ -87,6 +92,7 @@ def keep(archive: Archive, task_id: str, **fields: Any) -> None:
     )
 
 
+@pytest.mark.usefixtures("patient")
 async def test_a_pending_task_is_cancelled(client: Client, feeder: Feeder, app: Celery, archive: Archive) -> None:
     """At once; who waits for its result is told, because no worker is there to do so."""
     feeder.tell(transition("t", user_id="ann", name="shop.pay"))
@@ -442,6 +448,7 @@ async def test_a_preview_takes_so_long_and_no_longer(
 ) -> None:
     """422 that says what to do."""
     monkeypatch.setattr(commands, "PREVIEW_TIMEOUT", 100)
+    monkeypatch.setattr(transactions, "GRACE_SECONDS", DEADLINE_SECONDS)  # PostgreSQL is to say so, however busy it is
     with psycopg.connect(archive.dsn) as slow:
         slow.execute("LOCK TABLE oracle.task_message IN ACCESS EXCLUSIVE MODE")
         status, answer = await client.send(
@@ -471,3 +478,30 @@ async def test_the_end_of_an_old_bulk_is_told(
             assert (await stream.until("bulk")).data["state"] == "running"
         while (await stream.until("bulk")).data["state"] != "finished":
             pass
+
+
+async def test_a_bulk_that_comes_with_the_start_is_told(
+    database: str, app: Celery, feeder: Feeder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sidecar is there when it has looked at what there is, however long that takes: it is told of all that begins
+    and ends from then on."""
+    watched_bulks, looks = ControlStore.watched_bulks, count()
+
+    def slow_at_first(*arguments: Any) -> Any:
+        if next(looks) == 0:
+            time.sleep(1.0)
+        return watched_bulks(*arguments)
+
+    monkeypatch.setattr(ControlStore, "watched_bulks", slow_at_first)
+    feeder.tell(transition("t"))
+    other = Sidecar(Settings.from_mapping({"oracle_url": database, **TOKEN_SETTINGS}), port=0, app=app)
+    await other.start()
+    try:
+        async with aiohttp.ClientSession() as session:
+            client = Client(session, other.address)
+            async with client.subscribe() as stream:
+                await client.send("POST", "/api/tasks/bulk", {"action": "cancel", "ids": ["t"]})
+                while (await stream.until("bulk")).data["state"] != "finished":
+                    pass
+    finally:
+        await other.stop()
