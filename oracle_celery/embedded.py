@@ -204,11 +204,19 @@ class EmbeddedPostgres:
 
     def _make_home(self) -> None:
         """As root, `home` stays root's, so that the server's user can plant no link where root writes."""
-        if os.geteuid() == 0:
-            self.home.parent.mkdir(mode=0o755, exist_ok=True)
-            _require_owner(self.home.parent, 0)
-        self.home.mkdir(mode=0o755 if os.geteuid() == 0 else 0o700, exist_ok=True)
+        if os.geteuid() != 0:
+            self.home.mkdir(mode=0o700, exist_ok=True)
+        else:
+            self._make_home_of_root()
         _require_owner(self.home, os.geteuid())
+
+    def _make_home_of_root(self) -> None:
+        while True:
+            self.home.parent.mkdir(mode=0o755, exist_ok=True)
+            with contextlib.suppress(FileNotFoundError):  # it went with the last of other apps' servers in the meantime
+                _require_owner(self.home.parent, 0)
+                self.home.mkdir(mode=0o755, exist_ok=True)
+                return
 
     def _data_version(self) -> int | None:
         try:

@@ -15,7 +15,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from oracle_celery import embedded_binaries
+from oracle_celery import embedded, embedded_binaries
 from oracle_celery.embedded import EmbeddedPostgres
 from oracle_celery.errors import EmbeddedUnavailable
 from oracle_celery.settings import Settings
@@ -172,6 +172,22 @@ def test_extra_runs_where_the_system_has_no_postgresql(
     _write_one(server.start())
     assert server._binaries is not None
     assert server._binaries.path.is_relative_to(server.home) == (os.geteuid() == 0)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a plain user's servers have no folder in common")
+def test_starts_while_another_apps_server_is_removed(server: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder that both are in goes with the last one: it is made again."""
+    real_owner, removed = embedded._require_owner, []
+
+    def remove_once(path: Path, uid: int) -> None:
+        real_owner(path, uid)
+        if not removed and path == server.home.parent:
+            removed.append(path)
+            raise FileNotFoundError(path)
+
+    monkeypatch.setattr(embedded, "_require_owner", remove_once)
+    _write_one(server.start())
+    assert removed
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else; the other tests ran as a plain user")
