@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-import time
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,15 +27,13 @@ from oracle_celery.sidecar.bulk_runner import RETRY_BATCH, BulkRunner
 from oracle_celery.states import Status
 from tests.control_commands import ADMIN, ALICE, Archive
 from tests.factories import Feeder, transition
-from tests.sidecar_fixtures import until
+from tests.sidecar_fixtures import DEADLINE_SECONDS, until
 
 #: Failed tasks; ORACLE_BULK_TASKS=20000 is the long form.
 TASKS = int(os.environ.get("ORACLE_BULK_TASKS", "1000"))
 QUEUE = "celery"
-#: After so many seconds without a message there is none.
+#: After so many seconds without a message there is none but those that are waited for.
 SILENCE_SECONDS = 2.0
-#: For a message of a sidecar that is to be stopped before it has sent them all.
-SLOW_SECONDS = 0.01
 
 
 class Press:
@@ -94,13 +93,14 @@ class Press:
     def runner(self) -> BulkRunner:
         return BulkRunner(self.store, self.control, poll_seconds=0.05)
 
-    def sent(self) -> Counter[str]:
-        """How often each id stands in the broker's queue; empties it."""
+    def sent(self, expected: int) -> Counter[str]:
+        """How often each id stands in the broker's queue, which is emptied: so many messages at least, and then there
+        are no more."""
         found: Counter[str] = Counter()
         with self.app.connection_for_read() as connection, connection.SimpleQueue(self.app.amqp.queues[QUEUE]) as queue:
             while True:
                 try:
-                    message = queue.get(timeout=SILENCE_SECONDS)
+                    message = queue.get(timeout=DEADLINE_SECONDS if found.total() < expected else SILENCE_SECONDS)
                 except queue.Empty:
                     return found
                 message.ack()
@@ -130,23 +130,25 @@ async def test_a_stopped_bulk_goes_on_in_the_next_sidecar(
     broker_url: str, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Half-way through; nothing is left out, nothing is unknown, nothing is sent twice."""
-    resend, numbers = Resender.resend, count()
+    resend, numbers, is_stopping = Resender.resend, count(), threading.Event()
 
-    def resend_slowly(*arguments: Any) -> Any:
-        """From the second batch on."""
+    def resend_until_the_stop(*arguments: Any) -> Any:
+        """The second batch is under way when the sidecar is stopped."""
         if next(numbers) >= RETRY_BATCH:
-            time.sleep(SLOW_SECONDS)
+            assert is_stopping.wait(DEADLINE_SECONDS)
         return resend(*arguments)
 
-    monkeypatch.setattr(Resender, "resend", resend_slowly)
+    monkeypatch.setattr(Resender, "resend", resend_until_the_stop)
     with _press(broker_url, database) as press:
         press.fail(TASKS)
         bulk = press.retry()
         first = press.runner()
         await first.start()
         await until(lambda: press.state(bulk).done > 0)
-        await first.stop()
-        monkeypatch.setattr(Resender, "resend", resend)
+        stopping = asyncio.create_task(first.stop())
+        await until(first._stopping.is_set)
+        is_stopping.set()
+        await stopping
         half = press.state(bulk)
         assert half.state == "running"
         assert half.outcomes == {"sent": half.done}
@@ -155,7 +157,7 @@ async def test_a_stopped_bulk_goes_on_in_the_next_sidecar(
         await until(lambda: press.state(bulk).state == "finished")
         await second.stop()
         assert press.state(bulk).outcomes == {"sent": TASKS}
-        sent = press.sent()
+        sent = press.sent(TASKS)
         assert set(sent.values()) == {1}
         assert set(sent) == press.promised()
         assert len(sent) == TASKS
@@ -176,9 +178,10 @@ async def test_what_a_killed_runner_was_sending_is_unknown(press: Press) -> None
     await until(lambda: press.state(bulk).state == "finished")
     await runner.stop()
     assert press.state(bulk).outcomes == {"unknown": RETRY_BATCH, "sent": 2 * RETRY_BATCH}
-    sent = press.sent()
+    expected = RETRY_BATCH // 2 + 2 * RETRY_BATCH
+    sent = press.sent(expected)
     assert set(sent.values()) == {1}
-    assert len(sent) == RETRY_BATCH // 2 + 2 * RETRY_BATCH
+    assert len(sent) == expected
     assert {claim.new_id for claim in claims[RETRY_BATCH // 2 :]}.isdisjoint(sent)
 
 
@@ -198,7 +201,7 @@ async def test_a_broker_that_is_away_is_waited_for(press: Press, caplog: pytest.
     await until(lambda: press.state(retry).state == "finished")
     await runner.stop()
     assert press.state(retry).outcomes == {"sent": 10}
-    assert len(press.sent()) == 10
+    assert len(press.sent(10)) == 10
 
 
 async def test_a_broker_that_goes_away_gets_the_rest_later(press: Press, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -241,7 +244,7 @@ async def test_a_broker_that_goes_away_gets_the_rest_later(press: Press, monkeyp
     await runner.stop()
     assert broken
     assert press.state(bulk).outcomes == {"sent": 50}
-    sent = press.sent()
+    sent = press.sent(50)
     assert set(sent) == press.promised()
     assert len(sent) == 50
     assert not set(broken) & set(sent)
@@ -309,7 +312,7 @@ async def test_two_sidecars_run_a_bulk_once(press: Press) -> None:
     await until(lambda: press.state(bulk).state == "finished")
     for runner in runners:
         await runner.stop()
-    sent = press.sent()
+    sent = press.sent(500)
     assert (len(sent), set(sent.values())) == (500, {1})
 
 
