@@ -21,8 +21,7 @@ from tests.postgresql_fixtures import DatabaseServer
 
 WRITERS = 5
 ROUNDS = 60  # transactions per writer
-LONG_SECONDS = 1.0
-DEADLINE = 30.0  # seconds
+DEADLINE = 120.0  # seconds
 
 INSERT = """
 INSERT INTO oracle.task_transition (txid, at, run_at, retries, status, rank, task_id, reason)
@@ -86,12 +85,14 @@ async def test_rolled_back_rows_are_never_seen(database: str, queries: Queries) 
     cursor = await queries.start_cursor()
     with psycopg.connect(database) as slow, psycopg.connect(database, autocommit=True) as quick:
         insert(slow)
+        [(transaction,)] = slow.execute("SELECT pg_current_xact_id()::text::bigint").fetchall()
         insert(quick)
         _, cursor = await seen(queries, cursor)
-        assert len(cursor.xip) == 1
+        assert transaction in cursor.xip  # maybe beside one of the server's own, or of another database
         slow.rollback()
     found, cursor = await seen(queries, cursor)
-    assert (found, cursor.xip) == ([], ())
+    assert found == []
+    assert transaction not in cursor.xip
 
 
 async def test_a_transaction_is_never_cut(database: str, queries: Queries) -> None:
@@ -116,8 +117,11 @@ async def test_random_writers_and_a_resuming_reader(database: str, queries: Quer
         threading.Thread(target=_writer, args=(database, random.Random(dice.random()), committed, lock))
         for _ in range(WRITERS)
     ]
-    writers.append(threading.Thread(target=_long_writer, args=(database, committed, lock)))
-    for writer in writers:
+    has_begun, is_passed = threading.Event(), threading.Event()
+    writers.append(threading.Thread(target=_long_writer, args=(database, committed, lock, has_begun, is_passed)))
+    writers[-1].start()
+    assert await asyncio.to_thread(has_begun.wait, DEADLINE)
+    for writer in writers[:-1]:
         writer.start()
     found: Counter[int] = Counter()
     deadline = time.monotonic() + DEADLINE
@@ -130,6 +134,8 @@ async def test_random_writers_and_a_resuming_reader(database: str, queries: Quer
         went_back += any(number < highest for number in numbers)
         highest = max([highest, *numbers])
         found.update(numbers)
+        if numbers:
+            is_passed.set()  # all that has been seen so far came after the long one's rows
         if is_over and not changes.more:
             break
         assert time.monotonic() < deadline
@@ -158,10 +164,14 @@ def _writer(database: str, dice: random.Random, committed: Counter[int], lock: t
                 committed.update(rows)
 
 
-def _long_writer(database: str, committed: Counter[int], lock: threading.Lock) -> None:
+def _long_writer(
+    database: str, committed: Counter[int], lock: threading.Lock, has_begun: threading.Event, is_passed: threading.Event
+) -> None:
+    """It takes the smallest numbers, and commits when the reader has seen larger ones."""
     with psycopg.connect(database) as connection:
         rows = insert(connection, rows=7)
-        connection.execute("SELECT pg_sleep(%s)", [LONG_SECONDS])
+        has_begun.set()
+        is_passed.wait(DEADLINE)
         connection.commit()
         with lock:
             committed.update(rows)
@@ -187,6 +197,6 @@ async def test_history_that_is_gone(database: str, queries: Queries) -> None:
         connection.execute("UPDATE oracle.history_floor SET txid = %s::text::xid8", [str(later.xmax)])
         with pytest.raises(CursorUnusable, match="cursor_expired"):
             await queries.changes(cursor, 10)
-        assert await queries.start_cursor() == later
+        assert (await queries.start_cursor()).xmax == later.xmax
         [fresh] = insert(connection)
     assert (await seen(queries, later))[0] == [fresh]
