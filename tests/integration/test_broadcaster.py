@@ -116,13 +116,18 @@ async def test_a_large_transaction_overflows_nobody_who_reads(database: str, bro
     """Megabytes at once are handed out in turns, and streams get to send between them."""
     subscription = _joined(broadcaster, LOCAL_ADMIN)
     facts = [transition(f"t-{number}", name="x" * 500) for number in range(2_000)]
-    with Feeder(database) as feeder:
-        await asyncio.to_thread(feeder.tell, *facts)
-    received = 0
-    while received < len(facts):
-        chunk = await _taken(subscription)
-        assert b"event: resync" not in chunk
-        received += chunk.count(b"event: task")
+
+    async def read() -> None:
+        received = 0
+        while received < len(facts):
+            chunk = await _taken(subscription)
+            assert b"event: resync" not in chunk
+            received += chunk.count(b"event: task")
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(read())  # before there is anything: it may all be there before whoever tells it goes on
+        with Feeder(database) as feeder:
+            await asyncio.to_thread(feeder.tell, *facts)
 
 
 async def test_no_failure_of_a_read_is_the_end(

@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+import msgspec
 import psycopg
 import pytest
 
@@ -94,7 +95,7 @@ async def fold(upkeep: Upkeep) -> int:
 
 async def test_everybody_is_told_of_their_own_failures(upkeep: Upkeep, feeder: Feeder, reader: Reader) -> None:
     """Counts, users, first and last time; a group of others' failures is none, and payloads stay where they are."""
-    feeder.tell(failed("a1", user_id="ann", days_ago=3), failed("a2", "order 22 is lost", user_id="ann"))
+    feeder.tell(failed("a1", user_id="ann", days_ago=2.9), failed("a2", "order 22 is lost", user_id="ann"))
     feeder.tell(failed("b1", "order 333 is lost", user_id="bob", days_ago=0.5, traceback=TRACEBACK), failed("n1"))
     feeder.tell(failed("b2", "the shop is shut", user_id="bob"), transition("fine", Status.COMPLETED))
     await fold(upkeep)
@@ -183,7 +184,10 @@ async def test_a_crash_counts_nothing_twice(
     await fold(upkeep)
     feeder.tell(fact)
     await fold(upkeep)
-    assert reader.only() == before
+    after = reader.only()
+    # where a mark stands is counted in slots before now, and the next one may have begun
+    assert [count for _, count in after.marks] == [count for _, count in before.marks]
+    assert msgspec.structs.replace(after, marks=before.marks) == before
     assert before.counts.in_1h == 2
 
 
