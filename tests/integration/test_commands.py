@@ -35,6 +35,8 @@ from tests.sidecar_fixtures import Client
 from tests.tokens import TOKEN_SETTINGS
 
 DEADLINE_SECONDS = 60.0
+#: To be waited for in a thread: a transaction of the sidecar's that has them now ends in the test's event loop.
+LOCK_MESSAGES = "LOCK TABLE oracle.task_message IN ACCESS EXCLUSIVE MODE"
 JSON = {"Content-Type": "application/json"}
 
 
@@ -425,7 +427,7 @@ async def test_large_previews_hold_up_nobody_else(
     feeder.tell(transition("t", user_id="ann"))
     people = [client.of(f"u{number}") for number in range(8)]
     with psycopg.connect(archive.dsn) as slow:
-        slow.execute("LOCK TABLE oracle.task_message IN ACCESS EXCLUSIVE MODE")  # so every preview is
+        await asyncio.to_thread(slow.execute, LOCK_MESSAGES)  # so every preview is
         previews = {asyncio.create_task(_preview(person)) for person in [*people, people[0], people[0]]}
         [refused], waiting = await asyncio.wait(previews, return_when=asyncio.FIRST_COMPLETED)
         assert refused.result() == (429, "too_many_commands", "5")
@@ -450,7 +452,7 @@ async def test_a_preview_takes_so_long_and_no_longer(
     monkeypatch.setattr(commands, "PREVIEW_TIMEOUT", 100)
     monkeypatch.setattr(transactions, "GRACE_SECONDS", DEADLINE_SECONDS)  # PostgreSQL is to say so, however busy it is
     with psycopg.connect(archive.dsn) as slow:
-        slow.execute("LOCK TABLE oracle.task_message IN ACCESS EXCLUSIVE MODE")
+        await asyncio.to_thread(slow.execute, LOCK_MESSAGES)
         status, answer = await client.send(
             "POST", "/api/tasks/bulk", {"action": "retry", "filter": {}, "dry_run": True}
         )
@@ -473,7 +475,8 @@ async def test_the_end_of_an_old_bulk_is_told(
     feeder.tell(transition("t"))
     async with client.subscribe() as stream:
         with psycopg.connect(archive.dsn) as busy:
-            busy.execute("SELECT FROM oracle.task_state_record WHERE task_id = 't' FOR UPDATE")  # so it does not end
+            lock = "SELECT FROM oracle.task_state_record WHERE task_id = 't' FOR UPDATE"  # so it does not end
+            await asyncio.to_thread(busy.execute, lock)
             await client.send("POST", "/api/tasks/bulk", {"action": "cancel", "ids": ["t"]})
             assert (await stream.until("bulk")).data["state"] == "running"
         while (await stream.until("bulk")).data["state"] != "finished":
