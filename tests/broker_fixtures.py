@@ -29,6 +29,8 @@ __all__ = ["LocalSidecar", "LocalWorker", "RabbitServer", "RedisServer"]
 
 START_SECONDS = 120
 POLL_SECONDS = 0.05
+#: rabbitmqctl's exit code where the node had no time for it, or is not there: EX_UNAVAILABLE of sysexits.h.
+NODE_NOT_REACHED = 69
 #: Virtual hosts made by the first call of rabbitmqctl, which takes a second whatever it does; each further one makes
 #: twice as many.
 FIRST_VIRTUAL_HOSTS = 4
@@ -110,14 +112,18 @@ class RabbitServer:
         return self.url(self._virtual_hosts.pop(0))
 
     def control(self, *arguments: str) -> str:
-        """Runs rabbitmqctl."""
-        done = subprocess.run(
-            [*self._control, *arguments],
-            env=os.environ | self._environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        """Runs rabbitmqctl; again where it has not reached the node, so has done nothing yet."""
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            done = subprocess.run(
+                [*self._control, *arguments],
+                env=os.environ | self._environment,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            if done.returncode != NODE_NOT_REACHED or time.monotonic() > deadline:
+                break
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
