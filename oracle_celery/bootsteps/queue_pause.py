@@ -20,9 +20,11 @@ from typing import Any
 from celery import bootsteps
 from celery.worker import state
 
+from oracle_celery.begun_runs import begun_runs
 from oracle_celery.database.store import PauseReport
 from oracle_celery.extension import Oracle, find
 from oracle_celery.gate import Gate, accepted_at, queue_of, tag_messages
+from oracle_celery.run import RUN_ID
 
 __all__ = ["QueuePauseStep", "QueuePauses"]
 
@@ -32,8 +34,9 @@ logger = logging.getLogger(__name__)
 PATIENCE = 5.0
 #: Seconds between two looks whether what was given to the pool has started.
 CONFIRM_INTERVAL = 0.1
-#: Seconds after its acceptance in which a task's own process has certainly begun, and said so.
-START_SECONDS = 0.1
+#: Seconds after its acceptance in which a task's own process has certainly begun, where nobody can say whether it has:
+#: its start is not in the journal, which may be full.
+START_SECONDS = 10.0
 #: Seconds after a reconnect in which a child may still take up what Celery has lost sight of.
 RECONNECT_SECONDS = 0.5
 #: Seconds after which a queue that the broker has refused to resume is tried again.
@@ -262,10 +265,15 @@ class QueuePauses:
         now = time.monotonic()
         if now - self._connected_at < RECONNECT_SECONDS and self.consumer.restart_count > 0:
             return True
-        return any(
-            ((moment := accepted_at(request)) is None or now - moment < START_SECONDS) and queue_of(request) == queue
-            for request in _reserved()
-        )
+        unsure: set[str] = set()
+        for request in _reserved():
+            moment = accepted_at(request)
+            if (moment is None or now - moment < START_SECONDS) and queue_of(request) == queue:
+                run_id = request.request_dict.get(RUN_ID)
+                if moment is None or run_id is None:
+                    return True
+                unsure.add(run_id)
+        return bool(unsure) and begun_runs(self.oracle.folder, unsure) != unsure
 
     def _select(self, queue: str) -> None:
         """Celery before 5.7 consumes an added queue that it knew by name, and forgets it with the connection: it could
