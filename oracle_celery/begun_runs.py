@@ -38,17 +38,24 @@ _fact_of = msgspec.json.Decoder(_Fact).decode
 
 def begun_runs(folder: Path, run_ids: Collection[str]) -> set[str]:
     """Those of the runs that a process which journals in `folder` has begun."""
-    found: set[str] = set()
+    unknown = set(run_ids)
     for end in _ends(folder):
-        for run_id in run_ids:
-            if run_id.encode() in end:
-                found.update(run_id for line in end.splitlines() if _tells_start(line, run_id))
-    return found
+        if not unknown:
+            break
+        for line in end.splitlines():
+            try:
+                fact = _fact_of(line)
+            except msgspec.MsgspecError:
+                continue  # its beginning is not in what was read, or it is no transition
+            if fact.s != Status.PENDING:
+                unknown.discard(fact.v)
+    return set(run_ids) - unknown
 
 
 def _ends(folder: Path) -> Iterator[bytes]:
+    """The newest first: one look must not take long, for it is taken where the worker's messages are."""
     try:
-        newest = segments(folder, TRANSITIONS)[-SEGMENTS_MOST:]
+        newest = segments(folder, TRANSITIONS)[: -SEGMENTS_MOST - 1 : -1]
     except OSError:
         return
     for path in newest:
@@ -59,13 +66,3 @@ def _ends(folder: Path) -> Iterator[bytes]:
         except OSError:
             continue  # sent and removed meanwhile
         yield end
-
-
-def _tells_start(line: bytes, run_id: str) -> bool:
-    if run_id.encode() not in line:
-        return False
-    try:
-        fact = _fact_of(line)
-    except msgspec.MsgspecError:
-        return False  # the beginning of it is not in what was read
-    return fact.v == run_id and fact.s != Status.PENDING
