@@ -49,7 +49,7 @@ async def reader(database: str) -> AsyncIterator[ValueQueries]:
         feeder.tell(*tell[5:])
         register(feeder, str(uuid.uuid4()), node="celery@one")
     async with AsyncConnectionPool(database, kwargs={"autocommit": True}, open=False) as pool:
-        yield ValueQueries(over(pool), over(pool, 5_000))
+        yield ValueQueries(over(pool), over(pool, 60_000))  # no test takes so long
 
 
 async def proposed(reader: ValueQueries, viewer: Viewer, field: str, part: str = "") -> list[tuple[str, int | None]]:
