@@ -84,6 +84,23 @@ def test_a_task_that_could_not_be_read_is_read_again(opened: Page) -> None:
     assert opened.evaluate("asked.length") == 4
 
 
+def test_a_message_that_is_stored_after_the_end_is_asked_for(opened: Page) -> None:
+    """A few times for each end of a task: else a task that has just failed could not be retried until somebody opens it
+    anew."""
+    missing = "control: { retry: { allowed: false, missing: 'not_kept' } }"
+    opened.evaluate("read()")
+    for number in range(4):
+        _detail(opened, f"asked[{number}].answer({{ {missing} }})")
+        opened.clock.run_for(5_000)
+    assert opened.evaluate("asked.length") == 4
+    opened.evaluate("read()")
+    _detail(opened, f"asked[4].answer({{ {missing}, task: {{ version: [1, null, 0] }} }})")
+    opened.clock.run_for(5_000)
+    _detail(opened, "asked[5].answer({ control: { retry: { allowed: true, missing: null } } })")
+    opened.clock.run_for(60_000)
+    assert opened.evaluate("asked.length") == 6
+
+
 def test_what_was_asked_for_a_former_viewer_is_for_nobody(opened: Page) -> None:
     """Not even where the next one opens the same task."""
     opened.evaluate("read(), reading.readSoon(), reading.forget()")
