@@ -22,6 +22,9 @@ __all__ = ["begun_runs"]
 
 #: Bytes at the end of a segment: about a thousand facts.
 TAIL_SIZE = 256 * 1024
+#: Bytes of all segments together, and the least of each: whoever runs one task at a time has told its start last.
+LOOK_SIZE = 1024 * 1024
+TAIL_LEAST = 16 * 1024
 #: Segments that are read: those of all processes of most pools.
 SEGMENTS_MOST = 64
 
@@ -58,10 +61,11 @@ def _ends(folder: Path) -> Iterator[bytes]:
         newest = segments(folder, TRANSITIONS)[: -SEGMENTS_MOST - 1 : -1]
     except OSError:
         return
+    size = min(TAIL_SIZE, max(TAIL_LEAST, LOOK_SIZE // max(1, len(newest))))
     for path in newest:
         try:
             with path.open("rb") as file:
-                file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL_SIZE))
+                file.seek(max(0, os.fstat(file.fileno()).st_size - size))
                 end = file.read()
         except OSError:
             continue  # sent and removed meanwhile
