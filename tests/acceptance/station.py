@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
+import subprocess
+import sys
 import time
 import urllib.parse
 from collections.abc import Callable, Iterator
@@ -14,7 +17,7 @@ from typing import Any
 from celery import Celery
 
 from tests.acceptance import signal_app
-from tests.local_processes import LocalBeat, LocalSidecar, LocalWorker
+from tests.local_processes import REPOSITORY, LocalBeat, LocalSidecar, LocalWorker
 from tests.polling import pauses
 from tests.tokens import local_bearer
 
@@ -97,6 +100,14 @@ class Station:
     def witness(self, name: str) -> str:
         """A file that a task may use to know whether it ran before."""
         return str(self.folder / name)
+
+    def doctor(self, timeout: float = DEADLINE) -> list[dict[str, Any]]:
+        """What ``oracle doctor`` finds, within `timeout` seconds."""
+        command = [sys.executable, "-m", "celery", "-A", MODULE, "oracle", "doctor", "--json"]
+        env = os.environ | self.environment
+        done = subprocess.run(command, env=env, capture_output=True, cwd=REPOSITORY, check=False, timeout=timeout)
+        found: list[dict[str, Any]] = json.loads(done.stdout)
+        return found
 
     # -- HTTP ----------------------------------------------------------------------------------------------------
 

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -15,12 +11,11 @@ import psycopg
 import pytest
 
 from oracle_celery.database.control import ControlStore
-from tests.acceptance.station import MODULE, Station
+from tests.acceptance.station import Station
 from tests.broker_fixtures import RabbitServer, RedisServer
 from tests.control_commands import ADMIN, register
 from tests.factories import Feeder, transition
 from tests.faults.scale import is_full
-from tests.local_processes import REPOSITORY
 from tests.polling import eventually
 
 SETTINGS = {"oracle_beat_interval": 0.5, "oracle_worker_timeout": 1.0}
@@ -74,10 +69,6 @@ def test_a_leader_whose_broker_hangs_goes_on_and_ends(station: Station, database
 
 def test_the_doctor_says_that_the_broker_hangs(station: Station) -> None:
     """It ends, within the half minute that it promises for an installation that is down, and examines all the rest."""
-    command = [sys.executable, "-m", "celery", "-A", MODULE, "oracle", "doctor", "--json"]
-    done = subprocess.run(
-        command, env=os.environ | station.environment, capture_output=True, cwd=REPOSITORY, check=False, timeout=60
-    )
-    found = [one["code"] for one in json.loads(done.stdout)]
+    found = [one["code"] for one in station.doctor()]
     assert "broker/away" in found
     assert "workers/none" in found

@@ -7,18 +7,13 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import psycopg
 import pytest
 
 from oracle_celery.journal import DROPS_SUFFIX, PRODUCERS, QUOTA_CHECK_SIZE, folder_size
-from tests.acceptance.station import MODULE, Station
-from tests.local_processes import REPOSITORY
+from tests.acceptance.station import Station
 from tests.postgresql_fixtures import PostgresServer
 
 QUOTA = 1024 * 1024
@@ -69,7 +64,7 @@ def test_a_full_journal_keeps_the_ends_and_says_what_it_dropped(
     station.poll(lambda: _metrics(station)["oracle_dropped_records"] >= dropped, "the metrics tell of them")
     worker.wait_for_log("dropped")
     assert "oracle_journal_quota" in worker.log
-    told = [one for one in _doctor(station) if "were dropped" in one["found"]]
+    told = [one for one in station.doctor(timeout=120) if "were dropped" in one["found"]]
     assert [one["grade"] for one in told] == ["attention"]
     assert "oracle_journal_quota" in told[0]["advice"]
     transitions = _transitions(station)
@@ -112,12 +107,3 @@ def _metrics(station: Station) -> dict[str, float]:
     connection.close()
     lines = [line.split() for line in text.splitlines() if line and not line.startswith("#")]
     return {name: float(value) for name, value, *_ in lines if "{" not in name}
-
-
-def _doctor(station: Station) -> list[dict[str, Any]]:
-    command = [sys.executable, "-m", "celery", "-A", MODULE, "oracle", "doctor", "--json"]
-    done = subprocess.run(
-        command, env=os.environ | station.environment, capture_output=True, text=True, cwd=REPOSITORY, check=False
-    )
-    found: list[dict[str, Any]] = json.loads(done.stdout)
-    return found
